@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The records that go into and come out of the rasterizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RasterSettings:
+    """One pinhole view. Pixels follow COLMAP: the centre of the first pixel is at (0.5, 0.5)."""
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    world_to_view: Tensor  # [4, 4], x right, y down, z forward
+    background: Tensor  # [3]
+    scale_modifier: float = 1.0
+    sh_degree: int = 0  # active degree of the spherical harmonics
+    near: float = 0.2  # splats and intersections nearer than this are dropped
+    far: float = 100.0  # only the depth mapping of the distortion uses it
+    low_pass_depth: str = "exact"  # exact (ray-plane depth) | center (depth of the splat's centre)
+    low_pass_anchor: str = "projected"  # projected (centre) | aabb (centre of the 3 sigma box)
+
+
+@dataclass(frozen=True)
+class Surfels:
+    """N flat Gaussians with whatever they carry. Exactly one of `colors`, `sh` is given."""
+
+    means: Tensor  # [N, 3] world
+    scales: Tensor  # [N, 2] standard deviations, > 0
+    rotations: Tensor  # [N, 4] quaternions (w, x, y, z), normalised inside
+    opacities: Tensor  # [N, 1] in (0, 1)
+    colors: Tensor | None = None  # [N, 3]
+    sh: Tensor | None = None  # [N, K, 3]
+    features: Tensor | None = None  # [N, C], any C
+    screen_grad: Tensor | None = None  # [N, 3] zeros; its .grad is the signed densification signal
+    screen_grad_abs: Tensor | None = None  # [N, 3] zeros; the same over absolute pixel terms
+
+
+@dataclass(frozen=True)
+class RasterOutput:
+    """Images of one view; sums over splats i of w_i times the quantity (Eq. 1 of the paper)."""
+
+    color: Tensor  # [3, H, W], background blended in
+    features: Tensor  # [C, H, W]
+    alpha: Tensor  # [1, H, W] accumulated opacity
+    depth: Tensor  # [1, H, W] sum of w z, not divided by alpha
+    median_depth: Tensor  # [1, H, W] depth of the last splat reached while T > 0.5, 0 if none
+    normal: Tensor  # [3, H, W] sum of w n, camera frame, facing the camera
+    distortion: Tensor  # [1, H, W]
+    radii: Tensor  # [N] int32, pixels; 0 = not visible
+
+
+@dataclass(frozen=True)
+class BlendWeights:
+    """The weights w_i of one view, pixel by pixel, front to back (CSR, row = y * width + x)."""
+
+    row_start: Tensor  # [H*W + 1] int64
+    splat: Tensor  # [nnz] int32
+    weight: Tensor  # [nnz] float32
+    n_splats: int
