@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting of a run, with its default: nowhere else in the project is a default written.
+
+A field's metadata holds what argparse needs: `help`, `short` (one-letter alias), `choices`.
+A value out of range is a `UserError` that names the flag.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from utils.errors import UserError
+
+
+def option(default: Any, help: str, *, short: str = "", choices: tuple[str, ...] = ()) -> Any:
+    """A dataclass field that is also a command-line option."""
+    metadata = {"help": help, "short": short, "choices": choices}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def require(ok: bool, flag: str, value: object, rule: str) -> None:
+    """Raise a `UserError` that names the flag unless `ok`."""
+    if not ok:
+        raise UserError(f"--{flag} must be {rule}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class ModelParams:
+    """Where the scene is and how it is read."""
+
+    source_path: str = option("", "scene folder (COLMAP or Blender layout)", short="s")
+    model_path: str = option("", "run folder; empty: output/<10 random characters>", short="m")
+    images: str = option("images", "sub-folder of the photographs", short="i")
+    object_path: str = option("object_mask", "sub-folder of the masks to train on", short="o")
+    resolution: int = option(-1, "1, 2, 4, 8 divide; -1: at most 1600 wide; other: width", short="r")
+    white_background: bool = option(False, "white instead of black behind everything", short="w")
+    sh_degree: int = option(3, "highest degree of the spherical harmonics, 0 to 3")
+    eval: bool = option(False, "hold views out: every 8th, or those that the scene's split names")
+    train_split: bool = option(False, "train on the views named in images_train/ (LERF-Mask)")
+    n_views: int = option(100, "with --eval: training views to keep; 100: all, 50: half")
+    random_init: bool = option(False, "start from random points instead of the point cloud")
+    no_masks: bool = option(False, "the scene has no masks: reconstruct only")
+    skip_missing: bool = option(False, "go on without photographs that are missing on disk")
+    zero_label: str = option(
+        "background", "what id 0 means in the masks", choices=("background", "ignore")
+    )
+    background_seeds: int = option(
+        0, "random starting points outside the cameras' ring; -1: decide by the point cloud"
+    )
+    data_device: str = option("auto", "accepted for compatibility; views are held in memory")
+
+    def __post_init__(self) -> None:
+        require(0 <= self.sh_degree <= 3, "sh_degree", self.sh_degree, "between 0 and 3")
+        require(self.resolution == -1 or self.resolution > 0, "resolution", self.resolution,
+                "-1 or positive")
+        require(self.n_views >= 1, "n_views", self.n_views, "at least 1")
+        require(self.background_seeds >= -1, "background_seeds", self.background_seeds,
+                "-1, 0 or a number of points")
+
+
+@dataclass(frozen=True)
+class PipelineParams:
+    """How views are rendered."""
+
+    backend: str = option(
+        "auto", "rasterizer", choices=("auto", "cuda", "cpu", "reference")
+    )
+    depth_ratio: float = option(0.0, "surface depth: 0 expected, 1 median, or between")
+    convert_SHs_python: bool = option(False, "accepted for compatibility, changes nothing")
+    compute_cov3D_python: bool = option(False, "accepted for compatibility, changes nothing")
+    debug: bool = option(False, "accepted for compatibility, changes nothing")
+
+    def __post_init__(self) -> None:
+        require(0 <= self.depth_ratio <= 1, "depth_ratio", self.depth_ratio, "between 0 and 1")
+
+
+@dataclass(frozen=True)
+class OptimizationParams:
+    """How the scene is reconstructed (2DGS). Defaults are those of the `2dgs` preset."""
+
+    iterations: int = option(30000, "steps of the reconstruction (joint route: of everything)")
+    lr_scale: float = option(1.0, "multiplies all rates; 0: sqrt(30000 / iterations) in [1, 5]")
+    lr_final: float = option(1.0, "final fraction of the rates other than position")
+    position_lr_init: float = option(0.00016, "first rate of positions, times the scene's extent")
+    position_lr_final: float = option(0.0000016, "last rate of positions")
+    position_lr_delay_mult: float = option(0.01, "accepted for compatibility, inert as in 2DGS")
+    position_lr_max_steps: int = option(30000, "steps over which it falls; 0: --iterations")
+    feature_lr: float = option(0.0025, "rate of colours (higher bands: a twentieth)")
+    opacity_lr: float = option(0.05, "rate of opacities")
+    scaling_lr: float = option(0.005, "rate of scales")
+    rotation_lr: float = option(0.001, "rate of rotations")
+    sh_interval: int = option(1000, "one more band of spherical harmonics every so many steps")
+    lambda_dssim: float = option(0.2, "weight of 1 - SSIM against L1")
+    lambda_dist: float = option(0.0, "weight of the depth distortion")
+    lambda_normal: float = option(0.05, "weight of the normal consistency")
+    dist_from_iter: int = option(3000, "first step of the distortion term")
+    normal_from_iter: int = option(7000, "first step of the normal term")
+    densify_rule: str = option(
+        "threshold", "2DGS's threshold, or a budget that grows to --splat_cap",
+        choices=("threshold", "budget"),
+    )
+    splat_cap: int = option(0, "with --densify_rule budget: number of splats to grow to; 0: auto")
+    densify_grad_threshold: float = option(0.0002, "screen gradient above which a splat divides")
+    percent_dense: float = option(0.01, "small splats clone, large split: share of the extent")
+    densification_interval: int = option(100, "steps between densifications")
+    densify_from_iter: int = option(500, "first densification")
+    densify_until_iter: int = option(15000, "last densification")
+    opacity_cull: float = option(0.05, "prune splats fainter than this")
+    opacity_reset_interval: int = option(3000, "steps between opacity resets; 0: never")
+
+    def __post_init__(self) -> None:
+        require(self.iterations >= 1, "iterations", self.iterations, "at least 1")
+        require(0 <= self.lambda_dssim <= 1, "lambda_dssim", self.lambda_dssim, "in [0, 1]")
+        require(self.densification_interval >= 1, "densification_interval",
+                self.densification_interval, "at least 1")
+        require(self.lr_scale >= 0, "lr_scale", self.lr_scale, "0 or positive")
+        require(0 <= self.opacity_cull < 1, "opacity_cull", self.opacity_cull, "in [0, 1)")
+        for name in ("lambda_dist", "lambda_normal", "splat_cap", "opacity_reset_interval"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or positive")
+
+
+@dataclass(frozen=True)
+class SegmentationParams:
+    """How instances are learned (IQGS). Equation numbers are the paper's."""
+
+    route: str = option(
+        "two-stage", "reconstruct, freeze, then learn instances; or both together",
+        choices=("two-stage", "joint"),
+    )
+    instance_moves_geometry: bool = option(
+        False, "joint route: let the instance loss move splats (Gaussian Grouping does)"
+    )
+    matching: str = option(
+        "id", "queries meet masks by global id (Eq. 8) or per view (Eq. 9-10)",
+        choices=("id", "hungarian"),
+    )
+    instance_iterations: int = option(30000, "steps that learn instances on the frozen splats")
+    num_queries: int = option(300, "N_q; 0: by the number of objects")
+    feature_dim: int = option(16, "D, of queries and features")
+    instance_dim: int = option(16, "D_obj, of the attribute that every splat carries")
+    instance_std: float = option(0.1, "standard deviation of the attribute at the start")
+    lr_instance: float = option(0.0025, "Adam rate of the instance attribute")
+    lr_iqgs: float = option(0.0005, "Adam rate of decoder and queries")
+    lr_iqgs_final: float = option(1.0, "final fraction of both, by a cosine")
+    pixels_per_step: int = option(4096, "pixels of the view that a step looks at; 0: all")
+    lambda_mask: float = option(20.0, "weight of the focal term (Eq. 11)")
+    lambda_dice: float = option(1.0, "weight of the dice term (Eq. 12)")
+    lambda_reg: float = option(1.0, "weight of the 3D smoothness (Eq. 13)")
+    lambda_geom: float = option(1.0, "weight of the 2D-3D consistency (Eq. 14)")
+    focal_gamma: float = option(2.0, "focusing exponent; 0 is better on noisy ids")
+    focal_alpha: float = option(-1.0, "class balance of the focal term; -1: none")
+    reg_target: str = option(
+        "probability", "what neighbours share: probabilities, or features (Eq. 13 to the letter)",
+        choices=("probability", "feature"),
+    )
+    reg3d_k: int = option(5, "neighbours of a splat in Eq. 13")
+    reg3d_sample_size: int = option(1000, "splats whose neighbours a step compares")
+    reg3d_interval: int = option(1, "steps between applications of Eq. 13")
+    panoptic_overlap: float = option(0.6, "inference: share of its own area a query must win")
+    panoptic_min_area: int = option(4, "inference: pixels a query must win")
+    cache_gb: float = option(4.0, "memory for cached blending weights; 0: recompute every step")
+
+    def __post_init__(self) -> None:
+        for name in ("feature_dim", "instance_dim", "reg3d_k", "reg3d_sample_size",
+                     "reg3d_interval"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("instance_iterations", "num_queries", "pixels_per_step", "lambda_mask",
+                     "lambda_dice", "lambda_reg", "lambda_geom", "focal_gamma", "cache_gb"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or positive")
+        require(self.focal_alpha == -1 or 0 <= self.focal_alpha <= 1, "focal_alpha",
+                self.focal_alpha, "in [0, 1], or -1 for none")
+
+
+@dataclass(frozen=True)
+class TrainParams:
+    """What `train.py` does besides learning."""
+
+    preset: str = option(
+        "default", "a named set of defaults; the README has the table",
+        choices=("default", "paper", "paper-literal", "2dgs"),
+    )
+    config_file: str = option("", "JSON file of settings, below the command line")
+    seed: int = option(0, "of every random choice")
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
+    threads: int = option(0, "CPU threads; 0: all")
+    test_iterations: list[int] = option([], "evaluate after these steps; -1: never")
+    save_iterations: list[int] = option([], "write the PLY after these steps (the last always)")
+    checkpoint_iterations: list[int] = option([], "write a checkpoint after these steps")
+    checkpoint_interval: int = option(0, "also write one every so many steps; 0: only at the end")
+    start_checkpoint: str = option("", "go on from this checkpoint")
+    start_ply: str = option("", "learn instances on this 2DGS point cloud; no reconstruction")
+    resume: str = option("", "auto: go on from the newest good checkpoint", choices=("", "auto"))
+    overwrite: bool = option(False, "start anew in a folder that already holds a run")
+    quiet: bool = option(False, "no progress bar")
+    detect_anomaly: bool = option(False, "torch's anomaly detection: slow, names the operation")
+    deterministic: bool = option(False, "refuse operations that are not deterministic")
+    ip: str = option("127.0.0.1", "accepted for compatibility; training opens no port")
+    port: int = option(6009, "accepted for compatibility; training opens no port")
+    debug_from: int = option(-1, "accepted for compatibility, changes nothing")
+    use_wandb: bool = option(False, "accepted for compatibility; scalars go to TensorBoard")
+    num_classes: int = option(0, "accepted for compatibility; see --num_queries")
+
+    def __post_init__(self) -> None:
+        require(self.threads >= 0, "threads", self.threads, "0 or positive")
+        require(self.seed >= 0, "seed", self.seed, "0 or positive")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All groups of one run: what `config.json` holds."""
+
+    model: ModelParams
+    pipeline: PipelineParams
+    optimization: OptimizationParams
+    segmentation: SegmentationParams
+    train: TrainParams
+
+
+GROUPS: dict[str, type] = {
+    "model": ModelParams,
+    "pipeline": PipelineParams,
+    "optimization": OptimizationParams,
+    "segmentation": SegmentationParams,
+    "train": TrainParams,
+}

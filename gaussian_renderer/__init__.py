@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""(camera, Gaussians) -> pixels."""
+
+from gaussian_renderer.output import RenderOutput
+from gaussian_renderer.renderer import raster_settings, render, splat, view_weights
+from gaussian_renderer.surface import back_project, depth_to_normal
+
+__all__ = ["RenderOutput", "back_project", "depth_to_normal", "raster_settings", "render",
+           "splat", "view_weights"]

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth image to pseudo-normals, as 2DGS's normal consistency needs them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scene.cameras import Camera
+
+
+def back_project(camera: Camera, depth: Tensor) -> Tensor:
+    """World points [3, H, W] of a depth image [1, H, W]; rays pass through pixel centres.
+
+    The centre of the first pixel is at (0.5, 0.5), so no half-pixel offset tilts the normals.
+    """
+    height, width = depth.shape[-2:]
+    like = {"dtype": depth.dtype, "device": depth.device}
+    x = (torch.arange(width, **like) + 0.5 - camera.cx) / camera.fx
+    y = (torch.arange(height, **like) + 0.5 - camera.cy) / camera.fy
+    rays = torch.stack([x.expand(height, width), y[:, None].expand(height, width),
+                        torch.ones(height, width, **like)])
+    pose = camera.world_to_view.to(**like)
+    rotation, translation = pose[:3, :3], pose[:3, 3]
+    in_view = (rays * depth).reshape(3, -1) - translation[:, None]
+    return (rotation.T @ in_view).reshape(3, height, width)
+
+
+def depth_to_normal(camera: Camera, depth: Tensor) -> Tensor:
+    """Unit normals [3, H, W] in world frame, facing the camera; zero on the one-pixel border.
+
+    Cross product of the central differences along rows and columns of the back-projected depth.
+    """
+    points = back_project(camera, depth)
+    down = points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
+    right = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
+    # y points down in the image, so down x right faces the camera
+    normal = torch.nn.functional.normalize(torch.linalg.cross(down, right, dim=0), dim=0)
+    return torch.nn.functional.pad(normal, (1, 1, 1, 1))
