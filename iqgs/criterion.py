@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The terms of the loss (Eq. 11-14) and the one place where they are weighted (Eq. 15)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from iqgs.decoder import InstanceProjection, score, select_rows
+from iqgs.losses import dice_loss, focal_loss, neighbor_loss, overlap_loss
+from iqgs.matching import owners
+from iqgs.types import TERM_NAMES, Matching, QueryPrediction, StepInputs
+
+
+def total_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Sum of weight times term (Eq. 15); raises ValueError for no terms or one without weight."""
+    missing = sorted(set(terms) - set(weights))
+    if not terms or missing:
+        raise ValueError(f"expected terms that all have a weight, got none or without: {missing}")
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+
+@dataclass(frozen=True)
+class SegmentationCriterion:
+    """Which terms are formed, and how; never their weights."""
+
+    gamma: float
+    alpha: float | None
+    names: frozenset[str]  # the terms to form; a term of weight 0 costs nothing
+    reg_target: str  # probability | feature
+
+    def __call__(
+        self,
+        step: StepInputs,
+        prediction: QueryPrediction,
+        matching: Matching,
+        keep: Tensor | None,
+        projection: InstanceProjection,
+    ) -> dict[str, Tensor]:
+        """All terms of one view.
+
+        `keep` [P] bool marks the pixels that the logits [S, P'] are about, None all of them. Sums
+        over queries are divided by the number M of matched ones, the unmatched included.
+        """
+        if matching.query.numel() == 0:  # no labelled pixel was sampled: nothing to learn from
+            zero = step.features.sum() * 0.0
+            return {name: zero for name in TERM_NAMES if name in self.names}
+        labels = step.labels if keep is None else step.labels[keep]
+        terms = self._image_terms(prediction, matching, labels)
+        terms.update(self._scene_terms(step, prediction, matching, keep, projection))
+        return terms
+
+    def _image_terms(
+        self, prediction: QueryPrediction, matching: Matching, labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Focal on every supervised query, empty masks included; dice on the matched ones."""
+        logits, first = prediction.logits, prediction.first
+        numbers = torch.arange(first, first + logits.shape[0], device=labels.device)
+        masks = owners(matching, labels)[None, :] == numbers[:, None]
+        divisor = matching.query.numel()
+        terms = {}
+        if "mask" in self.names:
+            terms["mask"] = focal_loss(logits, masks, self.gamma, self.alpha).sum() / divisor
+        if "dice" in self.names:
+            rows = matching.query - first
+            terms["dice"] = dice_loss(logits[rows], masks[rows]).sum() / divisor
+        return terms
+
+    def _scene_terms(
+        self,
+        step: StepInputs,
+        prediction: QueryPrediction,
+        matching: Matching,
+        keep: Tensor | None,
+        projection: InstanceProjection,
+    ) -> dict[str, Tensor]:
+        """Smoothness over neighbour pairs and agreement of splats with pixels, present queries."""
+        wanted = self.names & {"reg3d", "consistency"}
+        if not wanted:
+            return {}
+        # One gather for both terms: its backward fills one dense [N, D_obj] tensor, not two.
+        index = torch.cat([step.touched, step.pairs.T.reshape(-1)])
+        features = projection(select_rows(step.instance, index))
+        touched, paired = features.split([len(step.touched), 2 * len(step.pairs)])
+        present = prediction.queries[matching.query]
+        terms = {}
+        if "reg3d" in wanted:
+            terms["reg3d"] = self._smoothness(paired, present)
+        if "consistency" in wanted:
+            projected = step.splat(torch.sigmoid(score(touched, present)))  # [P, M]
+            projected = projected if keep is None else projected[keep]
+            rendered = torch.sigmoid(prediction.logits[matching.query - prediction.first]).T
+            terms["consistency"] = overlap_loss(projected, rendered).mean()
+        return terms
+
+    def _smoothness(self, paired: Tensor, present: Tensor) -> Tensor:
+        """Eq. 13 on sigma(S_3D), mean over present queries; or literally, on the features."""
+        if self.reg_target == "feature":
+            return neighbor_loss(*paired.chunk(2))
+        first, second = torch.sigmoid(score(paired, present)).chunk(2)
+        return neighbor_loss(first, second) / present.shape[0]

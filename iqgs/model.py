@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""IQGS as one method: projection, decoder, matcher and criterion, and how its result is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from iqgs.criterion import SegmentationCriterion
+from iqgs.decoder import InstanceProjection, QueryDecoder, score
+from iqgs.matching import HungarianMatcher, IDMatcher
+from iqgs.types import PointSegmentation, QueryPrediction, Segmentation, StepInputs
+from iqgs.winners import Winners, find_winners, mean_scores, panoptic_keep
+
+MEAN_MOMENTUM = 0.99  # running mean of queries over about the last hundred views
+EVEN_LOGIT = 0.0  # sigma(s) > 0.5 where s > 0
+
+
+class IQGS(nn.Module):
+    """Query-based instance segmentation of splats, with ID or Hungarian matching.
+
+    Beside its parameters the state holds `matched`, the queries that ever owned an object in
+    training (only they may win a pixel), and `mean_queries`, the enriched queries averaged over
+    training views, which label the splats: `terms` keeps a running mean, and `average_queries`
+    replaces it by the exact mean under the final weights.
+    """
+
+    matched: Tensor
+    mean_queries: Tensor
+    mean_weight: Tensor
+
+    def __init__(
+        self,
+        projection: InstanceProjection,
+        decoder: QueryDecoder,
+        matcher: IDMatcher | HungarianMatcher,
+        criterion: SegmentationCriterion,
+        *,
+        weights: dict[str, float],
+        background: bool,
+        attention_pixels: int,
+    ) -> None:
+        super().__init__()
+        self.projection = projection
+        self.decoder = decoder
+        self.matcher = matcher
+        self.criterion = criterion
+        self.weights = weights
+        self.background = background
+        self.attention_pixels = attention_pixels
+        queries = decoder.queries
+        self.register_buffer("matched", torch.zeros(queries.shape[0], dtype=torch.bool))
+        self.register_buffer("mean_queries", torch.zeros_like(queries))
+        self.register_buffer("mean_weight", torch.zeros(()))
+
+    def terms(self, step: StepInputs) -> dict[str, Tensor]:
+        """Unweighted loss terms of one step; in training mode also notes which queries matched."""
+        keep = None if self.background else step.labels > 0
+        features = self.projection(step.features)
+        stride = -(-len(features) // self.attention_pixels)
+        queries = self.decoder(features[:: max(1, stride)])
+        matcher = self.matcher
+        shown = features if keep is None else features[keep]
+        logits = score(queries[matcher.first : matcher.stop], shown)
+        labels = step.labels if keep is None else step.labels[keep]
+        matching = matcher(logits, labels)
+        if self.training:
+            self.matched[matching.query] = True
+            self._remember(queries.detach())
+        prediction = QueryPrediction(queries, logits, matcher.first)
+        return self.criterion(step, prediction, matching, keep, self.projection)
+
+    @torch.no_grad()
+    def _remember(self, queries: Tensor) -> None:
+        """Exponential mean, exact over the first views, of the enriched queries."""
+        self.mean_weight += 1.0
+        share = self.mean_weight.reciprocal().clamp_min(1.0 - MEAN_MOMENTUM)
+        self.mean_queries.lerp_(queries, share)
+
+    @torch.no_grad()
+    def enrich(self, instance_map: Tensor) -> Tensor:
+        """Queries [Q, D] of a view with rendered attributes [D_obj, H, W]; regular subsample."""
+        height, width = instance_map.shape[-2:]
+        stride = max(1, math.ceil(math.sqrt(height * width / self.attention_pixels)))
+        sampled = instance_map[:, stride // 2 :: stride, stride // 2 :: stride]
+        return self.decoder(self.projection(sampled.flatten(1).T))
+
+    @torch.no_grad()
+    def average_queries(self, instance_maps: Iterable[Tensor]) -> None:
+        """Set the mean queries to the exact mean over views, each [D_obj, H, W]."""
+        total, count = torch.zeros_like(self.mean_queries), 0
+        for instance_map in instance_maps:
+            total += self.enrich(instance_map)
+            count += 1
+        if count == 0:
+            raise ValueError("expected at least one view to average the queries over")
+        self.mean_queries.copy_(total / count)
+        self.mean_weight.fill_(float(count))
+
+    @torch.no_grad()
+    def segment(self, instance_map: Tensor, panoptic: bool = True) -> Segmentation:
+        """Instances of a rendered attribute map [D_obj, H, W]: argmax over the matched queries.
+
+        With `panoptic` a query is kept in this view only if it wins most of its own mask. Pixels
+        where nothing was rendered, and those of the background query, are 0. Ids are compact ids
+        for ID matching and query numbers for Hungarian matching.
+        """
+        queries, height = self.enrich(instance_map), instance_map.shape[1]
+        columns = instance_map.flatten(1)
+        labels, probability = self._decide(queries, columns, panoptic)
+        return Segmentation(labels.view(height, -1), mean_scores(labels, probability))
+
+    @torch.no_grad()
+    def segment_points(self, instance: Tensor) -> PointSegmentation:
+        """Instances of splats from their attributes [N, D_obj] by the mean enriched queries."""
+        labels, confidence = self._decide(self.mean_queries, instance.T, panoptic=False)
+        return PointSegmentation(labels, confidence)
+
+    def _decide(self, queries: Tensor, columns: Tensor, panoptic: bool) -> tuple[Tensor, Tensor]:
+        """Labels and winning probabilities of columns [D_obj, n]."""
+        numbers = self.matched.nonzero().flatten()
+        labels = torch.zeros(columns.shape[1], dtype=torch.int64, device=columns.device)
+        probability = torch.zeros_like(columns[0])
+        if numbers.numel() == 0 or columns.shape[1] == 0:
+            return labels, probability
+        winners = self._winners(queries[numbers], columns)
+        if panoptic:
+            keep = panoptic_keep(winners) | (numbers == 0)  # the background is no claim
+            if bool((winners.area[~keep] > 0).any()):
+                numbers = numbers[keep]
+                if numbers.numel() == 0:
+                    return labels, probability
+                winners = self._winners(queries[numbers], columns)
+        rendered = (columns != 0).any(dim=0)
+        labels = torch.where(rendered, numbers[winners.row], labels)
+        return labels, torch.where(rendered, torch.sigmoid(winners.value), probability)
+
+    def _winners(self, queries: Tensor, columns: Tensor) -> Winners:
+        weights = queries @ self.projection.weight  # [M, D_obj]: no feature map is formed
+        count, size = weights.shape[0], columns.shape[1]
+        return find_winners(lambda part: weights @ columns[:, part], count, size, EVEN_LOGIT)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for the optimizer; the learning rates are the engine's."""
+        return [
+            {"name": "projection", "params": list(self.projection.parameters())},
+            {"name": "decoder", "params": list(self.decoder.parameters())},
+        ]
