@@ -129,7 +129,7 @@ install_torch() {
   say "installing $TORCH_PIN (200 MB to 3 GB, minutes on a slow line)"
   pip_install "could not install $TORCH_PIN for $("$PY" --version): check the network, or set PYTHON to a Python 3.10 to 3.13" \
     "$TORCH_PIN"
-  "$PY" "$CHECKS" torch >/dev/null || die "torch is installed but cannot be imported by $PY"
+  "$PY" "$CHECKS" torch >/dev/null 2>&1 || die "torch is installed but cannot be imported by $PY"
 }
 
 install_requirements() {

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The questions that `setup.sh` asks of an interpreter. Standard library only (and pip's own).
 
-    python setup_checks.py torch                   exit 0 when an importable torch is in range
-    python setup_checks.py missing FILE...         the requirements of the files that are not met
-    python setup_checks.py stamp FOLDER COMPILER   what a build of the rasterizer depends on, as one hash
-    python setup_checks.py stamp_file              where that hash is kept beside the installed package
-    python setup_checks.py smoke                   blends one splat with every backend; names them
+    setup_checks.py torch                   exit 0 when an importable torch is in range
+    setup_checks.py missing FILE...         the requirements of the files that are not met
+    setup_checks.py stamp FOLDER COMPILER   all that a build of the rasterizer depends on, hashed
+    setup_checks.py stamp_file              where that hash is kept, beside the installed package
+    setup_checks.py smoke                   blends one splat with every backend; names them
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TORCH_RANGE = ((2, 4), (3, 0))  # tested range, as in setup.py
+BUILD_SWITCHES = ("IQGS_CUDA", "TORCH_CUDA_ARCH_LIST", "CXXFLAGS")
 SOURCE_SUFFIXES = {".py", ".h", ".hpp", ".inl", ".cpp", ".cu", ".cuh"}
 
 
@@ -34,7 +35,7 @@ def torch_version() -> str | None:
 
 
 def installed_version(name: str) -> str | None:
-    """The installed version of a distribution; opencv with a window system also counts as opencv."""
+    """The installed version of a distribution; opencv with windows counts as opencv too."""
     names = [name, "opencv-python"] if name == "opencv-python-headless" else [name]
     for candidate in names:
         try:
@@ -71,15 +72,17 @@ def build_stamp(folder: str, compiler: str) -> str:
         if path.suffix in SOURCE_SUFFIXES and not generated:
             digest.update("/".join(parts).encode())
             digest.update(path.read_bytes())
-    facts = [torch.__version__, str(torch.version.cuda), sys.implementation.cache_tag or "", compiler]
-    switches = [os.environ.get(name, "") for name in ("IQGS_CUDA", "TORCH_CUDA_ARCH_LIST", "CXXFLAGS")]
-    digest.update("\n".join(facts + switches).encode())
+    python = str(sys.implementation.cache_tag)
+    facts = [torch.__version__, str(torch.version.cuda), python, compiler]
+    facts += [os.environ.get(name, "") for name in BUILD_SWITCHES]
+    digest.update("\n".join(facts).encode())
     return digest.hexdigest()
 
 
 def smoke() -> str:
     """Blend one splat in the middle of a small picture with every backend that is there."""
     import torch
+
     from diff_surfel_rasterization import RasterSettings, Surfels, available_backends, rasterize
 
     surfels = Surfels(

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of `render.py`, which describe pictures and never change a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from arguments.parser import OneLineParser
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class RenderParams:
+    """What `render.py` writes."""
+
+    model_path: str
+    iteration: int = -1  # -1: the newest complete one
+    skip_train: bool = False
+    skip_test: bool = False
+    render_path: bool = False  # a video along an ellipse round what the cameras look at
+    path_frames: int = 120
+    fps: int = 24
+    masks: bool = False  # one binary picture per instance and view
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("path_frames", "fps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits to write, in order."""
+        wanted = {"train": not self.skip_train, "test": not self.skip_test}
+        return tuple(name for name, write in wanted.items() if write)
+
+
+def parse_render_arguments(arguments: list[str] | None = None) -> RenderParams:
+    """The command line of `render.py`; a wrong one is a `UserError`."""
+    parser = OneLineParser(
+        prog="render.py", description="Write the pictures of a run: colour, ids, depth, normals."
+    )
+    parser.add_argument("-m", "--model_path", required=True, help="run folder")
+    parser.add_argument("--iteration", type=int, default=RenderParams.iteration,
+                        help="iteration to load; -1: the newest")
+    parser.add_argument("--path_frames", type=int, default=RenderParams.path_frames,
+                        help="frames of the video along a path")
+    parser.add_argument("--fps", type=int, default=RenderParams.fps, help="frames per second")
+    for name, text in {
+        "skip_train": "leave the training views out",
+        "skip_test": "leave the held-out views out",
+        "render_path": "also a video along an ellipse round what the cameras look at",
+        "masks": "also one binary mask per instance and view, masks/<view>/<id>.png",
+        "quiet": "no progress bar",
+    }.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
+    # Gaussian Grouping's render takes it; here the method knows how many objects there are
+    parser.add_argument("--num_classes", type=int, help="accepted for compatibility")
+    values = vars(parser.parse_args(arguments))
+    del values["num_classes"]
+    return RenderParams(**values)
