@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Argument checks whose messages say function, argument, what was expected and what came."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import torch
+from torch import Tensor
+
+from .reference_color import MAX_SH_DEGREE
+from .types import BlendWeights, RasterSettings, Surfels
+
+
+def _fail(function: str, argument: str, expected: str, found: object) -> None:
+    raise ValueError(f"{function}: {argument} must be {expected}, got {found}")
+
+
+def check_shape(function: str, argument: str, value: object, shape: tuple[int | str, ...]) -> None:
+    """Compare the shape of a tensor with `shape`, whose strings stand for any size.
+
+    Raises:
+        ValueError: `value` is no tensor or has another shape.
+    """
+    expected = "[" + ", ".join(str(size) for size in shape) + "]"
+    if not isinstance(value, Tensor):
+        _fail(function, argument, f"a tensor {expected}", type(value).__name__)
+        return
+    fits = value.dim() == len(shape) and all(
+        isinstance(size, str) or size == found
+        for size, found in zip(shape, value.shape, strict=True)
+    )
+    if not fits:
+        _fail(function, argument, expected, list(value.shape))
+
+
+def check_surfels(function: str, surfels: Surfels, settings: RasterSettings) -> None:
+    """Shapes, types and devices of everything a splat carries.
+
+    Raises:
+        ValueError: with one sentence about the first thing that does not fit.
+    """
+    check_shape(function, "surfels.means", surfels.means, ("N", 3))
+    count = len(surfels.means)
+    check_shape(function, "surfels.scales", surfels.scales, (count, 2))
+    check_shape(function, "surfels.rotations", surfels.rotations, (count, 4))
+    check_shape(function, "surfels.opacities", surfels.opacities, (count, 1))
+    if (surfels.colors is None) == (surfels.sh is None):
+        found = "neither" if surfels.colors is None else "both"
+        _fail(function, "exactly one of surfels.colors, surfels.sh", "given", found)
+    if surfels.colors is not None:
+        check_shape(function, "surfels.colors", surfels.colors, (count, 3))
+    if surfels.sh is not None:
+        check_shape(function, "surfels.sh", surfels.sh, (count, "K", 3))
+        needed = (settings.sh_degree + 1) ** 2
+        if surfels.sh.shape[1] < needed:
+            expected = f"[{count}, K >= {needed}, 3] for sh_degree {settings.sh_degree}"
+            _fail(function, "surfels.sh", expected, list(surfels.sh.shape))
+    if surfels.features is not None:
+        check_shape(function, "surfels.features", surfels.features, (count, "C"))
+    for name in ("screen_grad", "screen_grad_abs"):
+        if getattr(surfels, name) is not None:
+            check_shape(function, f"surfels.{name}", getattr(surfels, name), (count, 3))
+    _check_types(function, surfels)
+
+
+def _check_types(function: str, surfels: Surfels) -> None:
+    means = surfels.means
+    if not means.dtype.is_floating_point:
+        _fail(function, "surfels.means", "of a floating type", means.dtype)
+    for field in fields(surfels):
+        value = getattr(surfels, field.name)
+        if value is not None and value.dtype != means.dtype:
+            _fail(function, f"surfels.{field.name}", f"{means.dtype} like means", value.dtype)
+        if value is not None and value.device != means.device:
+            _fail(function, f"surfels.{field.name}", f"on {means.device} like means", value.device)
+
+
+def check_settings(function: str, settings: RasterSettings) -> None:
+    """Sizes, intrinsics and options of a view.
+
+    Raises:
+        ValueError: with one sentence about the first thing that does not fit.
+    """
+    if settings.width < 1 or settings.height < 1:
+        found = f"{settings.width} x {settings.height}"
+        _fail(function, "settings.width x settings.height", "at least 1 x 1", found)
+    if not (settings.fx > 0 and settings.fy > 0):
+        _fail(function, "settings.fx, settings.fy", "> 0", (settings.fx, settings.fy))
+    if not 0 < settings.near < settings.far:
+        found_range = (settings.near, settings.far)
+        _fail(function, "settings.near, settings.far", "0 < near < far", found_range)
+    if not 0 <= settings.sh_degree <= MAX_SH_DEGREE:
+        _fail(function, "settings.sh_degree", f"0 to {MAX_SH_DEGREE}", settings.sh_degree)
+    if settings.low_pass_depth not in ("exact", "center"):
+        _fail(function, "settings.low_pass_depth", "exact or center", settings.low_pass_depth)
+    if settings.low_pass_anchor not in ("projected", "aabb"):
+        _fail(function, "settings.low_pass_anchor", "projected or aabb", settings.low_pass_anchor)
+    check_shape(function, "settings.world_to_view", settings.world_to_view, (4, 4))
+    check_shape(function, "settings.background", settings.background, (3,))
+
+
+def check_splatting(weights: BlendWeights, rows: Tensor | None, values: Tensor) -> None:
+    """Arguments of `splat_weights`.
+
+    Raises:
+        ValueError: with one sentence about the first thing that does not fit.
+    """
+    check_shape("splat_weights", "values", values, (weights.n_splats, "C"))
+    if not values.dtype.is_floating_point:
+        _fail("splat_weights", "values", "of a floating type", values.dtype)
+    if rows is None:
+        return
+    check_shape("splat_weights", "rows", rows, ("P",))
+    if rows.dtype != torch.int64:
+        _fail("splat_weights", "rows", "int64", rows.dtype)
+    pixels = len(weights.row_start) - 1
+    if len(rows) > 0 and (int(rows.min()) < 0 or int(rows.max()) >= pixels):
+        found = f"{int(rows.min())} to {int(rows.max())}"
+        _fail("splat_weights", "rows", f"pixel indices 0 to {pixels - 1}", found)
