@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a scene's folder to its views, points and ids: all checks that can be made before training.
+
+Only headers of the photographs are read here; their pixels follow when a view is first used. Masks
+are read once in full, because their ids have to be known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from scene.blender import is_blender_scene, read_blender_scene
+from scene.cameras import Camera, PosedImage, scene_extent
+from scene.colmap import find_colmap_folder, read_colmap_model
+from scene.colmap_model import ColmapCamera, ColmapImage, ColmapModel
+from scene.masks import (
+    IdTable,
+    build_id_table,
+    check_mask_shape,
+    find_mask_files,
+    read_label_names,
+)
+from scene.points import (
+    PointCloud,
+    from_colmap,
+    random_object_points,
+    random_scene_points,
+    read_point_ply,
+)
+from scene.splits import (
+    WIDEST,
+    every_eighth,
+    names_in_folder,
+    read_split,
+    render_size,
+    thin_out,
+)
+from scene.view import View
+from utils.errors import DataError
+from utils.images import image_size
+
+_NAMED = 5  # so many names are listed in a message before the count takes over
+
+
+@dataclass(frozen=True)
+class SceneRequest:
+    """What to load; the fields are the options of the command line of the same names."""
+
+    source_path: Path
+    images: str = "images"
+    object_path: str = "object_mask"
+    resolution: int = -1
+    white_background: bool = False
+    eval: bool = False
+    n_views: int = 100
+    train_split: bool = False
+    no_masks: bool = False
+    zero_label: str = "background"
+    random_init: bool = False
+    skip_missing: bool = False
+    seed: int = 0
+    random_points: int = 100_000  # how many, where there are no sparse points to start from
+    data_cache: bool = True  # keep pixels in memory after their first use
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A scene that is ready to train on."""
+
+    train: tuple[View, ...]
+    test: tuple[View, ...]
+    points: PointCloud
+    extent: float  # 1.1 x largest distance of a training camera from their mean
+    id_table: IdTable | None  # None without masks
+    source_path: Path
+    kind: str  # colmap | blender
+    notices: tuple[str, ...]  # what the user should know, one sentence each
+
+
+def load_scene(request: SceneRequest) -> Scene:
+    """Read and check a scene. Raises DataError, FormatError or UserError; see the module."""
+    notices: list[str] = []
+    source = Path(request.source_path)
+    model = None
+    if not source.is_dir():
+        raise DataError(f"{source}: no such folder; --source_path must be the scene's folder")
+    folder = find_colmap_folder(source)
+    if folder is not None:
+        model = read_colmap_model(folder)
+        posed = _posed_images(model, source / request.images)
+    elif is_blender_scene(source):
+        posed = read_blender_scene(source)
+    else:
+        raise DataError(
+            f"{source}: neither a COLMAP model (sparse/0/images.bin or .txt) nor a "
+            "transforms_train.json was found"
+        )
+    posed = _without_missing(posed, request.skip_missing, notices)
+    posed = _at_render_size(posed, request.resolution, notices)
+    train_names, test_names = _split(posed, request, notices)
+    views, id_table = _make_views(posed, request, notices)
+    train = tuple(views[name] for name in train_names)
+    cameras = [view.camera for view in train]
+    return Scene(
+        train=train,
+        test=tuple(views[name] for name in test_names),
+        points=_initial_points(model, cameras, request, notices),
+        extent=_extent(cameras, notices),
+        id_table=id_table,
+        source_path=source,
+        kind="blender" if model is None else "colmap",
+        notices=tuple(notices),
+    )
+
+
+def _posed_images(model: ColmapModel, folder: Path) -> list[PosedImage]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; --images must name the folder of photographs")
+    return [
+        PosedImage(colmap_camera(model.cameras[image.camera_id], image), folder / image.name)
+        for image in model.images
+    ]
+
+
+def colmap_camera(intrinsics: ColmapCamera, image: ColmapImage) -> Camera:
+    """One image of a COLMAP model as a camera, at the size that the model declares."""
+    return Camera(
+        world_to_view=torch.from_numpy(image.world_to_view()),
+        fx=intrinsics.fx,
+        fy=intrinsics.fy,
+        cx=intrinsics.cx,
+        cy=intrinsics.cy,
+        width=intrinsics.width,
+        height=intrinsics.height,
+        name=image.name,
+        uid=0,
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _without_missing(
+    posed: list[PosedImage], skip_missing: bool, notices: list[str]
+) -> list[PosedImage]:
+    """The images that are on the disk, sorted by name and numbered."""
+    posed = sorted(posed, key=lambda image: image.camera.name)
+    there = [image for image in posed if image.path.is_file()]
+    if len(there) < len(posed):
+        lost = [str(image.path) for image in posed if not image.path.is_file()]
+        fault = f"{len(lost)} of {len(posed)} images are missing: {_listed(lost)}"
+        if not skip_missing:
+            raise DataError(f"{fault}; add them, or leave them out with --skip_missing")
+        if len(there) < 2:
+            raise DataError(f"{fault}; at least two views are needed")
+        notices.append(f"{fault}; continuing with {len(there)}")
+    for image in there:
+        _check_inside(image)
+    return [
+        replace(image, camera=replace(image.camera, uid=uid)) for uid, image in enumerate(there)
+    ]
+
+
+def _check_inside(image: PosedImage) -> None:
+    """Refuse a link that leads out of the images folder (that folder itself may be a link)."""
+    root = image.path
+    for _ in image.camera.name.split("/"):
+        root = root.parent
+    if not image.path.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{image.path}: image {image.camera.name!r} is a link out of {root}; refused")
+
+
+def _at_render_size(
+    posed: list[PosedImage], resolution: int, notices: list[str]
+) -> list[PosedImage]:
+    """Cameras at the size that will be rendered, after comparing the files' sizes with them."""
+    resized = []
+    for image in posed:
+        camera = image.camera
+        width, height = image_size(image.path)
+        off_y = abs(camera.height * width / camera.width - height)
+        off_x = abs(camera.width * height / camera.height - width)
+        if min(off_x, off_y) > 1:
+            raise DataError(
+                f"{image.path}: the image has {width}x{height} pixels but its camera "
+                f"{camera.width}x{camera.height}; the aspect ratios differ, so these are not the "
+                "images that the poses were made with"
+            )
+        camera = camera.resized(*render_size(width, height, resolution))
+        if resolution == -1 and width > WIDEST and not any("1600" in text for text in notices):
+            notices.append(
+                f"images are wider than {WIDEST} pixels and are used at {WIDEST}; "
+                "--resolution 1 keeps the full size"
+            )
+        resized.append(replace(image, camera=camera))
+    return resized
+
+
+def _split(
+    posed: list[PosedImage], request: SceneRequest, notices: list[str]
+) -> tuple[list[str], list[str]]:
+    """Names of the training and of the held-out views."""
+    names = [image.camera.name for image in posed]
+    source = Path(request.source_path)
+    if request.train_split:
+        chosen = names_in_folder(source / "images_train", names)
+        held_out = set(names) - chosen
+    elif not request.eval:
+        return names, []
+    elif (source / "split.json").is_file():
+        train, test = read_split(source / "split.json", names)
+        if not train:
+            raise DataError(f"{source / 'split.json'}: no image of the scene is in 'train'")
+        return thin_out(train, request.n_views), test
+    elif any(image.held_out for image in posed):
+        held_out = {image.camera.name for image in posed if image.held_out}
+    else:
+        held_out = every_eighth(names)
+    train = [name for name in names if name not in held_out]
+    if not train:
+        raise DataError(f"{source}: no view is left to train on after the split of {len(names)}")
+    if not request.train_split:
+        train = thin_out(train, request.n_views)
+    return train, [name for name in names if name in held_out]
+
+
+def _make_views(
+    posed: list[PosedImage], request: SceneRequest, notices: list[str]
+) -> tuple[dict[str, View], IdTable | None]:
+    """All views by name, with the table of the ids that occur in any of their masks."""
+    masks: dict[str, Path] = {}
+    table = None
+    if not request.no_masks:
+        masks = _checked_masks(posed, request, notices)
+        labels = read_label_names(Path(request.source_path) / "labels.json")
+        table = build_id_table(list(masks.values()), labels, request.zero_label)
+    background = 1.0 if request.white_background else 0.0
+    views = {}
+    for image in posed:
+        name = image.camera.name
+        views[name] = View(
+            image.camera, image.path, masks.get(name), table, background, request.data_cache
+        )
+    return views, table
+
+
+def _checked_masks(
+    posed: list[PosedImage], request: SceneRequest, notices: list[str]
+) -> dict[str, Path]:
+    folder = Path(request.source_path) / request.object_path
+    masks = find_mask_files(folder, [image.camera.name for image in posed])
+    if not masks:
+        raise DataError(
+            f"{folder}: no mask for any of the {len(posed)} images was found (expected "
+            "<image name>.png); give --object_path, or --no_masks to train colour only"
+        )
+    for image in posed:
+        if image.camera.name in masks:
+            check_mask_shape(masks[image.camera.name], image.camera)
+    without = [image.camera.name for image in posed if image.camera.name not in masks]
+    if without:
+        notices.append(
+            f"{len(without)} of {len(posed)} views have no mask and train colour only: "
+            f"{_listed(without)}"
+        )
+    return masks
+
+
+def _initial_points(
+    model: ColmapModel | None, cameras: list[Camera], request: SceneRequest, notices: list[str]
+) -> PointCloud:
+    """Sparse points of the scene, else random ones with a notice."""
+    generator = torch.Generator().manual_seed(request.seed)
+    count = request.random_points
+    if request.random_init:
+        notices.append(f"starting from {count} random points as --random_init asks")
+        if model is None:
+            return random_object_points(count, generator)
+        return random_scene_points(cameras, count, generator)
+    if model is not None and model.points is not None and len(model.points):
+        return from_colmap(model.points)
+    source = Path(request.source_path)
+    folder = find_colmap_folder(source) or source
+    for path in (folder / "points3D.ply", source / "points3d.ply"):
+        if path.is_file():
+            cloud = read_point_ply(path)
+            if len(cloud):
+                return cloud
+    notices.append(
+        f"{folder}: no sparse points (points3D.bin, .txt or .ply), starting from {count} random "
+        "points as with --random_init; sparse points give better results"
+    )
+    if model is None:
+        return random_object_points(count, generator)
+    return random_scene_points(cameras, count, generator)
+
+
+def _extent(cameras: list[Camera], notices: list[str]) -> float:
+    extent = scene_extent(cameras)
+    if extent > 0:
+        return extent
+    notices.append("the training cameras are all in one place; the scene's extent is taken as 1")
+    return 1.0

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A camera together with what was seen through it; pixels are read when they are first asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scene.cameras import Camera
+from scene.masks import IdTable, InstanceMasks, read_masks
+from utils.images import read_image, resize_image
+
+
+class View:
+    """One photograph of the scene with its camera and, if there are any, its instance masks.
+
+    Everything has the camera's size. With `data_cache` pixels stay in memory after the first use
+    (8 bits a channel); without, every access reads the files again.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        image_path: Path,
+        mask_path: Path | None,
+        id_table: IdTable | None,
+        background: float = 0.0,
+        data_cache: bool = True,
+    ) -> None:
+        self.camera = camera
+        self.image_path = image_path
+        self.mask_path = mask_path
+        self._id_table = id_table
+        self._background = background
+        self._data_cache = data_cache
+        self._pixels: Tensor | None = None
+        self._masks: InstanceMasks | None = None
+
+    def __repr__(self) -> str:
+        return f"View({self.name!r}, {self.camera.width}x{self.camera.height})"
+
+    @property
+    def name(self) -> str:
+        """The image's name with its sub-path."""
+        return self.camera.name
+
+    @property
+    def image(self) -> Tensor:
+        """The photograph, float32 [3, H, W] in 0..1, transparent pixels over the background.
+
+        Raises DataError if the file is damaged.
+        """
+        pixels = self._read_pixels() if self._pixels is None else self._pixels
+        if self._data_cache:
+            self._pixels = pixels
+        return pixels.to(torch.float32) / 255.0
+
+    @property
+    def masks(self) -> InstanceMasks | None:
+        """The instance masks with compact ids, or None: such a view trains colour only."""
+        if self.mask_path is None:
+            return None
+        if self._masks is not None:
+            return self._masks
+        masks = read_masks(self.mask_path, self.camera, self._id_table)
+        if self._data_cache:
+            self._masks = masks
+        return masks
+
+    def _read_pixels(self) -> Tensor:
+        image = read_image(self.image_path)
+        if image.shape[0] == 4:
+            alpha = image[3:]
+            image = image[:3] * alpha + self._background * (1 - alpha)
+        image = resize_image(image, self.camera.width, self.camera.height)
+        return (image.clamp(0, 1) * 255.0 + 0.5).to(torch.uint8)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Photographs and id maps as files. Reading is strict: a damaged file is a DataError, never pixels.
+
+Photographs are float32 tensors [C, H, W] in 0..1, id maps int32 arrays [H, W]. Orientation tags
+are not applied, because COLMAP does not apply them either.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from utils.errors import DataError, RunError
+
+# No other decoder is ever tried on a file of the scene (some, as EPS, start other programs).
+PHOTO_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "PPM")
+ID_MAP_FORMATS = ("PNG", "TIFF")
+MAX_PIXELS = 178_956_970  # Pillow's own limit, beyond which it sees a decompression bomb
+# Deflate packs at most about 1032:1 and a flat JPEG about 700 pixels to the byte; more is a header
+# that promises pixels which cannot be there, and would only allocate memory before failing.
+MAX_PIXELS_PER_BYTE = 10_000
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+def _open(path: Path, formats: tuple[str, ...]) -> Image.Image:
+    """The opened file with only its header read; DataError if it is none of the formats."""
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            raise DataError(f"{path}: the file is empty")
+        image = Image.open(path, formats=formats)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file") from error
+    except _DAMAGED as error:
+        raise DataError(
+            f"{path}: not a readable image ({type(error).__name__}); "
+            f"expected {', '.join(formats)}"
+        ) from error
+    pixels = image.width * image.height
+    if pixels > MAX_PIXELS or pixels > 65536 + MAX_PIXELS_PER_BYTE * size:
+        image.close()
+        raise DataError(
+            f"{path}: claims {image.width}x{image.height} pixels in {size} bytes; refused"
+        )
+    return image
+
+
+def _load(path: Path, formats: tuple[str, ...]) -> Image.Image:
+    """The decoded file."""
+    with _open(path, formats) as image:
+        try:
+            image.load()
+        except _DAMAGED as error:
+            raise DataError(f"{path}: the image is truncated or damaged ({error})") from error
+        return image.copy()
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) from the header alone. DataError if it is not an image."""
+    with _open(path, PHOTO_FORMATS) as image:
+        return image.width, image.height
+
+
+def read_image(path: Path) -> Tensor:
+    """A photograph as float32 [3, H, W], or [4, H, W] with its alpha if it has one, in 0..1.
+
+    Raises DataError for a missing, damaged, empty or renamed file, and for float images.
+    """
+    image = _load(path, PHOTO_FORMATS)
+    if image.mode == "F":
+        raise DataError(f"{path}: float images are not supported; expected 8 or 16 bits")
+    if image.mode.startswith("I"):
+        gray = np.asarray(image).astype(np.float32) / 65535.0
+        if gray.min() < 0 or gray.max() > 1:
+            raise DataError(f"{path}: more than 16 bits per pixel")
+        return torch.from_numpy(gray).expand(3, -1, -1).contiguous()
+    has_alpha = image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info
+    pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
+    return torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32) / 255.0)
+
+
+def resize_image(image: Tensor, width: int, height: int) -> Tensor:
+    """Resample [C, H, W] to width x height: area-weighted when shrinking, linear when growing."""
+    if image.shape[1:] == (height, width):
+        return image
+    shrinks = width <= image.shape[2] and height <= image.shape[1]
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = cv2.resize(pixels, (width, height), interpolation=method)
+    return torch.from_numpy(resized.reshape(height, width, -1)).permute(2, 0, 1).contiguous()
+
+
+def write_image(path: Path, image: Tensor) -> None:
+    """Write [3, H, W] in 0..1 with 8 bits a channel; the suffix (.png, .jpg) sets the format.
+
+    Raises RunError if the file cannot be written; a half-written file is never left behind.
+    """
+    if image.dim() != 3 or image.shape[0] != 3:
+        raise ValueError(f"image must be [3, H, W], got {list(image.shape)}")
+    pixels = (image.detach().cpu().clamp(0, 1) * 255.0 + 0.5).to(torch.uint8)
+    write_pixels(path, pixels.permute(1, 2, 0).numpy())
+
+
+def write_pixels(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write uint8 pixels [H, W, 3] or [H, W] as they are; errors as `write_image`."""
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"pixels must be uint8, got {pixels.dtype}")
+    _save(path, Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def _save(path: Path, image: Image.Image) -> None:
+    packed = io.BytesIO()
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(f"{path}: unknown image suffix")
+    image.save(packed, format=kind)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(packed.getbuffer())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(_write_fault(path, packed.getbuffer().nbytes, error)) from error
+
+
+def _write_fault(path: Path, need: int, error: OSError) -> str:
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError:
+        return f"{path}: cannot be written ({error.strerror})"
+    if free < need:
+        need_mb, free_mb = need / 1e6, free / 1e6
+        return f"disk full: need {need_mb:.1f} MB, free {free_mb:.1f} MB in {path.parent}"
+    return f"{path}: cannot be written ({error.strerror})"
+
+
+def id_map_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an id map from its header. DataError if it is not PNG or TIFF."""
+    with _open(path, ID_MAP_FORMATS) as image:
+        return image.width, image.height
+
+
+def read_id_map(path: Path) -> NDArray[np.int32]:
+    """An id map [H, W]: 1, 8, 16 or 32-bit gray, or the indices of a palette image.
+
+    RGB with three equal channels counts as gray. Raises DataError for colours (a picture of
+    masks is not masks), for floats, and for damaged or lossy files.
+    """
+    image = _load(path, ID_MAP_FORMATS)
+    pixels = np.asarray(image)
+    if image.mode in ("RGB", "RGBA", "LA"):
+        if image.mode != "RGB" and pixels[..., -1].min() < 255:
+            raise DataError(f"{path}: an id map must not have transparent pixels")
+        gray = pixels[..., 0]
+        if image.mode != "LA" and not (
+            np.array_equal(gray, pixels[..., 1]) and np.array_equal(gray, pixels[..., 2])
+        ):
+            raise DataError(
+                f"{path}: a colour image instead of an id map; this looks like a visualisation. "
+                "Expected one channel whose pixel values are the ids"
+            )
+        pixels = gray
+    elif not (image.mode in ("1", "L", "P") or image.mode.startswith("I")):
+        raise DataError(f"{path}: pixel type {image.mode} cannot hold ids; expected whole numbers")
+    ids = pixels.astype(np.int64)
+    if ids.min() < 0 or ids.max() >= 2**31:
+        raise DataError(f"{path}: ids must be within 0..{2**31 - 1}")
+    return ids.astype(np.int32)
+
+
+def write_id_map(path: Path, ids: NDArray[np.integer]) -> None:
+    """Write ids [H, W] within 0..65535 as a 16-bit gray PNG; errors as `write_image`."""
+    if ids.ndim != 2:
+        raise ValueError(f"ids must be [H, W], got {list(ids.shape)}")
+    if ids.size and (ids.min() < 0 or ids.max() > 65535):
+        raise ValueError(f"ids {ids.min()}..{ids.max()} do not fit 16 bits")
+    _save(path, Image.fromarray(ids.astype(np.uint16)))
+
+
+def resize_id_map(ids: NDArray[np.int32], width: int, height: int) -> NDArray[np.int32]:
+    """Nearest pixel, centre to centre, so that no new id can appear. [H, W] -> [height, width]."""
+    if ids.shape == (height, width):
+        return ids
+    rows = ((np.arange(height) + 0.5) * (ids.shape[0] / height)).astype(np.int64)
+    columns = ((np.arange(width) + 0.5) * (ids.shape[1] / width)).astype(np.int64)
+    return np.ascontiguousarray(ids[rows[:, None], columns[None, :]])
