@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Gaussians: flat discs in space with colour and a learned instance attribute.
+
+Raw parameters are unconstrained; the properties apply the activations. N splats, K SH coefficients,
+D_obj instance channels. Rows are edited only through `scene.optimizer.edit_rows`.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scene import splat_ply
+from utils.errors import DataError
+from utils.neighbors import nearest_neighbors
+from utils.ply import read_ply
+from utils.spherical_harmonics import coefficient_count, rgb_to_sh_dc
+
+if TYPE_CHECKING:
+    from scene.points import PointCloud
+
+PARAMETER_NAMES = (
+    "means",
+    "log_scales",
+    "quaternions",
+    "opacity_logits",
+    "sh_dc",
+    "sh_rest",
+    "instance",
+)
+INITIAL_OPACITY = 0.1  # faint, so that early mistakes are cheap to see through
+INSTANCE_STD = 0.1  # small and random: identical attributes could not be told apart by a decoder
+MIN_SQUARED_SCALE = 1e-7  # of coinciding points, whose neighbour distance is zero
+SCALE_NEIGHBORS = 3
+
+
+class GaussianModel:
+    """`params` holds the raw nn.Parameters: means [N,3], log_scales [N,2], quaternions [N,4] (wxyz,
+    not normalised), opacity_logits [N,1], sh_dc [N,1,3], sh_rest [N,K-1,3], instance [N,D_obj].
+    """
+
+    def __init__(self, values: dict[str, Tensor], active_sh_degree: int = 0) -> None:
+        """Take ownership of raw `values`; raises ValueError where names or shapes do not fit."""
+        self._take(values, active_sh_degree)
+
+    def _take(self, values: dict[str, Tensor], active_sh_degree: int) -> None:
+        self.sh_degree = _check_values(values)
+        self.active_sh_degree = min(active_sh_degree, self.sh_degree)
+        self.params = {n: nn.Parameter(values[n].detach()) for n in PARAMETER_NAMES}
+
+    def __len__(self) -> int:
+        return self.params["means"].shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.params["means"].device
+
+    @property
+    def means(self) -> Tensor:
+        """Centres [N, 3] in world units."""
+        return self.params["means"]
+
+    @property
+    def scales(self) -> Tensor:
+        """Standard deviations [N, 2] along the two tangent axes."""
+        return self.params["log_scales"].exp()
+
+    @property
+    def rotations(self) -> Tensor:
+        """Unit quaternions [N, 4], wxyz, splat to world."""
+        return nn.functional.normalize(self.params["quaternions"], dim=-1)
+
+    @property
+    def opacities(self) -> Tensor:
+        """Opacities [N, 1] in (0, 1)."""
+        return self.params["opacity_logits"].sigmoid()
+
+    @property
+    def sh(self) -> Tensor:
+        """All SH coefficients [N, K, 3]; the renderer uses those up to `active_sh_degree`."""
+        return torch.cat([self.params["sh_dc"], self.params["sh_rest"]], dim=1)
+
+    @property
+    def instance(self) -> Tensor:
+        """Instance attributes [N, D_obj], without activation."""
+        return self.params["instance"]
+
+    @property
+    def instance_dim(self) -> int:
+        return self.params["instance"].shape[1]
+
+    def tangent_axes(self) -> Tensor:
+        """Unit axes of the discs as columns [N, 3, 2] in world coordinates."""
+        return rotation_matrices(self.params["quaternions"])[:, :, :2]
+
+    def normals(self) -> Tensor:
+        """Unit normals [N, 3] in world coordinates; their sign carries no meaning."""
+        return rotation_matrices(self.params["quaternions"])[:, :, 2]
+
+    def raise_sh_degree(self) -> None:
+        """Let the renderer use one degree more, up to `sh_degree`."""
+        self.active_sh_degree = min(self.active_sh_degree + 1, self.sh_degree)
+
+    @classmethod
+    def from_points(
+        cls, points: PointCloud, sh_degree: int, instance_dim: int, generator: torch.Generator
+    ) -> GaussianModel:
+        """One splat a point: sized by its 3 neighbours, turned uniformly at random, faint.
+
+        Random numbers are drawn on the generator's device (CPU) and the model starts on the CPU.
+        Raises DataError for an empty cloud.
+        """
+        means = torch.as_tensor(points.positions, dtype=torch.float32).detach().cpu().clone()
+        colors = torch.as_tensor(points.colors, dtype=torch.float32).detach().cpu()
+        n = len(means)
+        if n == 0:
+            raise DataError("the point cloud is empty; give points or use --random_init")
+        values = {
+            "means": means,
+            "log_scales": _neighbor_log_scales(means)[:, None].repeat(1, 2),
+            "quaternions": random_rotations(n, generator),
+            "opacity_logits": torch.full((n, 1), math.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))),
+            "sh_dc": rgb_to_sh_dc(colors)[:, None, :].contiguous(),
+            "sh_rest": torch.zeros(n, coefficient_count(sh_degree) - 1, 3),
+            "instance": random_instance(n, instance_dim, generator),
+        }
+        return cls(values)
+
+    def subset(self, mask: Tensor) -> GaussianModel:
+        """A new model of the rows that boolean `mask` [N] (or an index tensor) selects."""
+        rows = {name: p.detach()[mask].clone() for name, p in self.params.items()}
+        return GaussianModel(rows, self.active_sh_degree)
+
+    def to(self, device: str | torch.device) -> GaussianModel:
+        """Move all parameters in place, before an optimizer knows them; returns self."""
+        self.params = {n: nn.Parameter(p.detach().to(device)) for n, p in self.params.items()}
+        return self
+
+    def save_ply(
+        self, path: str | Path, viewer: bool = False, labels: Tensor | np.ndarray | None = None
+    ) -> None:
+        """Write the columns of 2DGS plus `obj_dc_*`; with `viewer` the columns that 3DGS viewers
+        need (a third, vanishing scale; no `obj_dc_*`). Integer `labels` [N] become `instance`.
+        """
+        raw = {name: p.detach().cpu().numpy() for name, p in self.params.items()}
+        marks = None if labels is None else torch.as_tensor(labels).detach().cpu().numpy()
+        splat_ply.write(path, splat_ply.to_columns(raw, viewer=viewer, labels=marks))
+
+    @classmethod
+    def load_ply(
+        cls,
+        path: str | Path,
+        instance_dim: int | None = None,
+        generator: torch.Generator | None = None,
+        drop_scale_2: bool = False,
+    ) -> GaussianModel:
+        """Read a PLY of 2DGS, Gaussian Grouping (`obj_dc_*`), OMEGAS (`obj_*`) or this project.
+
+        `instance_dim` None takes what the file has; another number than the file's is an error. A
+        file without attributes gets random ones from `generator` (zeros without a generator).
+        Three real scales (3DGS) are refused unless `drop_scale_2`. Raises FormatError, DataError.
+        """
+        raw = splat_ply.from_columns(read_ply(path), str(path), drop_scale_2)
+        values = {name: torch.from_numpy(array) for name, array in raw.items()}
+        stored = values["instance"].shape[1]
+        if stored == 0 and instance_dim:
+            values["instance"] = (
+                torch.zeros(len(values["means"]), instance_dim)
+                if generator is None
+                else random_instance(len(values["means"]), instance_dim, generator)
+            )
+        elif instance_dim is not None and stored != instance_dim:
+            raise DataError(f"{path}: has {stored} instance channels, but {instance_dim} are asked")
+        model = cls(values)
+        model.active_sh_degree = model.sh_degree
+        return model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain tensors (they share memory with the parameters) and numbers."""
+        params = {name: p.detach() for name, p in self.params.items()}
+        return {"active_sh_degree": self.active_sh_degree, "params": params}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Replace all parameters by copies, of any N; call before an optimizer knows them.
+
+        Raises DataError where the state is not one of a model.
+        """
+        try:
+            values = {n: v.detach().clone().to(self.device) for n, v in state["params"].items()}
+            self._take(values, int(state["active_sh_degree"]))
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            raise DataError(f"the saved Gaussians do not fit: {error}") from None
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> GaussianModel:
+        """A new CPU model from what `state_dict` gave."""
+        empty = {name: torch.zeros(shape) for name, shape in _EMPTY_SHAPES.items()}
+        model = cls(empty)
+        model.load_state_dict(state)
+        return model
+
+
+_EMPTY_SHAPES = {
+    "means": (0, 3),
+    "log_scales": (0, 2),
+    "quaternions": (0, 4),
+    "opacity_logits": (0, 1),
+    "sh_dc": (0, 1, 3),
+    "sh_rest": (0, 0, 3),
+    "instance": (0, 0),
+}
+
+
+def rotation_matrices(quaternions: Tensor) -> Tensor:
+    """Rotation matrices [N, 3, 3] of quaternions [N, 4] (wxyz, any positive length)."""
+    w, x, y, z = nn.functional.normalize(quaternions, dim=-1).unbind(-1)
+    rows = [
+        torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], dim=-1),
+        torch.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], dim=-1),
+        torch.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], dim=-1),
+    ]
+    return torch.stack(rows, dim=-2)
+
+
+def random_rotations(count: int, generator: torch.Generator) -> Tensor:
+    """Quaternions [count, 4] uniform on SO(3): the direction of a 4D normal vector is uniform."""
+    return nn.functional.normalize(torch.randn(count, 4, generator=generator), dim=-1)
+
+
+def random_instance(count: int, dim: int, generator: torch.Generator) -> Tensor:
+    """Initial instance attributes [count, dim]."""
+    return INSTANCE_STD * torch.randn(count, dim, generator=generator)
+
+
+def _neighbor_log_scales(means: Tensor) -> Tensor:
+    """Logarithm of the root mean square distance to the nearest points, [N]."""
+    _, distances = nearest_neighbors(means, SCALE_NEIGHBORS)
+    squared = distances.square().mean(dim=1) if distances.shape[1] else torch.zeros(len(means))
+    return 0.5 * squared.clamp_min(MIN_SQUARED_SCALE).log()
+
+
+def _check_values(values: dict[str, Tensor]) -> int:
+    """Check names and shapes of raw parameters; returns the SH degree they hold."""
+    if set(values) != set(PARAMETER_NAMES):
+        raise ValueError(f"expected parameters {PARAMETER_NAMES}, got {tuple(values)}")
+    n = len(values["means"])
+    for name, shape in _EMPTY_SHAPES.items():
+        got = tuple(values[name].shape)
+        free = {"sh_rest": 1, "instance": 1}.get(name)
+        fits = len(got) == len(shape) and got[0] == n
+        if not fits or any(got[i] != shape[i] for i in range(1, len(shape)) if i != free):
+            raise ValueError(f"{name}: expected shape like {('N', *shape[1:])}, got {got}")
+    degree = math.isqrt(values["sh_rest"].shape[1] + 1) - 1
+    if coefficient_count(degree) != values["sh_rest"].shape[1] + 1:
+        raise ValueError(f"sh_rest: {values['sh_rest'].shape[1]} coefficients fit no SH degree")
+    return degree

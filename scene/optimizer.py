@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One Adam over the Gaussians, its learning rates over a run, the only surgery on its rows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from scene.gaussian_model import GaussianModel
+from utils.schedules import log_linear
+
+log = logging.getLogger(__name__)
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # the state of Adam that has one entry per parameter entry
+REST_FRACTION = 1 / 20  # view-dependent colour learns slower than colour, or it explains shape
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A learning rate that moves log-linearly from `initial` to `final` over the run."""
+
+    initial: float
+    final: float
+
+
+@dataclass(frozen=True)
+class RateSchedule:
+    """Learning rates by group name; groups without a rate keep the one they have."""
+
+    rates: Mapping[str, Rate]
+    steps: int
+
+    def at(self, step: int) -> dict[str, float]:
+        """Rates at `step`, constant after `steps`."""
+        return {n: log_linear(step, r.initial, r.final, self.steps) for n, r in self.rates.items()}
+
+    def apply(self, optimizer: Optimizer, step: int) -> None:
+        """Set the rates of `step` in the groups of `optimizer` that carry their names."""
+        rates = self.at(step)
+        for group in optimizer.param_groups:
+            if group.get("name") in rates:
+                group["lr"] = rates[group["name"]]
+
+
+@dataclass(frozen=True)
+class SplatRates:
+    """The learning rates of a run as its options give them, and how they fall.
+
+    Positions go from `position_init` to `position_final` (times the scene's extent) in
+    `position_steps`; the others end at `final_fraction` (1 = constant) of their rate at the end of
+    the run. `scale` multiplies all: short runs need faster steps.
+    """
+
+    position_init: float
+    position_final: float
+    position_steps: int
+    feature: float
+    opacity: float
+    scaling: float
+    rotation: float
+    instance: float
+    final_fraction: float
+    scale: float
+
+    def schedules(self, extent: float, steps: int) -> tuple[RateSchedule, RateSchedule]:
+        """One schedule for the positions, one for the rest of a run of `steps`."""
+        position = Rate(
+            self.position_init * extent * self.scale, self.position_final * extent * self.scale
+        )
+        rest = {
+            "log_scales": self.scaling,
+            "quaternions": self.rotation,
+            "opacity_logits": self.opacity,
+            "sh_dc": self.feature,
+            "sh_rest": self.feature * REST_FRACTION,
+            "instance": self.instance,
+        }
+        falling = {
+            name: Rate(rate * self.scale, rate * self.scale * self.final_fraction)
+            for name, rate in rest.items()
+        }
+        return RateSchedule({"means": position}, self.position_steps), RateSchedule(falling, steps)
+
+
+def make_optimizer(
+    model: GaussianModel,
+    rates: Mapping[str, float],
+    eps: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> Adam:
+    """One Adam with a group named after each parameter in `rates`; others are not optimised.
+
+    The fused implementation is used where this torch has it for the model's device.
+    """
+    unknown = set(rates) - set(model.params)
+    if unknown or not rates:
+        raise ValueError(f"expected rates for some of {tuple(model.params)}, got {tuple(rates)}")
+    groups = [
+        {"params": [model.params[name]], "lr": rate, "name": name} for name, rate in rates.items()
+    ]
+    try:
+        return Adam(groups, lr=0.0, betas=betas, eps=eps, fused=True)
+    except RuntimeError as error:
+        log.debug("no fused Adam here: %s", error)
+        return Adam(groups, lr=0.0, betas=betas, eps=eps)
+
+
+def edit_rows(
+    model: GaussianModel,
+    optimizer: Optimizer | None,
+    keep: Tensor | None = None,
+    append: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Keep rows (boolean mask [N] or indices; None = all) and append new ones, everywhere at once.
+
+    Parameters become new nn.Parameters without gradient. Kept rows keep their Adam moments,
+    appended rows (`append`: all parameters, [M, ...]) start with zero moments.
+    """
+    if append is not None and set(append) != set(model.params):
+        raise ValueError(f"append needs all of {tuple(model.params)}, got {tuple(append)}")
+    for name, old in list(model.params.items()):
+        extra = old.detach()[:0] if append is None else append[name].detach().to(old)
+        new = nn.Parameter(_edited(old.detach(), keep, extra))
+        _replace(optimizer, old, new, partial(_edited, keep=keep, extra=torch.zeros_like(extra)))
+        model.params[name] = new
+
+
+def replace_values(
+    model: GaussianModel, optimizer: Optimizer | None, name: str, values: Tensor
+) -> None:
+    """Give parameter `name` new `values` of the same shape and forget its Adam moments."""
+    old = model.params[name]
+    if values.shape != old.shape:
+        raise ValueError(f"{name}: expected {list(old.shape)}, got {list(values.shape)}")
+    new = nn.Parameter(values.detach().to(old).clone())
+    _replace(optimizer, old, new, torch.zeros_like)
+    model.params[name] = new
+
+
+def _edited(rows: Tensor, keep: Tensor | None, extra: Tensor) -> Tensor:
+    return torch.cat([rows if keep is None else rows[keep], extra])
+
+
+def _replace(
+    optimizer: Optimizer | None,
+    old: nn.Parameter,
+    new: nn.Parameter,
+    move: Callable[[Tensor], Tensor],
+) -> None:
+    """Put `new` in the place of `old` in its group; `move` maps each of its moments."""
+    if optimizer is None:
+        return
+    for group in optimizer.param_groups:
+        group["params"] = [new if p is old else p for p in group["params"]]
+    state = optimizer.state.pop(old, None)
+    if state is not None:
+        moved = {key: move(v) if key in _MOMENTS else v for key, v in state.items()}
+        optimizer.state[new] = moved
