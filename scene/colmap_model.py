@@ -33,6 +33,8 @@ MODEL_IDS = {name: number for number, name in MODEL_NAMES.items()}
 # Wider than any sensor; more is a damaged file, and would only fail later in an allocation.
 MAX_SIDE = 1_000_000
 
+MAX_NAME_PART = 255  # bytes, of the common file systems
+
 
 @dataclass(frozen=True)
 class ColmapCamera:
@@ -138,8 +140,10 @@ def check_image_name(name: str, where: str) -> str:
     fault = ""
     if not name or name != name.strip() or path.name == "":
         fault = "is empty or padded with blanks"
-    elif any(ord(letter) < 32 for letter in name):
-        fault = "holds a control character"
+    elif any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in name):
+        fault = "holds a character that no file name has"
+    elif any(len(part.encode()) > MAX_NAME_PART for part in path.parts):
+        fault = "is too long"
     elif "\\" in name:
         fault = "holds a backslash"
     elif path.is_absolute() or PureWindowsPath(name).drive:

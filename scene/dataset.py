@@ -7,7 +7,7 @@ are read once in full, because their ids have to be known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ import torch
 from scene.blender import is_blender_scene, read_blender_scene
 from scene.cameras import Camera, PosedImage, scene_extent
 from scene.colmap import find_colmap_folder, read_colmap_model
-from scene.colmap_model import ColmapCamera, ColmapImage, ColmapModel
+from scene.colmap_model import ColmapModel
 from scene.masks import (
     IdTable,
     build_id_table,
@@ -23,6 +23,7 @@ from scene.masks import (
     find_mask_files,
     read_label_names,
 )
+from scene.photos import at_render_size, listed, posed_images, without_missing
 from scene.points import (
     PointCloud,
     from_colmap,
@@ -30,19 +31,9 @@ from scene.points import (
     random_scene_points,
     read_point_ply,
 )
-from scene.splits import (
-    WIDEST,
-    every_eighth,
-    names_in_folder,
-    read_split,
-    render_size,
-    thin_out,
-)
+from scene.splits import every_eighth, names_in_folder, read_split, thin_out
 from scene.view import View
 from utils.errors import DataError
-from utils.images import image_size
-
-_NAMED = 5  # so many names are listed in a message before the count takes over
 
 
 @dataclass(frozen=True)
@@ -90,7 +81,7 @@ def load_scene(request: SceneRequest) -> Scene:
     folder = find_colmap_folder(source)
     if folder is not None:
         model = read_colmap_model(folder)
-        posed = _posed_images(model, source / request.images)
+        posed = posed_images(model, source / request.images)
     elif is_blender_scene(source):
         posed = read_blender_scene(source)
     else:
@@ -98,8 +89,8 @@ def load_scene(request: SceneRequest) -> Scene:
             f"{source}: neither a COLMAP model (sparse/0/images.bin or .txt) nor a "
             "transforms_train.json was found"
         )
-    posed = _without_missing(posed, request.skip_missing, notices)
-    posed = _at_render_size(posed, request.resolution, notices)
+    posed = without_missing(posed, request.skip_missing, notices)
+    posed = at_render_size(posed, request.resolution, notices)
     train_names, test_names = _split(posed, request, notices)
     views, id_table = _make_views(posed, request, notices)
     train = tuple(views[name] for name in train_names)
@@ -114,91 +105,6 @@ def load_scene(request: SceneRequest) -> Scene:
         kind="blender" if model is None else "colmap",
         notices=tuple(notices),
     )
-
-
-def _posed_images(model: ColmapModel, folder: Path) -> list[PosedImage]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; --images must name the folder of photographs")
-    return [
-        PosedImage(colmap_camera(model.cameras[image.camera_id], image), folder / image.name)
-        for image in model.images
-    ]
-
-
-def colmap_camera(intrinsics: ColmapCamera, image: ColmapImage) -> Camera:
-    """One image of a COLMAP model as a camera, at the size that the model declares."""
-    return Camera(
-        world_to_view=torch.from_numpy(image.world_to_view()),
-        fx=intrinsics.fx,
-        fy=intrinsics.fy,
-        cx=intrinsics.cx,
-        cy=intrinsics.cy,
-        width=intrinsics.width,
-        height=intrinsics.height,
-        name=image.name,
-        uid=0,
-    )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
-
-
-def _without_missing(
-    posed: list[PosedImage], skip_missing: bool, notices: list[str]
-) -> list[PosedImage]:
-    """The images that are on the disk, sorted by name and numbered."""
-    posed = sorted(posed, key=lambda image: image.camera.name)
-    there = [image for image in posed if image.path.is_file()]
-    if len(there) < len(posed):
-        lost = [str(image.path) for image in posed if not image.path.is_file()]
-        fault = f"{len(lost)} of {len(posed)} images are missing: {_listed(lost)}"
-        if not skip_missing:
-            raise DataError(f"{fault}; add them, or leave them out with --skip_missing")
-        if len(there) < 2:
-            raise DataError(f"{fault}; at least two views are needed")
-        notices.append(f"{fault}; continuing with {len(there)}")
-    for image in there:
-        _check_inside(image)
-    return [
-        replace(image, camera=replace(image.camera, uid=uid)) for uid, image in enumerate(there)
-    ]
-
-
-def _check_inside(image: PosedImage) -> None:
-    """Refuse a link that leads out of the images folder (that folder itself may be a link)."""
-    root = image.path
-    for _ in image.camera.name.split("/"):
-        root = root.parent
-    if not image.path.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"{image.path}: image {image.camera.name!r} is a link out of {root}; refused")
-
-
-def _at_render_size(
-    posed: list[PosedImage], resolution: int, notices: list[str]
-) -> list[PosedImage]:
-    """Cameras at the size that will be rendered, after comparing the files' sizes with them."""
-    resized = []
-    for image in posed:
-        camera = image.camera
-        width, height = image_size(image.path)
-        off_y = abs(camera.height * width / camera.width - height)
-        off_x = abs(camera.width * height / camera.height - width)
-        if min(off_x, off_y) > 1:
-            raise DataError(
-                f"{image.path}: the image has {width}x{height} pixels but its camera "
-                f"{camera.width}x{camera.height}; the aspect ratios differ, so these are not the "
-                "images that the poses were made with"
-            )
-        camera = camera.resized(*render_size(width, height, resolution))
-        if resolution == -1 and width > WIDEST and not any("1600" in text for text in notices):
-            notices.append(
-                f"images are wider than {WIDEST} pixels and are used at {WIDEST}; "
-                "--resolution 1 keeps the full size"
-            )
-        resized.append(replace(image, camera=camera))
-    return resized
 
 
 def _split(
@@ -239,6 +145,8 @@ def _make_views(
         masks = _checked_masks(posed, request, notices)
         labels = read_label_names(Path(request.source_path) / "labels.json")
         table = build_id_table(list(masks.values()), labels, request.zero_label)
+        if not table:
+            notices.append("all masks are empty: not one of them holds an id other than 0")
     background = 1.0 if request.white_background else 0.0
     views = {}
     for image in posed:
@@ -266,7 +174,7 @@ def _checked_masks(
     if without:
         notices.append(
             f"{len(without)} of {len(posed)} views have no mask and train colour only: "
-            f"{_listed(without)}"
+            f"{listed(without)}"
         )
     return masks
 

@@ -8,10 +8,10 @@ Inside the project ids are compact, 1..K; `IdTable` keeps the way back to the fi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scene.cameras import Camera
 from utils.errors import DataError, FormatError
 from utils.images import id_map_size, read_id_map, resize_id_map
+from utils.storage import atomic_write
 
 # A mask whose shape differs by more belongs to another image (a one-pixel rounding does not).
 MAX_ASPECT_ERROR = 0.01
@@ -62,6 +63,8 @@ class IdTable:
         values = list(self.originals)
         if values != sorted(set(values)) or (values and values[0] < 1):
             raise ValueError("ids must be ascending, different and positive")
+        if self.zero_label not in ("background", "ignore"):
+            raise ValueError(f"zero_label is {self.zero_label!r}, not background or ignore")
 
     def __len__(self) -> int:
         return len(self.originals)
@@ -98,9 +101,8 @@ class IdTable:
             "ids": list(self.originals),
             "names": {str(key): value for key, value in sorted(self.names.items())},
         }
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        text = json.dumps(record, indent=1) + "\n"
+        atomic_write(path, lambda stream: stream.write(text.encode("utf-8")))
 
     @classmethod
     def load(cls, path: Path) -> IdTable:
@@ -116,7 +118,7 @@ class IdTable:
             raise FormatError(f"{path}: not a table of ids ({error})") from error
 
 
-def read_json(path: Path) -> dict[str, object]:
+def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of the scene. Raises DataError, FormatError."""
     try:
         if path.stat().st_size > _MAX_LABELS_BYTES:
@@ -158,7 +160,7 @@ def find_mask_files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
             continue
         if path in owners:
             raise DataError(
-                f"{path}: ambiguous, both images {owners[path]!r} and {name!r} would use this mask; "
+                f"{path}: images {owners[path]!r} and {name!r} would both use this mask; "
                 "keep the sub-folders of the images in the mask folder"
             )
         owners[path] = name

@@ -17,7 +17,7 @@ from scene.view import View
 from utils.errors import FormatError
 from utils.ply import read_ply
 
-# Half the side of the cube in which NeRF's synthetic objects lie (Gaussian Grouping's --random_init).
+# Half the side of the cube of synthetic object scenes (Gaussian Grouping's --random_init).
 OBJECT_HALF_SIDE = 1.3
 # Random points of a scene without sparse points: a ball round the focus that reaches beyond the
 # cameras, because what they see lies on both sides of their ring.

@@ -62,7 +62,7 @@ def names_in_folder(folder: Path, names: Sequence[str]) -> set[str]:
     Raises DataError if the folder is missing or has none of them.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; --train_split takes the training images from it")
+        raise DataError(f"{folder}: no such folder; --train_split takes its images for training")
     there = {
         file.relative_to(folder).with_suffix("").as_posix()
         for file in folder.rglob("*")

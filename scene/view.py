@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A camera together with what was seen through it; pixels are read when they are first asked for."""
+"""A camera together with what was seen through it; pixels are read when first asked for."""
 
 from __future__ import annotations
 

@@ -57,11 +57,10 @@ def _open(path: Path, formats: tuple[str, ...]) -> Image.Image:
         raise DataError(f"{path}: no such file") from error
     except _DAMAGED as error:
         raise DataError(
-            f"{path}: not a readable image ({type(error).__name__}); "
-            f"expected {', '.join(formats)}"
+            f"{path}: not a readable image ({type(error).__name__}); expected {', '.join(formats)}"
         ) from error
     pixels = image.width * image.height
-    if pixels > MAX_PIXELS or pixels > 65536 + MAX_PIXELS_PER_BYTE * size:
+    if pixels < 1 or pixels > MAX_PIXELS or pixels > 65536 + MAX_PIXELS_PER_BYTE * size:
         image.close()
         raise DataError(
             f"{path}: claims {image.width}x{image.height} pixels in {size} bytes; refused"
@@ -138,7 +137,8 @@ def _save(path: Path, image: Image.Image) -> None:
     if kind is None:
         raise ValueError(f"{path}: unknown image suffix")
     image.save(packed, format=kind)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # The name that a sweep of stale temporaries looks for.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.0.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(packed.getbuffer())
