@@ -30,26 +30,26 @@ RULES = ("threshold", "budget")
 
 @dataclass(frozen=True)
 class DensifyThresholds:
-    """When and how much. Fractions of the extent are in world units after multiplication."""
+    """When and how much; lengths in world units."""
 
     rule: str  # "threshold" or "budget"
     interval: int  # iterations between two edits
     from_iter: int  # edits happen after this iteration
     until_iter: int  # threshold: before this iteration; budget: up to and with it
     grad_threshold: float  # rule threshold: grow where the mean signal reaches this
-    percent_dense: float  # splats larger than this fraction of the extent are split, not cloned
-    opacity_cull: float  # splats with a lower opacity are removed
+    small_extent: float  # splats with a larger scale are split, not cloned
+    min_opacity: float  # fainter splats are removed
+    max_extent: float  # splats with a larger scale are removed after the first reset; 0 = never
     opacity_reset_interval: int  # 0 = never
-    prune_extent_fraction: float  # remove larger splats after the first reset; 0 = never
-    cap: int  # most splats; the goal of rule budget; 0 = no limit (rule threshold only)
+    cap: int  # rule budget: how many splats to grow to
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise ValueError(f"expected a rule of {RULES}, got {self.rule!r}")
-        if self.interval < 1 or self.cap < 0 or self.opacity_reset_interval < 0:
-            raise ValueError("interval must be positive; cap and reset interval not negative")
-        if self.rule == "budget" and self.cap == 0:
-            raise ValueError("rule 'budget' needs a cap")
+        if self.interval < 1 or self.opacity_reset_interval < 0:
+            raise ValueError("interval must be positive and opacity_reset_interval not negative")
+        if self.rule == "budget" and self.cap < 1:
+            raise ValueError("rule 'budget' needs a positive cap")
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,10 @@ class Densifier:
         model: GaussianModel,
         optimizer: Optimizer,
         thresholds: DensifyThresholds,
-        extent: float,
         seed: int,
     ) -> None:
         self.model, self.optimizer = model, optimizer
-        self.thresholds, self.extent, self.seed = thresholds, extent, seed
+        self.thresholds, self.seed = thresholds, seed
         self.initial_count = len(model)
         self._clear_statistics()
 
@@ -99,18 +98,21 @@ class Densifier:
         return iteration <= until if self.thresholds.rule == "budget" else iteration < until
 
     @torch.no_grad()
-    def step(self, iteration: int) -> DensifyCounts:
+    def step(self, iteration: int, generator: torch.Generator | None = None) -> DensifyCounts:
         """Edit the model if `iteration` (counted from 1) is due. Call after the optimizer's step.
 
-        Raises RunError where no splat would be left.
+        Children are scattered by `generator` (CPU), by default one of (seed, iteration): the same on
+        every rank and after a resume. Raises RunError where no splat would be left.
         """
         t = self.thresholds
         cloned = split = pruned = 0
         reset = False
+        if generator is None:
+            generator = torch.Generator().manual_seed(_mix(self.seed, iteration))
         if self.is_active(iteration):
             if iteration > t.from_iter and iteration % t.interval == 0:
                 rule = self._grow_by_budget if t.rule == "budget" else self._grow_by_threshold
-                cloned, split, pruned = rule(iteration)
+                cloned, split, pruned = rule(iteration, generator)
                 self._clear_statistics()
             if t.opacity_reset_interval and iteration % t.opacity_reset_interval == 0:
                 reset_opacity(self.model, self.optimizer)
@@ -121,18 +123,16 @@ class Densifier:
         return self.gradient_sum / self.view_count.clamp_min(1)
 
     def _is_large(self) -> Tensor:
-        return self.model.scales.amax(dim=1) > self.thresholds.percent_dense * self.extent
+        return self.model.scales.amax(dim=1) > self.thresholds.small_extent
 
-    def _grow_by_threshold(self, iteration: int) -> tuple[int, int, int]:
+    def _grow_by_threshold(
+        self, iteration: int, generator: torch.Generator
+    ) -> tuple[int, int, int]:
         """Grow everywhere above the threshold, then prune; children are judged as well."""
-        signal = self._signal()
-        chosen = signal >= self.thresholds.grad_threshold
-        if self.thresholds.cap:
-            chosen &= _strongest(signal, chosen, self.thresholds.cap - len(self.model))
-        cloned, split = self._grow(chosen, iteration)
+        cloned, split = self._grow(self._signal() >= self.thresholds.grad_threshold, generator)
         return cloned, split, self._prune(iteration)
 
-    def _grow_by_budget(self, iteration: int) -> tuple[int, int, int]:
+    def _grow_by_budget(self, iteration: int, generator: torch.Generator) -> tuple[int, int, int]:
         """Prune, then add what the linear plan allows, strongest signal first."""
         t = self.thresholds
         pruned = self._prune(iteration)
@@ -140,16 +140,15 @@ class Densifier:
         plan = self.initial_count + round((t.cap - self.initial_count) * min(done, 1.0))
         signal = self._signal()
         chosen = _strongest(signal, signal > 0, plan - len(self.model))
-        return (*self._grow(chosen, iteration), pruned)
+        return (*self._grow(chosen, generator), pruned)
 
-    def _grow(self, chosen: Tensor, iteration: int) -> tuple[int, int]:
+    def _grow(self, chosen: Tensor, generator: torch.Generator) -> tuple[int, int]:
         """Clone the small and split the large of `chosen` [N]; each adds one splat."""
         large = self._is_large()
         to_clone, to_split = chosen & ~large, chosen & large
         cloned, split = int(to_clone.sum()), int(to_split.sum())
         if cloned + split == 0:
             return 0, 0
-        generator = torch.Generator().manual_seed(_mix(self.seed, iteration))
         copies = clone(self.model, to_clone)
         children = split_in_plane(self.model, to_split, generator)
         append = {name: torch.cat([copies[name], children[name]]) for name in copies}
@@ -159,10 +158,10 @@ class Densifier:
     def _prune(self, iteration: int) -> int:
         """Remove faint splats and, after the first reset, those of outrageous size."""
         t = self.thresholds
-        keep = self.model.opacities[:, 0] >= t.opacity_cull
+        keep = self.model.opacities[:, 0] >= t.min_opacity
         was_reset = 0 < t.opacity_reset_interval < iteration
-        if t.prune_extent_fraction and was_reset:
-            keep &= self.model.scales.amax(dim=1) <= t.prune_extent_fraction * self.extent
+        if t.max_extent and was_reset:
+            keep &= self.model.scales.amax(dim=1) <= t.max_extent
         pruned = len(self.model) - int(keep.sum())
         if pruned == len(self.model):
             raise RunError(
@@ -239,5 +238,5 @@ def _strongest(signal: Tensor, candidates: Tensor, count: int) -> Tensor:
 
 
 def _mix(seed: int, iteration: int) -> int:
-    """One generator seed per (seed, iteration): the same on every rank and after a resume."""
+    """One generator seed per (seed, iteration)."""
     return (seed * 1_000_003 + iteration) % (1 << 63)

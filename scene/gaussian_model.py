@@ -108,7 +108,12 @@ class GaussianModel:
 
     @classmethod
     def from_points(
-        cls, points: PointCloud, sh_degree: int, instance_dim: int, generator: torch.Generator
+        cls,
+        points: PointCloud,
+        sh_degree: int,
+        instance_dim: int,
+        generator: torch.Generator,
+        instance_std: float = INSTANCE_STD,
     ) -> GaussianModel:
         """One splat a point: sized by its 3 neighbours, turned uniformly at random, faint.
 
@@ -127,7 +132,7 @@ class GaussianModel:
             "opacity_logits": torch.full((n, 1), math.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))),
             "sh_dc": rgb_to_sh_dc(colors)[:, None, :].contiguous(),
             "sh_rest": torch.zeros(n, coefficient_count(sh_degree) - 1, 3),
-            "instance": random_instance(n, instance_dim, generator),
+            "instance": random_instance(n, instance_dim, generator, instance_std),
         }
         return cls(values)
 
@@ -142,13 +147,13 @@ class GaussianModel:
         return self
 
     def save_ply(
-        self, path: str | Path, viewer: bool = False, labels: Tensor | np.ndarray | None = None
+        self, path: str | Path, viewer: bool = False, instance: Tensor | np.ndarray | None = None
     ) -> None:
         """Write the columns of 2DGS plus `obj_dc_*`; with `viewer` the columns that 3DGS viewers
-        need (a third, vanishing scale; no `obj_dc_*`). Integer `labels` [N] become `instance`.
+        need (a third, vanishing scale; no `obj_dc_*`). Integer labels `instance` [N] add a column.
         """
         raw = {name: p.detach().cpu().numpy() for name, p in self.params.items()}
-        marks = None if labels is None else torch.as_tensor(labels).detach().cpu().numpy()
+        marks = None if instance is None else torch.as_tensor(instance).detach().cpu().numpy()
         splat_ply.write(path, splat_ply.to_columns(raw, viewer=viewer, labels=marks))
 
     @classmethod
@@ -232,9 +237,11 @@ def random_rotations(count: int, generator: torch.Generator) -> Tensor:
     return nn.functional.normalize(torch.randn(count, 4, generator=generator), dim=-1)
 
 
-def random_instance(count: int, dim: int, generator: torch.Generator) -> Tensor:
-    """Initial instance attributes [count, dim]."""
-    return INSTANCE_STD * torch.randn(count, dim, generator=generator)
+def random_instance(
+    count: int, dim: int, generator: torch.Generator, std: float = INSTANCE_STD
+) -> Tensor:
+    """Initial instance attributes [count, dim], normal with standard deviation `std`."""
+    return std * torch.randn(count, dim, generator=generator)
 
 
 def _neighbor_log_scales(means: Tensor) -> Tensor:

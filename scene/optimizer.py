@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One Adam over the Gaussians, its learning rates over a run, the only surgery on its rows."""
+"""One Adam over the Gaussians, and the only surgery on its rows."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -13,79 +12,17 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from scene.gaussian_model import GaussianModel
-from utils.schedules import log_linear
 
 log = logging.getLogger(__name__)
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # the state of Adam that has one entry per parameter entry
-REST_FRACTION = 1 / 20  # view-dependent colour learns slower than colour, or it explains shape
 
 
-@dataclass(frozen=True)
-class Rate:
-    """A learning rate that moves log-linearly from `initial` to `final` over the run."""
-
-    initial: float
-    final: float
-
-
-@dataclass(frozen=True)
-class RateSchedule:
-    """Learning rates by group name; groups without a rate keep the one they have."""
-
-    rates: Mapping[str, Rate]
-    steps: int
-
-    def at(self, step: int) -> dict[str, float]:
-        """Rates at `step`, constant after `steps`."""
-        return {n: log_linear(step, r.initial, r.final, self.steps) for n, r in self.rates.items()}
-
-    def apply(self, optimizer: Optimizer, step: int) -> None:
-        """Set the rates of `step` in the groups of `optimizer` that carry their names."""
-        rates = self.at(step)
-        for group in optimizer.param_groups:
-            if group.get("name") in rates:
-                group["lr"] = rates[group["name"]]
-
-
-@dataclass(frozen=True)
-class SplatRates:
-    """The learning rates of a run as its options give them, and how they fall.
-
-    Positions go from `position_init` to `position_final` (times the scene's extent) in
-    `position_steps`; the others end at `final_fraction` (1 = constant) of their rate at the end of
-    the run. `scale` multiplies all: short runs need faster steps.
-    """
-
-    position_init: float
-    position_final: float
-    position_steps: int
-    feature: float
-    opacity: float
-    scaling: float
-    rotation: float
-    instance: float
-    final_fraction: float
-    scale: float
-
-    def schedules(self, extent: float, steps: int) -> tuple[RateSchedule, RateSchedule]:
-        """One schedule for the positions, one for the rest of a run of `steps`."""
-        position = Rate(
-            self.position_init * extent * self.scale, self.position_final * extent * self.scale
-        )
-        rest = {
-            "log_scales": self.scaling,
-            "quaternions": self.rotation,
-            "opacity_logits": self.opacity,
-            "sh_dc": self.feature,
-            "sh_rest": self.feature * REST_FRACTION,
-            "instance": self.instance,
-        }
-        falling = {
-            name: Rate(rate * self.scale, rate * self.scale * self.final_fraction)
-            for name, rate in rest.items()
-        }
-        return RateSchedule({"means": position}, self.position_steps), RateSchedule(falling, steps)
+def set_rates(optimizer: Optimizer, rates: Mapping[str, float]) -> None:
+    """Set the learning rates of the groups that carry these names; others keep theirs."""
+    for group in optimizer.param_groups:
+        if group.get("name") in rates:
+            group["lr"] = rates[group["name"]]
 
 
 def make_optimizer(

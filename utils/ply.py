@@ -93,7 +93,10 @@ def dump_ply(stream: BinaryIO, columns: Mapping[str, np.ndarray]) -> None:
     rows = np.empty(next(iter(lengths.values())), dtype=types)
     for name, column in columns.items():
         rows[name] = column
-    PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").write(stream)
+    header = PlyData([PlyElement.describe(rows, "vertex")], byte_order="<").header
+    stream.write(header.encode("ascii") + b"\n")
+    # Not by plyfile: numpy's tofile hides the reason (disk full) when a write fails.
+    stream.write(rows.view(np.uint8).data)
 
 
 def _file_type(name: str, column: np.ndarray) -> str:

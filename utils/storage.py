@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are either complete or absent, and the lock of a run.
+"""Files that are either complete or absent, and checkpoints that prove it.
 
 A file is written under a temporary name in the same folder, flushed to the disk and renamed, so a
 kill at any moment leaves the old file or the new one. Temporaries are named `.NAME.PID.COUNT.tmp`
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import itertools
 import logging
 import os
@@ -29,61 +30,20 @@ log = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-_MEGABYTE = 1e6
 _counter = itertools.count()
 _active: set[Path] = set()  # temporaries that this process is writing now
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.\d+(?P<old>\.old)?\.tmp")
 # What torch.load is known to raise on damaged bytes, beside its own refusal of foreign classes.
 _LOAD_ERRORS = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    ImportError,
-    ArithmeticError,
+    *(RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, MemoryError),
+    *(AttributeError, AssertionError, ImportError, ArithmeticError),
 )
-
-
-class _CountedStream:
-    """Passes writes on, hashes them, and remembers the OSError that a library may swallow."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._digest = hashlib.sha256()
-        self.attempted = 0
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        self.attempted += memoryview(data).nbytes
-        try:
-            written = self._stream.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-        self._digest.update(data)
-        return written
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def tell(self) -> int:
-        return self._stream.tell()
-
-    def hexdigest(self) -> str:
-        return self._digest.hexdigest()
 
 
 def disk_full(folder: Path, needed: int) -> RunError:
     """The error that says how much room is missing; `needed` in bytes."""
     free = shutil.disk_usage(folder).free
-    return RunError(
-        f"disk full: need {needed / _MEGABYTE:.1f} MB, free {free / _MEGABYTE:.1f} MB in {folder}"
-    )
+    return RunError(f"disk full: need {needed / 1e6:.1f} MB, free {free / 1e6:.1f} MB in {folder}")
 
 
 def atomic_write(
@@ -95,8 +55,7 @@ def atomic_write(
     disk tell the whole need. Raises RunError (disk full) or UserError (not writable).
     """
     path = Path(path)
-    temporary, _ = _write_temporary(path, writer, expected_bytes)
-    _publish(temporary, path)
+    _publish(_write_temporary(path, writer, expected_bytes), path)
 
 
 def write_text(path: PathLike, text: str) -> None:
@@ -165,19 +124,17 @@ def save_checkpoint(path: PathLike, state: Mapping[str, Any]) -> None:
     """
     path, sidecar = Path(path), _sidecar(path)
     size = sum(t.numel() * t.element_size() for t in _tensors(state))
-    temporary, digest = _write_temporary(path, lambda f: torch.save(dict(state), f), size)
+    digest = hashlib.sha256()
+    temporary = _write_temporary(path, lambda f: _save_hashed(dict(state), f, digest), size)
     try:
-        old = _recorded_digests(sidecar) if path.exists() else []
-        if old:
-            write_text(sidecar, "".join(f"{d}  {path.name}\n" for d in [digest, *old[:1]]))
-        else:
-            write_text(sidecar, f"{digest}  {path.name}\n")
+        known = [digest.hexdigest(), *(_recorded_digests(sidecar)[:1] if path.exists() else [])]
+        write_text(sidecar, "".join(f"{d}  {path.name}\n" for d in known))
         _publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
         _active.discard(temporary)
-    if old:
-        write_text(sidecar, f"{digest}  {path.name}\n")
+    if len(known) > 1:
+        write_text(sidecar, f"{known[0]}  {path.name}\n")
 
 
 def load_checkpoint(path: PathLike, device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -222,32 +179,22 @@ def newest_good(paths: Iterable[PathLike]) -> tuple[Path | None, list[Path]]:
     return None, bad
 
 
-def _write_temporary(
-    path: Path, writer: Callable[[BinaryIO], Any], expected: int
-) -> tuple[Path, str]:
-    """Write and flush the temporary of `path`; returns it with its sha256. Cleans up on errors."""
+def _write_temporary(path: Path, writer: Callable[[BinaryIO], Any], expected: int) -> Path:
+    """Write and flush the temporary of `path`; leaves nothing behind where that fails."""
     temporary = _temporary_name(path)
-    counted: _CountedStream | None = None
     _active.add(temporary)
     try:
-        with _translated(path, lambda: max(expected, counted.attempted if counted else 0)):
+        with _translated(path, lambda: max(expected, _size(temporary))):
             path.parent.mkdir(parents=True, exist_ok=True)
             with _open_temporary(temporary) as stream:
-                counted = _CountedStream(stream)
-                try:
-                    writer(counted)  # type: ignore[arg-type]
-                except RuntimeError:
-                    if counted.error is None:
-                        raise
-                    # torch turns the OSError of the stream into its own error and loses the reason
-                    raise counted.error from None
+                writer(stream)
                 stream.flush()
                 os.fsync(stream.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
         _active.discard(temporary)
         raise
-    return temporary, counted.hexdigest()
+    return temporary
 
 
 def _open_temporary(temporary: Path) -> BinaryIO:
@@ -272,6 +219,31 @@ def _translated(path: Path, needed: Callable[[], int]) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
 
 
+def _save_hashed(state: dict[str, Any], stream: BinaryIO, digest: Any) -> None:
+    """torch.save that feeds `digest` and lets the stream's own OSError through.
+
+    torch turns such an error into a RuntimeError of its own and loses the reason.
+    """
+    errors: list[OSError] = []
+
+    class Hashed(io.RawIOBase):
+        def write(self, data: Any) -> int:
+            try:
+                written = stream.write(data)
+            except OSError as error:
+                errors.append(error)
+                raise
+            digest.update(data)
+            return written
+
+    try:
+        torch.save(state, Hashed())  # type: ignore[arg-type]
+    except RuntimeError:
+        if errors:
+            raise errors[0] from None
+        raise
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename durable; not every file system can, and then there is nothing to do."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -290,11 +262,10 @@ def _temporary_name(path: Path, kind: str = "") -> Path:
 def _is_stale(pid: int, found: Path) -> bool:
     if pid == os.getpid():  # ours, or of a process that had our number in another container
         return found not in _active
-    return not process_exists(pid)
+    return not _process_exists(pid)
 
 
-def process_exists(pid: int) -> bool:
-    """Whether a process of this machine has the number `pid` now."""
+def _process_exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -302,6 +273,10 @@ def process_exists(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _sidecar(path: Path) -> Path:
