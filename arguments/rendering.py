@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from arguments.parser import OneLineParser
+from arguments.parser import OneLineParser, add_groups
 from utils.errors import UserError
 
 
@@ -35,12 +36,18 @@ class RenderParams:
         return tuple(name for name, write in wanted.items() if write)
 
 
-def parse_render_arguments(arguments: list[str] | None = None) -> RenderParams:
-    """The command line of `render.py`; a wrong one is a `UserError`."""
+def parse_render_arguments(
+    arguments: list[str] | None = None,
+) -> tuple[RenderParams, dict[str, Any]]:
+    """The command line of `render.py`, and the settings of the run that it overrides.
+
+    A wrong command line is a `UserError`.
+    """
     parser = OneLineParser(
         prog="render.py", description="Write the pictures of a run: colour, ids, depth, normals."
     )
-    parser.add_argument("-m", "--model_path", required=True, help="run folder")
+    add_groups(parser, ("model", "pipeline"))
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--iteration", type=int, default=RenderParams.iteration,
                         help="iteration to load; -1: the newest")
     parser.add_argument("--path_frames", type=int, default=RenderParams.path_frames,
@@ -57,5 +64,8 @@ def parse_render_arguments(arguments: list[str] | None = None) -> RenderParams:
     # Gaussian Grouping's render takes it; here the method knows how many objects there are
     parser.add_argument("--num_classes", type=int, help="accepted for compatibility")
     values = vars(parser.parse_args(arguments))
+    if "model_path" not in values:
+        raise UserError("-m/--model_path is missing: name the run folder (see render.py --help)")
+    own = {field: values.pop(field) for field in RenderParams.__dataclass_fields__}
     del values["num_classes"]
-    return RenderParams(**values)
+    return RenderParams(**own), values
