@@ -147,6 +147,7 @@ class SegmentationParams:
     lr_iqgs: float = option(0.0005, "Adam rate of decoder and queries")
     lr_iqgs_final: float = option(1.0, "final fraction of both, by a cosine")
     pixels_per_step: int = option(4096, "pixels of the view that a step looks at; 0: all")
+    attention_pixels: int = option(4096, "pixels of a view that the queries attend to, at most")
     lambda_mask: float = option(20.0, "weight of the focal term (Eq. 11)")
     lambda_dice: float = option(1.0, "weight of the dice term (Eq. 12)")
     lambda_reg: float = option(1.0, "weight of the 3D smoothness (Eq. 13)")
@@ -160,13 +161,11 @@ class SegmentationParams:
     reg3d_k: int = option(5, "neighbours of a splat in Eq. 13")
     reg3d_sample_size: int = option(1000, "splats whose neighbours a step compares")
     reg3d_interval: int = option(1, "steps between applications of Eq. 13")
-    panoptic_overlap: float = option(0.6, "inference: share of its own area a query must win")
-    panoptic_min_area: int = option(4, "inference: pixels a query must win")
     cache_gb: float = option(4.0, "memory for cached blending weights; 0: recompute every step")
 
     def __post_init__(self) -> None:
         for name in ("feature_dim", "instance_dim", "reg3d_k", "reg3d_sample_size",
-                     "reg3d_interval"):
+                     "reg3d_interval", "attention_pixels"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("instance_iterations", "num_queries", "pixels_per_step", "lambda_mask",
                      "lambda_dice", "lambda_reg", "lambda_geom", "focal_gamma", "cache_gb"):

@@ -36,6 +36,7 @@ SHORT_INSTANCES: dict[str, Any] = {
     "lr_iqgs": 0.005,
     "lr_iqgs_final": 0.05,
     "pixels_per_step": 2048,
+    "attention_pixels": 2048,
 }
 
 PAPER: dict[str, Any] = {"focal_alpha": 0.25}

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of a run, and who may write them.
+
+    config.json cfg_args cameras.json input.ply ids.json log.jsonl events.out.tfevents*
+    chkpntN.pth  point_cloud/iteration_N/{point_cloud.ply, point_cloud_viewer.ply, iqgs.pth}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from arguments import ModelParams, RunConfig, config_to_json
+from scene.cameras import Camera
+from scene.dataset import Scene
+from utils.cfg_args import format_cfg_args
+from utils.errors import DataError, UserError
+from utils.storage import sweep_stale, write_text
+
+ITERATION_FOLDER = re.compile(r"iteration_(\d+)")
+CHECKPOINT_FILE = re.compile(r"chkpnt(\d+)\.pth")
+
+
+def choose_folder(model_path: str) -> Path:
+    """The run folder: as given, or output/<10 random characters> as the family does."""
+    return Path(model_path) if model_path else Path("output") / uuid.uuid4().hex[:10]
+
+
+def open_folder(folder: Path, *, may_exist: bool) -> None:
+    """Make the folder and sweep temporaries; refuse one that already holds a run."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; pass another folder with -m")
+    if (folder / "config.json").exists() and not may_exist:
+        raise UserError(f"{folder} already holds a run; pass --resume auto to go on, --overwrite "
+                        "to start anew, or another -m")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".write_probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot write in {folder}: {error.strerror}; pass another -m") from None
+    sweep_stale(folder)
+
+
+def remove_results(folder: Path) -> None:
+    """With --overwrite: remove what an older run would leave beside the new one's files."""
+    for name in ("log.jsonl", "results.json", "per_view.json"):
+        (folder / name).unlink(missing_ok=True)
+    stale = [*folder.glob("chkpnt*.pth*"), *folder.glob("events.out.tfevents*"),
+             *folder.glob("point_cloud/iteration_*/*")]
+    for path in stale:
+        if path.is_file():
+            path.unlink()
+    for path in folder.glob("point_cloud/iteration_*"):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """config.json (ours, authoritative) and cfg_args (for other people's tools)."""
+    versions = {"torch": torch.__version__}
+    text = json.dumps({"format": 1, **config_to_json(config), "versions": versions}, indent=2)
+    write_text(folder / "config.json", text + "\n")
+    model = dataclasses.asdict(config.model)
+    model["source_path"] = str(Path(model["source_path"]).resolve())
+    model["model_path"] = str(folder)
+    write_text(folder / "cfg_args", format_cfg_args(model))
+
+
+def write_scene_files(folder: Path, scene: Scene) -> None:
+    """cameras.json (test cameras first), input.ply, ids.json."""
+    cameras = [camera_entry(i, view.camera) for i, view in enumerate([*scene.test, *scene.train])]
+    write_text(folder / "cameras.json", json.dumps(cameras))
+    scene.points.save(folder / "input.ply")
+    if scene.id_table is not None:
+        scene.id_table.save(folder / "ids.json")
+
+
+def camera_entry(index: int, camera: Camera) -> dict[str, Any]:
+    """One line of cameras.json as viewers of the family read it (rotation is camera to world)."""
+    return {"id": index, "img_name": camera.name, "width": camera.width, "height": camera.height,
+            "position": camera.center.tolist(),
+            "rotation": camera.world_to_view[:3, :3].T.tolist(),
+            "fy": camera.fy, "fx": camera.fx, "cx": camera.cx, "cy": camera.cy}
+
+
+def iterations_of(folder: Path) -> list[int]:
+    """Complete saved iterations of a run, ascending; stray entries are ignored."""
+    found = []
+    for entry in (folder / "point_cloud").glob("iteration_*"):
+        match = ITERATION_FOLDER.fullmatch(entry.name)
+        if match and (entry / "point_cloud.ply").is_file():
+            found.append(int(match[1]))
+    return sorted(found)
+
+
+def pick_iteration(folder: Path, wanted: int) -> int:
+    """The wanted iteration, or for -1 the highest complete one; DataError where there is none."""
+    found = iterations_of(folder)
+    if not found:
+        raise DataError(f"{folder}/point_cloud has no complete iteration_N; train the run first")
+    if wanted == -1:
+        return found[-1]
+    if wanted not in found:
+        raise DataError(f"{folder} has no iteration {wanted}; --iteration may be one of {found}")
+    return wanted
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """All chkpntN.pth of the run."""
+    return [path for path in folder.glob("chkpnt*.pth") if CHECKPOINT_FILE.fullmatch(path.name)]
+
+
+def request_fields(model: ModelParams) -> dict[str, Any]:
+    """The settings that decide how a scene is read."""
+    names = ("source_path", "images", "object_path", "resolution", "white_background", "eval",
+             "n_views", "train_split", "no_masks", "zero_label", "random_init", "skip_missing")
+    return {name: getattr(model, name) for name in names}
