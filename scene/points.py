@@ -15,7 +15,7 @@ from scene.cameras import Camera
 from scene.colmap_model import ColmapPoints
 from scene.view import View
 from utils.errors import FormatError
-from utils.ply import read_ply
+from utils.ply import read_ply, write_ply
 
 # Half the side of the cube of synthetic object scenes (Gaussian Grouping's --random_init).
 OBJECT_HALF_SIDE = 1.3
@@ -51,6 +51,15 @@ class PointCloud:
         return PointCloud(
             torch.cat([self.positions, other.positions]), torch.cat([self.colors, other.colors])
         )
+
+    def save(self, path: Path) -> None:
+        """Write the columns x y z nx ny nz (normals zero) red green blue as a PLY."""
+        zeros = np.zeros(len(self), np.float32)
+        columns = dict(zip("xyz", self.positions.numpy().T, strict=True))
+        columns.update(nx=zeros, ny=zeros, nz=zeros)
+        rgb = (self.colors.clamp(0, 1) * 255.0 + 0.5).to(torch.uint8).numpy().T
+        columns.update(zip(("red", "green", "blue"), rgb, strict=True))
+        write_ply(path, columns)
 
 
 def from_colmap(points: ColmapPoints) -> PointCloud:
