@@ -129,9 +129,7 @@ def _count(
     shape = (len(predicted), len(true))
     counts = np.bincount(row * shape[1] + column, weights, minlength=shape[0] * shape[1])
     counts = counts.reshape(shape)
-    return Overlap(
-        predicted[1:], true[1:], counts[1:, 1:], counts.sum(1)[1:], counts.sum(0)[1:]
-    )
+    return Overlap(predicted[1:], true[1:], counts[1:, 1:], counts.sum(1)[1:], counts.sum(0)[1:])
 
 
 def outline_pixels(labels: np.ndarray, dilation: int) -> np.ndarray:
