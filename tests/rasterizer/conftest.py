@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the rasterizer's tests; the scenes themselves are made in scenes.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from diff_surfel_rasterization import RasterSettings, Surfels, available_backends
+from tests.rasterizer.scenes import make_view
+from tests.rasterizer.scenes import random_surfels as make_surfels
+
+
+@pytest.fixture
+def random_surfels() -> Callable[..., Surfels]:
+    """`random_surfels(n, seed, ...)`."""
+    return make_surfels
+
+
+@pytest.fixture
+def view() -> RasterSettings:
+    """A 24 x 18 view, turned, with an off-centre principal point."""
+    return make_view()
+
+
+@pytest.fixture(params=["reference", "cpu", "cuda"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Every backend of this build."""
+    name: str = request.param
+    if name not in available_backends():
+        pytest.skip(f"backend {name} is not built")
+    return name
+
+
+@pytest.fixture
+def backend_type(backend: str) -> tuple[torch.dtype, str, float]:
+    """(dtype, device, absolute tolerance) for `backend`."""
+    if backend == "reference":
+        return torch.float64, "cpu", 1e-9
+    return torch.float32, backend, 2e-5
