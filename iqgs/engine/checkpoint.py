@@ -196,3 +196,17 @@ def checkpoint_iteration(path: Path) -> int:
     """N of chkpntN.pth, -1 for another name."""
     match = CHECKPOINT_FILE.fullmatch(path.name)
     return int(match[1]) if match else -1
+
+
+def going_on_settings(typed: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the run that the command line goes on from; none for a new run."""
+    if typed.get("start_checkpoint"):
+        groups = read_training(Path(typed["start_checkpoint"]))["config"]
+        settings = {key: value for values in groups.values() for key, value in values.items()}
+    else:
+        folder = Path(typed.get("model_path", ""))
+        if not typed.get("resume") or not (folder / "config.json").exists():
+            return {}
+        settings = read_config_file(folder / "config.json")
+    one_time = ("start_checkpoint", "resume", "overwrite", "config_file")
+    return {key: value for key, value in settings.items() if key not in one_time}

@@ -7,10 +7,10 @@ import logging
 from typing import Any
 
 import torch
-from diff_surfel_rasterization import BlendWeights
 from torch import Tensor
 
 from arguments import RunConfig, SegmentationParams
+from diff_surfel_rasterization import BlendWeights
 from gaussian_renderer import view_weights
 from iqgs.criterion import total_loss
 from iqgs.engine.stages import StepReport, check_finite, detached_floats, step_generator
@@ -34,10 +34,14 @@ class NeighborPairs:
 
     def __init__(self, means: Tensor, k: int) -> None:
         count = min(k, len(means) - 1)
-        self.indices = torch.empty(len(means), 0, dtype=torch.int64)
-        if count > 0:
-            indices, _ = nearest_neighbors(means.detach(), count)
-            self.indices = torch.as_tensor(indices, dtype=torch.int64, device=means.device)
+        self.indices, _ = nearest_neighbors(means.detach(), max(count, 0))
+
+    @classmethod
+    def from_indices(cls, indices: Tensor) -> NeighborPairs:
+        """Pairs of a graph [N, k] that was found before."""
+        pairs = cls.__new__(cls)
+        pairs.indices = indices
+        return pairs
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Pairs [E, 2] of `count` random splats with their neighbours."""

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from diff_surfel_rasterization import BlendWeights, splat_weights
 from torch import Tensor
+
+from diff_surfel_rasterization import BlendWeights, splat_weights
 
 # Weights below one grey level are not stored: half of the entries, about 1 % of the weight.
 MIN_WEIGHT = 1 / 255

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run says about itself: progress bar, log.jsonl, TensorBoard, tests on the way."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gaussian_renderer import render
+from iqgs.engine.setup import Training
+from iqgs.engine.splat_labels import spread
+from iqgs.engine.stages import Stage, StepReport
+from iqgs.metrics import SceneScorer
+from scene.view import View
+from utils.image_quality import l1, psnr
+from utils.logs import ScalarLog
+
+logger = logging.getLogger(__name__)
+
+REPORT_EVERY = 10  # steps between two records
+SMOOTHING = 0.6  # of the loss shown in the progress bar, per record
+MOST_TEST_VIEWS = 12  # a test on the way is a spot check; evaluate.py scores all views
+TRAIN_TEST_VIEWS = 5
+
+
+class Monitor:
+    """Reports of one run."""
+
+    def __init__(self, training: Training, folder: Path) -> None:
+        self.training = training
+        self.log = ScalarLog(folder)
+        self._smooth: float | None = None
+
+    def step(self, iteration: int, report: StepReport, bar: Any) -> None:
+        """Every tenth step: one record and the bar's postfix."""
+        bar.update(1)
+        if iteration % REPORT_EVERY:
+            return
+        old = report.total if self._smooth is None else self._smooth
+        self._smooth = SMOOTHING * old + (1 - SMOOTHING) * report.total
+        points = len(self.training.gaussians)
+        bar.set_postfix({"Loss": f"{self._smooth:.5f}", "Points": points}, refresh=False)
+        terms = {f"train_loss_patches/{name}_loss": value for name, value in report.terms.items()}
+        self.log.write(iteration, {**terms, "train_loss_patches/total_loss": report.total,
+                                   "total_points": points})
+
+    def stage_done(self, stage: Stage, seconds: float, peak_bytes: int) -> None:
+        """One record at the end of a stage: time, splats, memory."""
+        self._smooth = None
+        self.log.write(stage.last, {"stage": stage.name, "seconds": seconds,
+                                    "peak_memory_bytes": peak_bytes,
+                                    "total_points": len(self.training.gaussians)})
+
+    def test(self, iteration: int) -> None:
+        """Spot check of held-out (and some training) views: L1, PSNR, and mIoU with masks."""
+        scene = self.training.scene
+        sets = {"test": spread(scene.test, MOST_TEST_VIEWS),
+                "train": spread(scene.train, TRAIN_TEST_VIEWS)}
+        for name, views in sets.items():
+            if views:
+                self._test_set(iteration, name, views)
+
+    @torch.no_grad()
+    def _test_set(self, iteration: int, name: str, views: Any) -> None:
+        training = self.training
+        errors, ratios = [], []
+        scorer = SceneScorer("id" if training.config.segmentation.matching == "id" else "scene",
+                             training.config.model.zero_label)
+        segments = False
+        for view in views:
+            rendered = render(view.camera, training.gaussians, training.background,
+                              backend=training.config.pipeline.backend, with_surface=False)
+            image = view.image.to(training.background.device)
+            errors.append(float(l1(rendered.color.clamp(0, 1), image)))
+            ratios.append(float(psnr(rendered.color.clamp(0, 1), image)))
+            segments |= self._score(scorer, view, rendered.instance)
+        values = {f"{name}/loss_viewpoint - l1_loss": float(np.mean(errors)),
+                  f"{name}/loss_viewpoint - psnr": float(np.mean(ratios))}
+        said = f"L1 {np.mean(errors):.4f} PSNR {np.mean(ratios):.2f}"
+        if segments:
+            scores = scorer.result().values
+            values[f"{name}/mIoU_gt"] = float(scores["mIoU_gt"])
+            said += f" mIoU_gt {100 * values[f'{name}/mIoU_gt']:.1f}"
+        logger.info("[ITER %d] Evaluating %s: %s", iteration, name, said)
+        self.log.write(iteration, values)
+        self.log.image(iteration, f"{name}_view_{views[0].name}/render",
+                       self._first_picture(views[0]))
+
+    def _first_picture(self, view: View) -> Any:
+        training = self.training
+        rendered = render(view.camera, training.gaussians, training.background,
+                          with_instance=False, with_surface=False,
+                          backend=training.config.pipeline.backend)
+        return rendered.color.clamp(0, 1).cpu()
+
+    def _score(self, scorer: SceneScorer, view: View, instance_map: torch.Tensor) -> bool:
+        method = self.training.method
+        if method is None or view.masks is None or not bool(method.matched.any()):
+            return False
+        prediction = method.segment(instance_map)
+        scorer.add_view(view.name, prediction.label_map.cpu().numpy(), view.masks.label_map,
+                        prediction.scores)
+        return True
+
+    def close(self) -> None:
+        """Flush the logs."""
+        self.log.close()
