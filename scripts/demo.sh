@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# The whole chain on the embedded scene: set-up, ray-casting, reconstruction, instances, pictures,
+# scores. Everything it makes lies in output/demo. No GPU is needed.
+#
+#   bash scripts/demo.sh [--quick]        --quick: a third of the steps, worse pictures
+set -euo pipefail
+
+# ---- what is run -----------------------------------------------------------------------------------
+VIEWS=60 WIDTH=256 HEIGHT=192 SEED=0
+ITERATIONS=2000             # reconstruction, once; the other two runs learn on the same splats
+INSTANCE_ITERATIONS=800     # output/demo/iqgs           clean masks, matching by id
+HUNGARIAN_ITERATIONS=800    # output/demo/iqgs-h         ids shuffled in every view, assignment
+DEGRADED_ITERATIONS=800     # output/demo/iqgs-degraded  masks as SAM and trackers leave them
+PATH_FRAMES=48
+OBJECT=1                    # number of the object that is written as a PLY of its own
+# -----------------------------------------------------------------------------------------------------
+
+ROOT="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
+case "${1:-}" in
+  "") ;;
+  --quick) ITERATIONS=600 INSTANCE_ITERATIONS=300 HUNGARIAN_ITERATIONS=300 DEGRADED_ITERATIONS=300 PATH_FRAMES=12 ;;
+  *) echo "demo.sh: unknown option '$1' (only --quick)" >&2; exit 2 ;;
+esac
+
+PY="${IQGS_PYTHON:-$(bash "$ROOT/scripts/setup.sh" --print-python)}"
+cd -- "$ROOT"
+DEMO=output/demo
+SCENE=$DEMO/scene
+SECONDS=0 # from here on, without the set-up
+
+step() { printf '\n[demo %3d s] %s\n' "$SECONDS" "$1"; }
+train() { "$PY" train.py -s "$SCENE" --eval --seed "$SEED" --overwrite "$@"; }
+
+step "ray-casting the scene: $VIEWS views of ${WIDTH}x$HEIGHT"
+"$PY" scripts/make_synthetic_scene.py "$SCENE" --seed "$SEED" --width "$WIDTH" --height "$HEIGHT" \
+  --views "$VIEWS" --degraded --shuffled --overwrite
+
+step "reconstruction ($ITERATIONS steps) and instances by id ($INSTANCE_ITERATIONS steps)"
+train -m $DEMO/iqgs --iterations $ITERATIONS --instance_iterations $INSTANCE_ITERATIONS
+
+SPLATS=$DEMO/iqgs/point_cloud/iteration_$ITERATIONS/point_cloud.ply
+[[ -f "$SPLATS" ]] || SPLATS="$(ls -d $DEMO/iqgs/point_cloud/iteration_*/point_cloud.ply | sort -V | tail -n 1)"
+
+step "the same splats, ids shuffled in every view, matching by assignment ($HUNGARIAN_ITERATIONS steps)"
+train -m $DEMO/iqgs-h -o object_mask_shuffled --matching hungarian --start_ply "$SPLATS" \
+  --instance_iterations $HUNGARIAN_ITERATIONS
+
+step "the same splats, degraded masks ($DEGRADED_ITERATIONS steps)"
+train -m $DEMO/iqgs-degraded -o object_mask_degraded --start_ply "$SPLATS" \
+  --instance_iterations $DEGRADED_ITERATIONS
+
+step "pictures of the first run"
+"$PY" render.py -m $DEMO/iqgs --skip_train --masks --render_path --path_frames $PATH_FRAMES
+OBJECT_PLY="$("$PY" scripts/extract_object.py -m $DEMO/iqgs --id $OBJECT)"
+
+step "scores on the held-out views, against the true masks"
+"$PY" evaluate.py -m $DEMO/iqgs $DEMO/iqgs-h $DEMO/iqgs-degraded --gt_path object_mask
+
+FINISHED=$SECONDS
+PANELS="$(ls -d $DEMO/iqgs/test/ours_*/concat | sort -V | tail -n 1)"
+printf '\nThe demo took %d min %02d s without the set-up.\n' $((FINISHED / 60)) $((FINISHED % 60))
+printf 'Pictures:        %s/00000.png (photo, render, depth, normals; masks, prediction, features, overlay)\n' "$PANELS"
+printf 'Video:           %s\n' "$(ls $DEMO/iqgs/traj/ours_*/result.mp4 | sort -V | tail -n 1)"
+printf 'Object %-3s PLY:  %s\n' "$OBJECT" "$OBJECT_PLY"
+printf 'Whole scene PLY: %s\n' "${SPLATS%point_cloud.ply}point_cloud_viewer.ply"
