@@ -8,12 +8,14 @@ import sys
 from arguments.rendering import parse_render_arguments
 from iqgs.engine.checkpoint import load_run
 from iqgs.engine.rendering import render_run
+from iqgs.engine.setup import choose_device
 from utils.logs import run_door
 
 
 def main() -> int:
     params, overrides = parse_render_arguments()
-    run = load_run(params.model_path, params.iteration, overrides)
+    device = str(choose_device(params.device))
+    run = load_run(params.model_path, params.iteration, overrides, device)
     for path in render_run(run, params):
         print(path)
     return 0

@@ -23,6 +23,7 @@ class RenderParams:
     fps: int = 24
     masks: bool = False  # one binary picture per instance and view
     quiet: bool = False
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("path_frames", "fps"):
@@ -47,7 +48,7 @@ def parse_render_arguments(
         prog="render.py", description="Write the pictures of a run: colour, ids, depth, normals."
     )
     add_groups(parser, ("model", "pipeline"))
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--device", default=RenderParams.device, choices=("auto", "cpu", "cuda"))
     parser.add_argument("--iteration", type=int, default=RenderParams.iteration,
                         help="iteration to load; -1: the newest")
     parser.add_argument("--path_frames", type=int, default=RenderParams.path_frames,

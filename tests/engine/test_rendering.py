@@ -231,7 +231,7 @@ def test_command_line() -> None:
         ["-m", "r", "-s", "scene", "--skip_test", "--masks", "--num_classes", "256"]
     )
     assert params.splits == ("train",) and params.masks and params.iteration == -1
-    assert overrides == {"source_path": "scene", "device": "auto"}
+    assert overrides == {"source_path": "scene"} and params.device == "auto"
     with pytest.raises(UserError, match="model_path"):
         parse_render_arguments([])
     with pytest.raises(UserError, match="fps"):
