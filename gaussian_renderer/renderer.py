@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from diff_surfel_rasterization import (
     BlendWeights,
     RasterSettings,
@@ -14,8 +16,6 @@ from diff_surfel_rasterization import (
     blend_weights,
     rasterize,
 )
-from torch import Tensor
-
 from gaussian_renderer.output import RenderOutput
 from gaussian_renderer.surface import depth_to_normal
 from scene.cameras import Camera

@@ -15,12 +15,11 @@ def back_project(camera: Camera, depth: Tensor) -> Tensor:
     The centre of the first pixel is at (0.5, 0.5), so no half-pixel offset tilts the normals.
     """
     height, width = depth.shape[-2:]
-    like = {"dtype": depth.dtype, "device": depth.device}
-    x = (torch.arange(width, **like) + 0.5 - camera.cx) / camera.fx
-    y = (torch.arange(height, **like) + 0.5 - camera.cy) / camera.fy
+    x = (torch.arange(width).to(depth) + 0.5 - camera.cx) / camera.fx
+    y = (torch.arange(height).to(depth) + 0.5 - camera.cy) / camera.fy
     rays = torch.stack([x.expand(height, width), y[:, None].expand(height, width),
-                        torch.ones(height, width, **like)])
-    pose = camera.world_to_view.to(**like)
+                        torch.ones_like(depth[0])])
+    pose = camera.world_to_view.to(depth)
     rotation, translation = pose[:3, :3], pose[:3, 3]
     in_view = (rays * depth).reshape(3, -1) - translation[:, None]
     return (rotation.T @ in_view).reshape(3, height, width)

@@ -81,7 +81,7 @@ class InstanceLearning:
                  method: SegmentationMethod, first: int) -> None:
         self.config, self.options = config, config.segmentation
         self.gaussians, self.method = gaussians, method
-        self.views = [view for view in scene.train if view.masks is not None]
+        self.views = [view for view in scene.train if view.mask_path is not None]
         self.first, self.last = first, first + self.options.instance_iterations - 1
         self.optimizer = make_instance_optimizer(self.options, gaussians, method)
         self.sampler = ViewSampler(len(self.views), config.train.seed)

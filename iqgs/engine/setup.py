@@ -50,7 +50,7 @@ def choose_device(wanted: str) -> torch.device:
     has_gpu = torch.cuda.is_available()
     built = "cuda" in available_backends()
     if wanted == "cuda" and not (has_gpu and built):
-        why = "torch sees no GPU" if not has_gpu else f"the rasterizer was built without it; {REBUILD}"
+        why = f"the rasterizer was built without it; {REBUILD}" if has_gpu else "torch sees no GPU"
         raise UserError(f"--device cuda cannot be used: {why}")
     if wanted == "auto" and has_gpu and not built:
         logger.info("a GPU is there, but the rasterizer has no CUDA backend: using the CPU")

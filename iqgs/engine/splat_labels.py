@@ -32,7 +32,7 @@ def instance_maps(training: Training, views: Sequence[View]) -> Iterator[Tensor]
 def refresh_mean_queries(training: Training) -> None:
     """Set the method's mean queries exactly, over training views with masks."""
     assert training.method is not None
-    views = [view for view in training.scene.train if view.masks is not None]
+    views = [view for view in training.scene.train if view.mask_path is not None]
     training.method.average_queries(instance_maps(training, spread(views, MOST_VIEWS)))
 
 

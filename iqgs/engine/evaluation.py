@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of a run, from memory: every view is rendered, segmented and compared with its truth.
+
+No score is ever read back from a picture.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arguments.evaluation import EvaluationParams
+from gaussian_renderer import render
+from iqgs.engine.checkpoint import Run
+from iqgs.engine.evaluation_3d import extracted_iou, surface_scores
+from iqgs.engine.evaluation_vote import vote_segmenter
+from iqgs.metrics import PROTOCOLS, SceneScorer, SceneScores
+from iqgs.types import Segmentation
+from scene.masks import find_mask_files, read_json, read_label_names, read_masks
+from scene.view import View
+from utils.errors import UserError
+from utils.image_quality import affine_corrected, psnr, ssim
+
+logger = logging.getLogger(__name__)
+
+FILTER = "panoptic 0.6, 4 px"  # iqgs.winners' constants, printed beside every score
+
+Ids = NDArray[np.int32]
+Segmenter = Callable[[View, Tensor], tuple[Segmentation, Segmentation]]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What one row of the table is made of."""
+
+    key: str  # ours_2000, vote_2000
+    split: str
+    values: dict[str, Any]  # as in results.json
+    scores: SceneScores | None  # None: the run has no instances
+    per_view: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true masks of the views, by view name, in the ids of the files."""
+
+    label_maps: dict[str, Ids]
+    kind: str  # human | synthetic | pseudo:<folder>
+    names: dict[int, str]
+
+
+def load_truth(run: Run, views: Sequence[View], params: EvaluationParams) -> Truth:
+    """True masks of these views; those without one are left out of the instance scores."""
+    source = Path(run.config.model.source_path)
+    wanted = params.gt_path or "object_mask"
+    folder = source / wanted  # an absolute --gt_path wins over the scene's folder
+    if not folder.is_dir():
+        if params.gt_path:
+            raise UserError(f"--gt_path {wanted}: no such folder in {source}")
+        return Truth({}, "none", {})
+    files = find_mask_files(folder, [view.name for view in views])
+    maps = {view.name: read_masks(files[view.name], view.camera, None).label_map
+            for view in views if view.name in files}
+    names = read_label_names(source / "labels.json")
+    return Truth(maps, _truth_kind(source, wanted, params), names)
+
+
+def _truth_kind(source: Path, folder: str, params: EvaluationParams) -> str:
+    if params.ground_truth in ("human", "synthetic"):
+        return params.ground_truth
+    about = source / "scene.json"
+    if not params.ground_truth and about.is_file():
+        return str(read_json(about).get("ground_truth", f"pseudo:{folder}"))
+    return f"pseudo:{folder}"
+
+
+def views_of(run: Run, split: str) -> Sequence[View]:
+    """The views of a split; UserError where the run held none out."""
+    views = run.scene.test if split == "test" else run.scene.train
+    if not views:
+        raise UserError(f"{run.model_path} holds no {split} views out; train it with --eval, or "
+                        "score its training views with --split train")
+    return views
+
+
+def scoring_rules(run: Run, params: EvaluationParams) -> tuple[str, str]:
+    """(matching, zero_label) of the scorer: the command line, the protocol, then the run."""
+    protocol = PROTOCOLS[params.protocol]
+    by_run = "id" if run.config.segmentation.matching == "id" else "scene"
+    matching = params.matching or protocol.matching or by_run
+    return matching, protocol.zero_label or run.config.model.zero_label
+
+
+def to_files_ids(run: Run, found: Segmentation, by_id: bool) -> tuple[Ids, dict[int, float]]:
+    """A segmentation in the ids of the mask files; query numbers stay under Hungarian matching."""
+    labels = found.label_map.cpu().numpy().astype(np.int32)
+    if not by_id or run.id_table is None:
+        return labels, dict(found.scores)
+    originals = (0, *run.id_table.originals)
+    return run.id_table.to_original(labels), {originals[i]: s for i, s in found.scores.items()}
+
+
+@torch.no_grad()
+def score_images(run: Run, views: Sequence[View]) -> tuple[dict[str, dict[str, float]],
+                                                           dict[str, Tensor]]:
+    """PSNR, exposure-corrected PSNR and SSIM of each view, and its rendered instance map."""
+    rows, maps = {}, {}
+    for view in views:
+        rendered = render(view.camera, run.gaussians, run.background, with_surface=False,
+                          with_instance=run.method is not None,
+                          backend=run.config.pipeline.backend)
+        color, image = rendered.color.clamp(0, 1), view.image.to(run.background.device)
+        affine = affine_corrected(color, image).clamp(0, 1)
+        rows[view.name] = {"PSNR": float(psnr(color, image)), "SSIM": float(ssim(color, image)),
+                           "PSNR_affine": float(psnr(affine, image))}
+        maps[view.name] = rendered.instance
+    return rows, maps
+
+
+def iqgs_segmenter(run: Run) -> Segmenter:
+    """The run's own method, with and without the panoptic filter."""
+    method = run.method
+    assert method is not None
+    return lambda view, instance: (method.segment(instance, panoptic=True),
+                                   method.segment(instance, panoptic=False))
+
+
+def score_instances(run: Run, views: Sequence[View], maps: dict[str, Tensor], truth: Truth,
+                    segmenter: Segmenter, matching: str, zero_label: str, by_id: bool,
+                    min_area: int) -> SceneScores:
+    """All scores of one way to segment these views."""
+    scorer = SceneScorer(matching, zero_label, min_area=min_area, names=truth.names)
+    for view in views:
+        if view.name not in truth.label_maps:
+            continue
+        kept, strict = segmenter(view, maps[view.name])
+        labels, scores = to_files_ids(run, kept, by_id)
+        scorer.add_view(view.name, labels, truth.label_maps[view.name], scores,
+                        prediction_strict=to_files_ids(run, strict, by_id)[0])
+    return scorer.result()
+
+
+def evaluate_run(run: Run, params: EvaluationParams) -> list[Evaluated]:
+    """One row for the run's method, one for the vote on the same splats (`--no-vote` leaves it)."""
+    views = views_of(run, params.split)
+    rows, maps = score_images(run, views)
+    images = {key: float(np.mean([row[key] for row in rows.values()]))
+              for key in ("PSNR", "PSNR_affine", "SSIM")}
+    truth = load_truth(run, views, params)
+    header = {"ground_truth": truth.kind, "filter": FILTER, "splats": len(run.gaussians)}
+    if run.method is None or not truth.label_maps:
+        if run.method is not None:
+            logger.info("%s: no true masks for these views; only the images are scored",
+                        run.model_path)
+        values = {**images, "views": len(views), **header}
+        return [Evaluated(f"ours_{run.iteration}", params.split, values, None, rows)]
+    return _evaluate_instances(run, params, views, maps, truth, images, header, rows)
+
+
+def _evaluate_instances(run: Run, params: EvaluationParams, views: Sequence[View],
+                        maps: dict[str, Tensor], truth: Truth, images: dict[str, float],
+                        header: dict[str, Any], rows: dict[str, dict[str, float]]
+                        ) -> list[Evaluated]:
+    matching, zero_label = scoring_rules(run, params)
+    by_id = run.config.segmentation.matching == "id"
+    scores = score_instances(run, views, maps, truth, iqgs_segmenter(run), matching, zero_label,
+                             by_id, params.min_area)
+    extra = {**surface_scores(run, matching, zero_label),
+             **extracted_iou(run, views, truth.label_maps, scores)}
+    per_view = {name: {**row, **scores.per_view.get(name, {})} for name, row in rows.items()}
+    values = {**scores.values, **extra, **images, **header, "intervals": _intervals(scores)}
+    found = [Evaluated(f"ours_{run.iteration}", params.split, values, scores, per_view)]
+    if params.vote:
+        found.append(_evaluate_vote(run, params, views, truth, header, zero_label))
+    return found
+
+
+def _evaluate_vote(run: Run, params: EvaluationParams, views: Sequence[View], truth: Truth,
+                   header: dict[str, Any], zero_label: str) -> Evaluated:
+    """The vote from the masks that the run was trained on; its ids are those of the files."""
+    segmenter = vote_segmenter(run)
+    matching = params.matching or PROTOCOLS[params.protocol].matching or "id"
+    nothing = {view.name: torch.empty(0) for view in views}
+    scores = score_instances(run, views, nothing, truth, segmenter, matching, zero_label, True,
+                             params.min_area)
+    return Evaluated(f"vote_{run.iteration}", params.split,
+                     {**scores.values, **header, "intervals": _intervals(scores)}, scores,
+                     scores.per_view)
+
+
+def _intervals(scores: SceneScores) -> dict[str, list[float]]:
+    return {key: [float(low), float(high)]
+            for key, (low, high) in scores.intervals.items()}
+
