@@ -34,6 +34,7 @@ done
 exec 3>&1 </dev/null
 if ((PRINT_PYTHON)); then exec 1>&2; fi
 LOG="$(mktemp "${TMPDIR:-/tmp}/iqgs-setup.XXXXXX")"
+trap '[[ -s "$LOG" ]] || rm -f -- "$LOG"' EXIT # kept only if it tells something
 
 say() { printf '[set-up %3d s] %s\n' "$SECONDS" "$*"; }
 die() { printf '[set-up %3d s] error: %s\n' "$SECONDS" "$1" >&2; exit "${2:-1}"; }
@@ -208,7 +209,7 @@ install_torch
 install_requirements
 install_rasterizer
 smoke_test
-rm -f -- "$LOG"
+: >"$LOG"
 if ((PRINT_PYTHON)); then
   printf '%s\n' "$PY" >&3
 elif ((OURS)); then
