@@ -1,24 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the set-up decides: which interpreter, which requirements, when the rasterizer is rebuilt."""
+"""What the set-up decides: the interpreter, the requirements, when the rasterizer is rebuilt."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
-import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def checks(*arguments: str, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "setup_checks.py"), *arguments],
-        capture_output=True, text=True, env={**os.environ, **environment}, check=True,
-    )
-    return done.stdout.strip()
+def load_checks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("setup_checks", ROOT / "scripts/setup_checks.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+checks = load_checks()
 
 
 def setup(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -28,31 +33,36 @@ def setup(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_torch_in_range_is_kept() -> None:
-    import torch
-
-    assert checks("torch") == torch.__version__
+def test_torch_in_range_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.torch_version() == torch.__version__
+    monkeypatch.setattr(torch, "__version__", "2.3.1+cpu")
+    assert checks.torch_version() is None
 
 
 def test_only_unmet_requirements_are_named(tmp_path: Path) -> None:
     listed = tmp_path / "requirements.txt"
     listed.write_text("# why\ntorch==9.9\nnumpy>=1.0\nnumpy<1  # too new\nno-such-thing-here>=1\n")
-    assert checks("missing", str(listed)).splitlines() == ["numpy<1", "no-such-thing-here>=1"]
+    assert list(checks.missing_requirements([str(listed)])) == ["numpy<1", "no-such-thing-here>=1"]
 
 
-def test_a_rebuild_follows_sources_compiler_and_switches_only(tmp_path: Path) -> None:
+def test_a_rebuild_follows_sources_compiler_and_switches_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = tmp_path / "csrc" / "a.cpp"
     source.parent.mkdir()
     source.write_text("int a;")
-    first = checks("stamp", str(tmp_path), "g++ 12", IQGS_CUDA="")
+    monkeypatch.delenv("IQGS_CUDA", raising=False)
+    first = checks.build_stamp(str(tmp_path), "g++ 12")
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "b.cpp").write_text("int b;")
     (tmp_path / "README.md").write_text("words")
-    assert checks("stamp", str(tmp_path), "g++ 12", IQGS_CUDA="") == first
-    assert checks("stamp", str(tmp_path), "g++ 13", IQGS_CUDA="") != first
-    assert checks("stamp", str(tmp_path), "g++ 12", IQGS_CUDA="0") != first
+    assert checks.build_stamp(str(tmp_path), "g++ 12") == first
+    assert checks.build_stamp(str(tmp_path), "g++ 13") != first
+    monkeypatch.setenv("IQGS_CUDA", "0")
+    assert checks.build_stamp(str(tmp_path), "g++ 12") != first
+    monkeypatch.delenv("IQGS_CUDA")
     source.write_text("int c;")
-    assert checks("stamp", str(tmp_path), "g++ 12", IQGS_CUDA="") != first
+    assert checks.build_stamp(str(tmp_path), "g++ 12") != first
 
 
 @pytest.mark.parametrize("python", ["/no/such/python", "/bin/false"])
