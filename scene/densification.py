@@ -101,8 +101,8 @@ class Densifier:
     def step(self, iteration: int, generator: torch.Generator | None = None) -> DensifyCounts:
         """Edit the model if `iteration` (counted from 1) is due. Call after the optimizer's step.
 
-        Children are scattered by `generator` (CPU), by default one of (seed, iteration): the same on
-        every rank and after a resume. Raises RunError where no splat would be left.
+        Children are scattered by `generator` (CPU), by default one of (seed, iteration): the same
+        on every rank and after a resume. Raises RunError where no splat would be left.
         """
         t = self.thresholds
         cloned = split = pruned = 0

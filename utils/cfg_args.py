@@ -19,7 +19,7 @@ from utils.errors import FormatError
 MAX_CHARACTERS = 65_536  # real files have one or two thousand; beyond this a parser can be stalled
 MAX_DEPTH = 16  # brackets in brackets; Python's own parser fails less politely on deep nesting
 _STRING = re.compile(r"'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"")
-_NUMBER = re.compile(r"(?<![\w.])-?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])")
+_NUMBER = re.compile(r"(?<![\w.])-?(?:inf|\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])")
 _SKELETON = re.compile(r"[\w\s=,:()\[\]{}.-]*")
 _SPECIAL_FLOATS = {"inf": math.inf, "nan": math.nan}
 

@@ -162,7 +162,8 @@ def _read_vertices(stream: BinaryIO, header: _Header, path: Path) -> dict[str, n
     _check_size(wanted, header, os.fstat(stream.fileno()).st_size - header.length, path)
     source = _without_rest(stream, header, wanted)
     try:
-        rows = PlyData.read(source, mmap=False)["vertex"].data
+        with np.errstate(over="ignore"):  # an ascii number beyond its type: infinite, refused later
+            rows = PlyData.read(source, mmap=False)["vertex"].data
     except (PlyParseError, ValueError, KeyError, IndexError, OverflowError) as error:
         raise FormatError(f"{path}: damaged PLY: {error}") from None
     return {

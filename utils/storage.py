@@ -122,7 +122,8 @@ def save_checkpoint(path: PathLike, state: Mapping[str, Any]) -> None:
     While `path` is being replaced the sidecar lists the digests of the old and the new file, so
     that whichever of the two a kill leaves is accepted.
     """
-    path, sidecar = Path(path), _sidecar(path)
+    path = Path(path)
+    sidecar = _sidecar(path)
     size = sum(t.numel() * t.element_size() for t in _tensors(state))
     digest = hashlib.sha256()
     temporary = _write_temporary(path, lambda f: _save_hashed(dict(state), f, digest), size)
@@ -182,18 +183,22 @@ def newest_good(paths: Iterable[PathLike]) -> tuple[Path | None, list[Path]]:
 def _write_temporary(path: Path, writer: Callable[[BinaryIO], Any], expected: int) -> Path:
     """Write and flush the temporary of `path`; leaves nothing behind where that fails."""
     temporary = _temporary_name(path)
+    written = 0
     _active.add(temporary)
-    try:
-        with _translated(path, lambda: max(expected, _size(temporary))):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with _translated(path, lambda: max(expected, written)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
             with _open_temporary(temporary) as stream:
                 writer(stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        _active.discard(temporary)
-        raise
+        except BaseException:
+            # Removed before the message is made: its room counts as free.
+            if temporary.exists():
+                written = temporary.stat().st_size
+                temporary.unlink()
+            _active.discard(temporary)
+            raise
     return temporary
 
 
@@ -273,10 +278,6 @@ def _process_exists(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def _sidecar(path: Path) -> Path:

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mutated files: a reader either refuses with a FormatError or returns something sound."""
+
+from __future__ import annotations
+
+import random
+import resource
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from plyfile import PlyData, PlyElement
+
+from scene.gaussian_model import GaussianModel
+from utils.cfg_args import parse_cfg_args
+from utils.errors import FormatError
+from utils.ply import read_ply
+
+SPECIAL_INTEGERS = (0, 1, 0x7F, 0xFF, 0xFFFF, 1 << 31, (1 << 32) - 1, 1 << 40, (1 << 63) - 1)
+SPECIAL_FLOATS = (0.0, -0.0, float("nan"), float("inf"), -float("inf"), 3.4e38, 1e-45, -1e30)
+SECONDS_A_CASE = 1.0
+MEMORY_GROWTH = 200 << 20
+
+
+def _truncate(data: bytearray, rng: random.Random) -> None:
+    del data[rng.randrange(len(data)) :]
+
+
+def _flip_bits(data: bytearray, rng: random.Random) -> None:
+    for _ in range(rng.randint(1, 8)):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+
+
+def _special_integer(data: bytearray, rng: random.Random) -> None:
+    at = rng.randrange(len(data))
+    data[at : at + 8] = struct.pack("<Q", rng.choice(SPECIAL_INTEGERS))
+
+
+def _delete(data: bytearray, rng: random.Random) -> None:
+    at = rng.randrange(len(data))
+    del data[at : at + rng.randint(1, 20)]
+
+
+def _insert(data: bytearray, rng: random.Random) -> None:
+    at = rng.randrange(len(data))
+    start = rng.randrange(len(data))
+    data[at:at] = data[start : start + rng.randint(1, 40)]
+
+
+def _header_byte(data: bytearray, rng: random.Random) -> None:
+    data[rng.randrange(min(len(data), 300))] = rng.choice(b"0123456789 -\nefpvx([{'=,)")
+
+
+def _special_float(data: bytearray, rng: random.Random) -> None:
+    at = rng.randrange(len(data))
+    data[at : at + 4] = struct.pack("<f", rng.choice(SPECIAL_FLOATS))
+
+
+OPERATIONS: tuple[Callable[[bytearray, random.Random], None], ...] = (
+    *(_truncate, _flip_bits, _special_integer, _delete, _insert, _header_byte, _special_float),
+)
+
+
+def mutated(seed_bytes: bytes, rng: random.Random) -> bytes:
+    """A copy of `seed_bytes` after one to three of the seven operations."""
+    data = bytearray(seed_bytes)
+    for _ in range(rng.randint(1, 3)):
+        if data:
+            rng.choice(OPERATIONS)(data, rng)
+    return bytes(data)
+
+
+def _ply_seeds(folder: Path) -> list[bytes]:
+    """Two and three scales, each little-endian, big-endian and ascii."""
+    names = {
+        "means": (60, 3), "log_scales": (60, 2), "quaternions": (60, 4), "opacity_logits": (60, 1),
+        "sh_dc": (60, 1, 3), "sh_rest": (60, 3, 3), "instance": (60, 2),
+    }  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    values = {n: torch.randn(shape, generator=generator) for n, shape in names.items()}
+    seeds = []
+    for viewer in (False, True):
+        path = folder / "seed.ply"
+        GaussianModel(values).save_ply(path, viewer=viewer)
+        seeds.append(path.read_bytes())
+        rows = PlyData.read(path)["vertex"].data
+        for text, order in ((False, ">"), (True, "=")):
+            other = rows.astype(rows.dtype.newbyteorder(order))
+            PlyData([PlyElement.describe(other, "vertex")], text, order).write(path)
+            seeds.append(path.read_bytes())
+    return seeds
+
+
+def test_ply_reader(tmp_path: Path) -> None:
+    seeds, rng = _ply_seeds(tmp_path), random.Random(0)
+    path, results = tmp_path / "case.ply", {"read": 0, "refused": 0, "loaded": 0}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for case in range(1500):
+        path.write_bytes(mutated(seeds[case % len(seeds)], rng))
+        start = time.process_time()
+        try:
+            columns = read_ply(path)
+            results["read"] += 1
+            assert len({column.shape for column in columns.values()}) == 1
+            model = GaussianModel.load_ply(path)
+            results["loaded"] += 1
+            assert all(bool(p.isfinite().all()) for p in model.params.values())
+            assert bool(np.isfinite(model.rotations.detach().numpy()).all())
+        except FormatError:
+            results["refused"] += 1
+        assert time.process_time() - start < SECONDS_A_CASE
+    growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert growth * 1024 < MEMORY_GROWTH
+    assert min(results.values()) > 100, results  # the mutations reach every outcome
+
+
+CFG_SEEDS = (
+    b"Namespace(data_device='cuda', eval=True, images='images_2', render_items=['RGB', 'Depth'],"
+    b" resolution=-1, sh_degree=3, source_path='/data/it\\'s', white_background=False)",
+    b"Namespace(a=(1, 2.5e-06, None), b={'k': [True, -inf]}, c=\"x'y\", d=())",
+)
+PLAIN = (str, int, float, bool, type(None), list, tuple, dict)
+
+
+def test_cfg_args_reader() -> None:
+    rng, read, refused = random.Random(1), 0, 0
+    for case in range(3000):
+        text = mutated(CFG_SEEDS[case % 2], rng).decode("latin-1")
+        start = time.process_time()
+        try:
+            values = parse_cfg_args(text)
+            read += 1
+            assert all(type(value) in PLAIN for value in values.values())
+        except FormatError:
+            refused += 1
+        assert time.process_time() - start < SECONDS_A_CASE
+    assert min(read, refused) > 100
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda op: op.__name__)
+def test_each_operation_changes_bytes(operation: Callable) -> None:
+    data = bytearray(CFG_SEEDS[0])
+    rng = random.Random(2)
+    for _ in range(3):
+        operation(data, rng)
+    assert bytes(data) != CFG_SEEDS[0]

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from utils.errors import UserError
+from utils.run_lock import LOCK_NAME, RunLock
+
+ROOT = Path(__file__).parents[2]
+HOLD = (
+    "import sys, time\nfrom utils.run_lock import RunLock\n"
+    "lock = RunLock(sys.argv[1])\nlock.acquire()\nprint('held', flush=True)\ntime.sleep(60)"
+)
+
+
+def test_second_process_is_refused_and_a_dead_one_is_succeeded(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match=f"in use by process {holder.pid}"):
+            RunLock(tmp_path).acquire()
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    assert (tmp_path / LOCK_NAME).exists()  # left behind
+    with RunLock(tmp_path):
+        assert (tmp_path / LOCK_NAME).read_text() == f"{os.getpid()}\n"
+    assert not (tmp_path / LOCK_NAME).exists()
+
+
+def test_a_stale_number_of_a_live_process_does_not_lock(tmp_path: Path) -> None:
+    """Numbers are reused: process 1 lives, but it does not hold the file."""
+    (tmp_path / LOCK_NAME).write_text("1\n")
+    with RunLock(tmp_path):
+        pass
+
+
+def test_the_same_process_cannot_run_twice(tmp_path: Path) -> None:
+    with RunLock(tmp_path), pytest.raises(UserError, match="in use"):
+        RunLock(tmp_path).acquire()
+    RunLock(tmp_path).release()  # of a lock that is not held
+
+
+def test_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        RunLock(tmp_path / "run").acquire()
