@@ -36,7 +36,7 @@ class ModelParams:
     model_path: str = option("", "run folder; empty: output/<10 random characters>", short="m")
     images: str = option("images", "sub-folder of the photographs", short="i")
     object_path: str = option("object_mask", "sub-folder of the masks to train on", short="o")
-    resolution: int = option(-1, "1, 2, 4, 8 divide; -1: at most 1600 wide; other: width", short="r")
+    resolution: int = option(-1, "1, 2, 4, 8 divide; -1: up to 1600 wide; other: width", short="r")
     white_background: bool = option(False, "white instead of black behind everything", short="w")
     sh_degree: int = option(3, "highest degree of the spherical harmonics, 0 to 3")
     eval: bool = option(False, "hold views out: every 8th, or those that the scene's split names")

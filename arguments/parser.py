@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command line and files to settings: field defaults < preset < file or saved run < command line."""
+"""Settings from layers: field defaults < preset < file or saved run < command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ FIELD_TYPE: dict[str, Any] = {name: kind for cls in GROUPS.values()
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """argparse whose errors are one sentence, raised as `UserError`."""
+    """argparse without abbreviations, whose errors are one sentence, raised as `UserError`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings, allow_abbrev=False)
 
     def error(self, message: str) -> typing.NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
@@ -41,8 +44,8 @@ def add_groups(parser: argparse.ArgumentParser, names: tuple[str, ...] = tuple(G
 
 
 def _help(field: dataclasses.Field[Any]) -> str:
-    default = (field.default_factory() if field.default is dataclasses.MISSING  # type: ignore[misc]
-               else field.default)
+    factory = field.default_factory
+    default = field.default if factory is dataclasses.MISSING else factory()
     return f"{field.metadata['help']} (default: {default!r})".replace("%", "%%")
 
 
