@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from iqgs.metrics_3d import mask_iou, point_scores
+from iqgs.metrics_lerf import LerfMaskScores, lerf_mask_scores
 from iqgs.metrics_overlap import (
     Overlap,
     comparable_pair,
@@ -30,6 +31,7 @@ from iqgs.metrics_views import (
     ObjectScore,
     Pairing,
     ScoredView,
+    check_held_out,
     object_table,
     pair_views,
     predicted_side,
@@ -45,10 +47,13 @@ __all__ = [
     "MATCHINGS",
     "PROTOCOLS",
     "ZERO_LABELS",
+    "LerfMaskScores",
     "ObjectScore",
     "Protocol",
     "SceneScorer",
     "SceneScores",
+    "check_held_out",
+    "lerf_mask_scores",
     "mask_iou",
     "point_scores",
 ]

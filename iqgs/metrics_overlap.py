@@ -171,12 +171,13 @@ def scene_overlap(overlaps: Iterable[Overlap]) -> Overlap:
     empty = np.zeros(0, np.int64)
     predicted = np.unique(np.concatenate([empty, *(view.predicted for view in views)]))
     true = np.unique(np.concatenate([empty, *(view.true for view in views)]))
+    number = np.result_type(np.int64, *(view.intersection.dtype for view in views))
     total = Overlap(
         predicted,
         true,
-        np.zeros((len(predicted), len(true)), np.int64),
-        np.zeros(len(predicted), np.int64),
-        np.zeros(len(true), np.int64),
+        np.zeros((len(predicted), len(true)), number),
+        np.zeros(len(predicted), number),
+        np.zeros(len(true), number),
     )
     for view in views:
         rows = np.searchsorted(predicted, view.predicted)

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from iqgs.metrics_overlap import Overlap, best_assignment, partner_positions, scene_overlap
 from iqgs.metrics_scores import identity_switches, mean, panoptic_quality
+from utils.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -119,3 +120,13 @@ def object_table(
             )
         )
     return tuple(rows)
+
+
+def check_held_out(scored: Iterable[str], trained: Iterable[str]) -> None:
+    """DataError if a view to be scored as held out was trained on; both by image name."""
+    seen = sorted(set(scored) & set(trained))
+    if seen:
+        raise DataError(
+            f"{len(seen)} of the views to score were trained on, such as {seen[0]}: "
+            "score them as the train split, or train with --eval"
+        )
