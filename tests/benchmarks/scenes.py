@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenes that every benchmark row renders: fixed seeds, fixed sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diff_surfel_rasterization import RasterSettings, Surfels
+
+FEATURES = 16
+
+
+@dataclass(frozen=True)
+class SceneSize:
+    """What a scene is called and how large it is."""
+
+    name: str
+    width: int
+    height: int
+    splats: int
+    pixel_scale: float  # median standard deviation on screen, pixels
+
+
+# The gate: about 22 contributions a pixel.
+STANDARD = SceneSize("640x426, 200k", 640, 426, 200_000, 1.2)
+QUICK = SceneSize("256x256, 20k", 256, 256, 20_000, 1.95)
+
+
+def morton_order(pixels: Tensor) -> Tensor:
+    """Order [N] of points [N, 2] (non-negative, < 65536) along a z-curve."""
+    code = torch.zeros(len(pixels), dtype=torch.int64)
+    x, y = pixels.long().clamp(0, 65535).unbind(1)
+    for bit in range(16):
+        code |= ((x >> bit) & 1) << (2 * bit)
+        code |= ((y >> bit) & 1) << (2 * bit + 1)
+    return torch.argsort(code, stable=True)
+
+
+def make_scene(size: SceneSize, seed: int = 0, ordered: bool = True) -> Surfels:
+    """Splats spread evenly over the image and in depth, any orientation, float32.
+
+    `ordered` sorts them along a z-curve of the image, as training code may; otherwise the order
+    is random, which is harder on caches.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    count = size.splats
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    settings = make_settings(size)
+    pixels = uniform(count, 2) * torch.tensor([size.width, size.height])
+    depth = 1.5 + 4.5 * uniform(count, 1)
+    rays = (pixels - torch.tensor([settings.cx, settings.cy])) / settings.fx
+    spread = size.pixel_scale / settings.fx * depth
+    tensors = {
+        "means": torch.cat([rays * depth, depth], dim=1),
+        "scales": spread * torch.exp(0.5 * normal(count, 2)),
+        "rotations": normal(count, 4),
+        "opacities": 0.05 + 0.55 * uniform(count, 1),
+        "colors": uniform(count, 3),
+        "features": normal(count, FEATURES),
+    }
+    order = morton_order(pixels) if ordered else torch.arange(count)
+    return Surfels(**{k: v[order].contiguous().requires_grad_() for k, v in tensors.items()})
+
+
+def make_settings(size: SceneSize) -> RasterSettings:
+    """A camera at the origin that looks along z over a black background."""
+    return RasterSettings(
+        width=size.width,
+        height=size.height,
+        fx=0.9 * size.width,
+        fy=0.9 * size.width,
+        cx=size.width / 2,
+        cy=size.height / 2,
+        world_to_view=torch.eye(4),
+        background=torch.zeros(3),
+    )
