@@ -24,7 +24,7 @@ Splat = Callable[[Tensor], Tensor]  # values [N, C] -> [C, H, W] in one view
 
 
 class VoteAccumulator:
-    """Sums of blending weight per splat and id; float32 [N, K + 1]."""
+    """Sums of blending weight per splat and id; float32 [N, K + 1] on the CPU, in fixed order."""
 
     def __init__(self, n_splats: int, n_ids: int, background: bool = True) -> None:
         """With `background`, id 0 is a class of its own; otherwise its pixels are left out."""
@@ -41,12 +41,13 @@ class VoteAccumulator:
                 f"expected weights of {n_splats} splats and a label map of {pixels} pixels, "
                 f"got {weights.n_splats} and {label_map.numel()}"
             )
-        labels = torch.as_tensor(label_map).reshape(-1).long()
+        device = self.votes.device
+        labels = torch.as_tensor(label_map, device=device).reshape(-1).long()
         if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
             raise ValueError(f"expected labels in 0..{self.n_ids}, got others")
-        per_weight = torch.repeat_interleave(labels, weights.row_start.diff())
-        key = weights.splat.long() * classes + per_weight
-        self.votes.view(-1).scatter_add_(0, key, weights.weight)
+        per_weight = torch.repeat_interleave(labels, weights.row_start.diff().to(device))
+        key = weights.splat.to(device, torch.int64) * classes + per_weight
+        self.votes.view(-1).scatter_add_(0, key, weights.weight.to(device))
         if not self.background:
             self.votes[:, 0] = 0.0
 
