@@ -36,7 +36,8 @@ def to_columns(raw: Arrays, viewer: bool = False, labels: np.ndarray | None = No
     columns = dict(zip("xyz", raw["means"].T, strict=True))
     columns.update({name: np.zeros(n, np.float32) for name in ("nx", "ny", "nz")})
     columns.update(_numbered("f_dc_", raw["sh_dc"][:, 0]))
-    columns.update(_numbered("f_rest_", raw["sh_rest"].transpose(0, 2, 1).reshape(n, -1)))
+    by_channel = raw["sh_rest"].transpose(0, 2, 1)
+    columns.update(_numbered("f_rest_", by_channel.reshape(n, 3 * by_channel.shape[2])))
     columns["opacity"] = raw["opacity_logits"][:, 0]
     columns.update(_numbered("scale_", raw["log_scales"]))
     if viewer:
