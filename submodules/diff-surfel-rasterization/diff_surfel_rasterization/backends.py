@@ -16,7 +16,7 @@ from torch import Tensor
 from . import reference
 
 BACKENDS = ("auto", "cpu", "cuda", "reference")
-REBUILD = "pip install --no-build-isolation --no-deps ./submodules/diff-surfel-rasterization"
+REBUILD = "bash scripts/setup.sh"
 
 _log = logging.getLogger(__name__)
 
