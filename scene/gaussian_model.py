@@ -113,9 +113,11 @@ class GaussianModel:
         sh_degree: int,
         instance_dim: int,
         generator: torch.Generator,
-        instance_std: float = INSTANCE_STD,
+        std: float = INSTANCE_STD,
     ) -> GaussianModel:
         """One splat a point: sized by its 3 neighbours, turned uniformly at random, faint.
+
+        `std` is that of the normal instance attributes.
 
         Random numbers are drawn on the generator's device (CPU) and the model starts on the CPU.
         Raises DataError for an empty cloud.
@@ -132,7 +134,7 @@ class GaussianModel:
             "opacity_logits": torch.full((n, 1), math.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))),
             "sh_dc": rgb_to_sh_dc(colors)[:, None, :].contiguous(),
             "sh_rest": torch.zeros(n, coefficient_count(sh_degree) - 1, 3),
-            "instance": random_instance(n, instance_dim, generator, instance_std),
+            "instance": random_instance(n, instance_dim, generator, std),
         }
         return cls(values)
 
