@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the operators have in common: checks that name function, argument, expected and got, and
+// the way from lists of tensors and numbers to the kernels' structs.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+
+#include <vector>
+
+#include "cpu/rasterizer.h"
+
+namespace iqgs {
+namespace torch_binding {
+
+using at::Tensor;
+
+// Indices into the list that `rasterize` returns: images, then what the backward pass reads.
+enum Result { COLOR, FEATURES, ALPHA, DEPTH, MEDIAN, NORMAL, DISTORTION, RADII, STATE };
+// Indices into the saved state.
+enum State { RECORDS, FOOTPRINTS, COLORS, OFFSET, START, SPLAT, ROW, MASK, USED, STATES };
+
+inline void check(const char* function, const char* name, const Tensor& t, at::IntArrayRef shape,
+           at::ScalarType type = at::kFloat) {
+  TORCH_CHECK_VALUE(t.device().is_cpu(), function, ": ", name, " must be on the CPU, got ",
+                    t.device());
+  TORCH_CHECK_VALUE(t.scalar_type() == type, function, ": ", name, " must be ", type, ", got ",
+                    t.scalar_type());
+  TORCH_CHECK_VALUE(t.sizes() == shape, function, ": ", name, " must have shape ", shape,
+                    ", got ", t.sizes());
+}
+
+// The inputs, contiguous; `colors` or `sh` is undefined where the other is given.
+struct Inputs {
+  Tensor means, scales, rotations, opacities, colors, sh, features;
+  int64_t count() const { return means.size(0); }
+  int channels() const { return static_cast<int>(features.size(1)); }
+};
+
+inline Inputs take_inputs(const char* function, at::TensorList tensors) {
+  TORCH_CHECK_VALUE(tensors.size() == 7, function, ": expected 7 splat tensors, got ",
+                    tensors.size());
+  std::vector<Tensor> t;
+  for (const Tensor& x : tensors) t.push_back(x.contiguous());
+  TORCH_CHECK_VALUE(t[0].dim() == 2, function, ": means must have shape [N, 3], got ",
+                    t[0].sizes());
+  const int64_t n = t[0].size(0);
+  TORCH_CHECK_VALUE(n < (int64_t(1) << 31), function, ": at most 2^31 - 1 splats, got ", n);
+  check(function, "means", t[0], {n, 3});
+  check(function, "scales", t[1], {n, 2});
+  check(function, "rotations", t[2], {n, 4});
+  check(function, "opacities", t[3], {n, 1});
+  TORCH_CHECK_VALUE((t[4].numel() == 0) != (t[5].numel() == 0) || n == 0, function,
+                    ": exactly one of colors and sh must be given");
+  Inputs in = {t[0], t[1], t[2], t[3], {}, {}, t[6]};
+  if (t[5].numel()) {
+    TORCH_CHECK_VALUE(t[5].dim() == 3, function, ": sh must have shape [N, K, 3], got ",
+                      t[5].sizes());
+    check(function, "sh", t[5], {n, t[5].size(1), 3});
+    in.sh = t[5];
+  } else {
+    if (n) check(function, "colors", t[4], {n, 3});
+    in.colors = t[4];
+  }
+  TORCH_CHECK_VALUE(t[6].dim() == 2, function, ": features must have shape [N, C], got ",
+                    t[6].sizes());
+  check(function, "features", t[6], {n, t[6].size(1)});
+  return in;
+}
+
+// A view as numbers: world_to_view row by row (16), fx, fy, cx, cy, near, far, scale_modifier,
+// background (3); and width, height, sh_degree, center_depth, aabb_anchor.
+struct View {
+  Camera camera;
+  float background[3];
+  int sh_degree;
+};
+
+inline View take_view(const char* function, at::ArrayRef<double> v, at::IntArrayRef options) {
+  TORCH_CHECK_VALUE(v.size() == 26 && options.size() == 5, function,
+                    ": expected 26 camera numbers and 5 options, got ", v.size(), " and ",
+                    options.size());
+  TORCH_CHECK_VALUE(options[0] > 0 && options[1] > 0 && options[0] < (1 << 20) &&
+                        options[1] < (1 << 20),
+                    function, ": width and height must be 1 .. 2^20 - 1, got ", options[0], " x ",
+                    options[1]);
+  View r = {};
+  Camera& c = r.camera;
+  for (int i = 0; i < 3; ++i) {
+    double center = 0;
+    for (int j = 0; j < 3; ++j) {
+      c.rotation[3 * i + j] = static_cast<float>(v[4 * i + j]);
+      center -= v[4 * j + i] * v[4 * j + 3];
+    }
+    c.translation[i] = static_cast<float>(v[4 * i + 3]);
+    c.center[i] = static_cast<float>(center);
+    r.background[i] = static_cast<float>(v[23 + i]);
+  }
+  c.fx = v[16], c.fy = v[17], c.cx = v[18], c.cy = v[19];
+  c.near = v[20], c.far = v[21], c.scale_modifier = v[22];
+  c.width = static_cast<int>(options[0]), c.height = static_cast<int>(options[1]);
+  r.sh_degree = static_cast<int>(options[2]);
+  c.center_depth = options[3] != 0, c.aabb_anchor = options[4] != 0;
+  return r;
+}
+
+template <class T>
+T* data(const Tensor& t) {
+  return t.defined() ? static_cast<T*>(t.data_ptr()) : nullptr;
+}
+
+inline Tensor floats(at::IntArrayRef shape) { return at::empty(shape, at::TensorOptions(at::kFloat)); }
+inline Tensor ints(at::IntArrayRef shape) { return at::empty(shape, at::TensorOptions(at::kInt)); }
+
+}  // namespace torch_binding
+}  // namespace iqgs

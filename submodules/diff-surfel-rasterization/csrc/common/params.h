@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// What goes into and comes out of the kernels: plain structs of numbers and pointers.
+#pragma once
+
+#include <cstdint>
+
+namespace iqgs {
+
+// One pinhole view. Pixels follow COLMAP: the centre of the first pixel is at (0.5, 0.5).
+struct Camera {
+  float rotation[9];     // world to camera, row-major; x right, y down, z forward
+  float translation[3];  // world to camera
+  float center[3];       // camera centre in the world, for the direction of the harmonics
+  float fx, fy, cx, cy;  // pixels
+  int width, height;     // pixels
+  float near, far;       // near cuts; both shape the depth mapping of the distortion
+  float scale_modifier;  // multiplies the scales
+  bool center_depth;     // low-pass pixels take the depth of the centre, not of the plane
+  bool aabb_anchor;      // low-pass disc at the centre of the 3 sigma box, not of the splat
+};
+
+// A splat as its pixels see it. With (dx, dy) = pixel - (x, y):
+//   ratio = 1 + e dx + f dy,  u = (a dx + b dy) / ratio,  v = (c dx + d dy) / ratio,
+//   depth of the intersection = depth / ratio.
+struct SplatRecord {
+  float x, y;                          // projected centre, pixels
+  float a, b, c, d;                    // adjugate of the ray transform over its determinant
+  float e, f;                          // slope of the inverse depth over the image
+  float depth;                         // camera depth of the centre
+  float opacity;                       // peak alpha
+  float cut;                           // rho beyond which alpha < 1/255
+  float anchor_x, anchor_y;            // centre of the low-pass disc, pixels
+  float normal_x, normal_y, normal_z;  // camera frame, facing the camera
+};
+constexpr int RECORD_FLOATS = sizeof(SplatRecord) / sizeof(float);
+static_assert(RECORD_FLOATS == 16, "a record fills one cache line");
+
+// Where a splat can contribute: an ellipse and the low-pass disc, both grown by the slack.
+struct Footprint {
+  float x, y;            // centre of the ellipse, pixels
+  float half_x, half_y;  // half extents of its box
+  float slope;           // dx/dy of the line of centres of its horizontal chords
+  float chord;           // half length of the chord through its centre
+  float disc;            // radius of the low-pass disc around the anchor
+  float unused;          // fills half a cache line
+};
+constexpr int FOOTPRINT_FLOATS = sizeof(Footprint) / sizeof(float);
+
+// Tiles that a splat's box touches, half open; empty where the splat is culled.
+struct TileBox {
+  uint16_t x0, y0, x1, y1;
+};
+
+// Splats to records.
+struct ProjectParams {
+  Camera camera;
+  int64_t count;           // N
+  const float* means;      // [N, 3] world
+  const float* scales;     // [N, 2]
+  const float* rotations;  // [N, 4] w x y z, any length but zero
+  const float* opacities;  // [N]
+  const float* sh;         // [N, sh_stride, 3] or null
+  int sh_stride;           // coefficients stored per splat
+  int sh_degree;           // active degree
+  SplatRecord* records;    // [N] out
+  Footprint* footprints;   // [N] out
+  TileBox* boxes;          // [N] out
+  int32_t* radii;          // [N] out
+  float* colors;           // [N, 3] out, only where sh is given
+};
+
+// Pairs of (tile, splat) in tile-major, front-to-back order.
+struct TileLists {
+  int tiles_x, tiles_y;
+  const int32_t* start;  // [tiles + 1] first pair of each tile
+  const int32_t* splat;  // [M] splat of each pair
+  const int32_t* row;    // [M] place of the pair among the splat's pairs: offset[splat] + k
+  uint16_t* mask;        // [M] bit b: block b of the tile can be touched; forward writes
+  int32_t* used;         // [tiles] pairs until every pixel was saturated; forward writes
+};
+
+// Records to images. Channels of a splat: colour (3), features (C), normal (3).
+struct BlendParams {
+  Camera camera;
+  TileLists lists;
+  const SplatRecord* records;   // [N]
+  const Footprint* footprints;  // [N]
+  const float* colors;          // [N, 3]
+  const float* features;        // [N, C]
+  int feature_count;            // C
+  float background[3];          // behind colour only
+  float* color;                 // [3, H, W] out, and so on
+  float* feature;               // [C, H, W]
+  float* alpha;                 // [H, W]
+  float* depth;                 // [H, W] sum of w z
+  float* median_depth;          // [H, W]
+  float* normal;                // [3, H, W]
+  float* distortion;            // [H, W]
+};
+
+// Layout of a pair's gradient row: MOMENTS floats, then the active channels.
+enum Moment {
+  M_U, M_U_DX, M_U_DY,   // sums over pixels of (dL/du) / ratio times 1, dx, dy
+  M_V, M_V_DX, M_V_DY,   // the same of v
+  M_W, M_W_DX, M_W_DY,   // sums of dL/dratio times 1, dx, dy
+  M_DEPTH,               // sum of dL/d(depth of the centre), through the depth of the pixels
+  M_ALPHA,               // sum of alpha dL/dalpha
+  M_ANCHOR_X, M_ANCHOR_Y,  // sums of dL/danchor
+  M_ABS_X, M_ABS_Y,      // sums of |the screen signal of one pixel|
+  M_HIT_DEPTH,           // M_DEPTH over pixels of the intersection alone (not the low-pass)
+  MOMENTS
+};
+
+// Gradients of images to gradients of pairs. Null image gradients are zero.
+struct BlendGradParams {
+  BlendParams forward;         // its output pointers are not read
+  const float* color;          // [3, H, W] dL/dcolor, and so on
+  const float* feature;        // [C, H, W]
+  const float* alpha;          // [H, W]
+  const float* depth;          // [H, W]
+  const float* median_depth;   // [H, W]
+  const float* normal;         // [3, H, W]
+  const float* distortion;     // [H, W]
+  bool geometry;               // moments are wanted
+  bool absolute;               // M_ABS_* are wanted
+  int first_channel;           // the active channels are first .. first + count
+  int channel_count;
+  int row_floats;              // MOMENTS (if geometry) + channel_count
+  float* rows;                 // [M, row_floats] out
+};
+
+// Gradients of pairs, summed per splat, to gradients of the parameters.
+struct ProjectGradParams {
+  ProjectParams forward;         // its output pointers are not written
+  const int32_t* offset;         // [N + 1] first row of each splat
+  const float* rows;             // [M, row_floats]
+  int row_floats;                // as above
+  bool geometry;                 // rows hold moments
+  int first_channel;             // of the active channels
+  int channel_count;             // 0: no channel gradients
+  int feature_count;             // C
+  float* means;                  // [N, 3] out; null where not wanted, as all below
+  float* scales;                 // [N, 2]
+  float* rotations;              // [N, 4]
+  float* opacities;              // [N]
+  float* colors;                 // [N, 3]
+  float* sh;                     // [N, sh_stride, 3]
+  float* features;               // [N, C]
+  float* screen;                 // [N, 3]
+  float* screen_abs;             // [N, 3]
+};
+
+}  // namespace iqgs

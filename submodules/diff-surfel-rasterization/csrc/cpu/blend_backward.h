@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+// One tile of the gradients. Per block: weights front to back, <row, dL/dpixel> per splat by a
+// matrix product, then back to front with one scalar per pixel, the light that is still behind.
+// Every sum has a fixed order, and every pair writes its own row: no locks, no atomics.
+#pragma once
+
+#include "blend_forward.h"
+
+namespace iqgs {
+namespace IQGS_ISA {
+
+// Image gradients of sixteen pixels.
+struct PixelGrad {
+  F16 behind;  // d L / d(final transmittance)
+  F16 depth, median_depth, distortion;
+};
+
+struct BackwardSpace {
+  TileBatch batch;
+  BlockWeights block;
+  float* linear;    // [n, LANES] <row, dL/dchannels> of each splat of the block
+  float* channels;  // [padded channels, LANES] dL/dchannels of the block
+  float* pixels;    // [LANES, padded channels] the same, transposed
+  float* grads;     // [n, grad_stride] MOMENTS sums, then channels
+  int grad_stride;
+};
+
+constexpr int MOMENT_FLOATS = LANES;  // one vector
+static_assert(MOMENTS == MOMENT_FLOATS, "the moments of a splat fill one vector");
+
+IQGS_INLINE BackwardSpace backward_space(const BlendGradParams& p, int count, Arena& arena) {
+  const int n = padded(count), wide = padded(p.channel_count);
+  const int channels = 6 + p.forward.feature_count;
+  BackwardSpace s;
+  s.grad_stride = MOMENT_FLOATS + wide;
+  const size_t bytes = batch_bytes(n, channels) + static_cast<size_t>(n) * (3 * 64 + 4) +
+                       static_cast<size_t>(wide) * 128 +
+                       static_cast<size_t>(n) * s.grad_stride * 4 + 1024;
+  Carver carver = {static_cast<char*>(arena.reserve(bytes))};
+  s.batch = carve_batch(carver, n, channels);
+  s.block = {carver.take<float>(LANES * n), carver.take<float>(LANES * n),
+             carver.take<int32_t>(n), 0};
+  s.linear = carver.take<float>(LANES * n);
+  s.channels = carver.take<float>(static_cast<size_t>(wide) * LANES);
+  s.pixels = carver.take<float>(static_cast<size_t>(wide) * LANES);
+  s.grads = carver.take<float>(static_cast<size_t>(n) * s.grad_stride);
+  return s;
+}
+
+// linear[i] += sum over N channels of row[c] * grad[c].
+template <int N>
+void contract(float* linear, const float* grads, const float* rows, int stride,
+              const BlockWeights& w, bool first) {
+  F16 g[N];
+#pragma GCC unroll 24
+  for (int c = 0; c < N; ++c) g[c] = F16::load(grads + LANES * c);
+  for (int i = 0; i < w.count; ++i) {
+    const float* row = rows + static_cast<int64_t>(w.id[i]) * stride;
+    F16 even = first ? F16(0.0f) : F16::load(linear + LANES * i), odd(0.0f);
+#pragma GCC unroll 24
+    for (int c = 0; c + 1 < N; c += 2) {
+      even = fused(F16(row[c]), g[c], even);
+      odd = fused(F16(row[c + 1]), g[c + 1], odd);
+    }
+    if (N % 2) even = fused(F16(row[N - 1]), g[N - 1], even);
+    (even + odd).store(linear + LANES * i);
+  }
+}
+
+template <int N>
+IQGS_INLINE void contract_some(int channels, float* linear, const float* grads, const float* rows,
+                               int stride, const BlockWeights& w, bool first) {
+  if constexpr (N > 0) {
+    if (channels == N) return contract<N>(linear, grads, rows, stride, w, first);
+    contract_some<N - 1>(channels, linear, grads, rows, stride, w, first);
+  }
+}
+
+IQGS_INLINE void contract_channels(const BlendGradParams& p, const BackwardSpace& s) {
+  const float* rows = s.batch.rows + p.first_channel;
+  if (p.channel_count == 0)
+    __builtin_memset(s.linear, 0, sizeof(float) * LANES * s.block.count);
+  for (int c = 0; c < p.channel_count; c += CHANNELS_AT_ONCE) {
+    int left = p.channel_count - c, n = left < CHANNELS_AT_ONCE ? left : CHANNELS_AT_ONCE;
+    contract_some<CHANNELS_AT_ONCE>(n, s.linear, s.channels + LANES * c, rows + c,
+                                    s.batch.row_stride, s.block, c == 0);
+  }
+}
+
+// grads[i][c] += sum over pixels of weight[i] * pixels[.][c]: channels in lanes, no sums over lanes.
+IQGS_INLINE void spread_channels(const BlendGradParams& p, const BackwardSpace& s) {
+  const int wide = padded(p.channel_count);
+  for (int c = 0; c < wide; c += LANES) {
+    F16 g[LANES];
+#pragma GCC unroll 16
+    for (int j = 0; j < LANES; ++j) g[j] = F16::load(s.pixels + j * wide + c);
+    for (int i = 0; i < s.block.count; ++i) {
+      const float* weight = s.block.weight + LANES * i;
+      float* out = s.grads + static_cast<int64_t>(s.block.id[i]) * s.grad_stride +
+                   MOMENT_FLOATS + c;
+      F16 even = F16::load(out), odd = F16(weight[1]) * g[1];
+      even = fused(F16(weight[0]), g[0], even);
+#pragma GCC unroll 16
+      for (int j = 2; j < LANES; j += 2) {
+        even = fused(F16(weight[j]), g[j], even);
+        odd = fused(F16(weight[j + 1]), g[j + 1], odd);
+      }
+      (even + odd).store(out);
+    }
+  }
+}
+
+// Gathers the image gradients of a block; false where all are zero.
+IQGS_INLINE bool load_grads(const BlendGradParams& p, const BlockPixels& pixels,
+                            BackwardSpace& s, PixelGrad& g) {
+  const BlendParams& f = p.forward;
+  const int64_t plane = static_cast<int64_t>(f.camera.width) * f.camera.height;
+  const int features = f.feature_count, wide = padded(p.channel_count);
+  g.depth = load_block(f, pixels, p.depth);
+  g.median_depth = load_block(f, pixels, p.median_depth);
+  g.distortion = load_block(f, pixels, p.distortion);
+  g.behind = -load_block(f, pixels, p.alpha);
+  F16 size = magnitude(g.depth) + magnitude(g.median_depth) + magnitude(g.distortion) +
+             magnitude(g.behind);
+  for (int i = 0; i < p.channel_count; ++i) {
+    int c = p.first_channel + i;
+    const float* in = nullptr;
+    if (c < 3) in = p.color ? p.color + c * plane : nullptr;
+    else if (c < 3 + features) in = p.feature ? p.feature + (c - 3) * plane : nullptr;
+    else in = p.normal ? p.normal + (c - 3 - features) * plane : nullptr;
+    F16 value = load_block(f, pixels, in);
+    if (c < 3) g.behind = fused(value, F16(f.background[c]), g.behind);
+    size = size + magnitude(value);
+    value.store(s.channels + LANES * i);
+    for (int j = 0; j < LANES; ++j) s.pixels[j * wide + i] = s.channels[LANES * i + j];
+  }
+  return any(size > F16(0.0f));
+}
+
+IQGS_INLINE void store_moments(const SplatRecord& r, const Hit<F16>& h, const HitGrad<F16>& g,
+                               const F16& alpha_term, bool absolute, F16* m) {
+  m[M_U] = g.u;
+  m[M_U_DX] = g.u * h.dx;
+  m[M_U_DY] = g.u * h.dy;
+  m[M_V] = g.v;
+  m[M_V_DX] = g.v * h.dx;
+  m[M_V_DY] = g.v * h.dy;
+  m[M_W] = g.ratio;
+  m[M_W_DX] = g.ratio * h.dx;
+  m[M_W_DY] = g.ratio * h.dy;
+  m[M_DEPTH] = g.depth;
+  m[M_ALPHA] = alpha_term;
+  m[M_ANCHOR_X] = g.anchor_x;
+  m[M_ANCHOR_Y] = g.anchor_y;
+  m[M_HIT_DEPTH] = g.hit_depth;
+  m[M_ABS_X] = m[M_ABS_Y] = F16(0.0f);
+  if (!absolute) return;
+  ScreenSignal<F16> signal = screen_signal(F16(r.a), F16(r.b), F16(r.c), F16(r.d), F16(r.e),
+                                           F16(r.f), F16(r.depth), m);
+  m[M_ABS_X] = magnitude(signal.x);
+  m[M_ABS_Y] = magnitude(signal.y);
+}
+
+// Back to front over the contributing splats: adds the moments of each to its gradient row.
+template <bool DISTORTION>
+void descend(const BlendGradParams& p, const BlockPixels& pixels, const PixelState& state,
+             const PixelGrad& g, const BackwardSpace& s) {
+  const DepthRange range = depth_range(p.forward.camera);
+  const F16 zero(0.0f), one(1.0f);
+  F16 rest = state.transmittance * g.behind;
+  F16 m[MOMENT_FLOATS];
+  for (int i = s.block.count - 1; i >= 0; --i) {
+    const int id = s.block.id[i];
+    const SplatRecord& splat = s.batch.records[id];
+    const F16 w = F16::load(s.block.weight + LANES * i);
+    const F16 alpha = F16::load(s.block.alpha + LANES * i);
+    const Mask hit = alpha > zero;
+    Hit<F16> h = intersect(splat, range, pixels.px, pixels.py);
+    h.u = select(hit, h.u, zero);
+    h.v = select(hit, h.v, zero);
+    h.inverse = select(hit, h.inverse, zero);
+    const F16 z = hit_depth(splat, h, range);
+
+    // dL/dw and dL/dz.
+    F16 linear = fused(g.depth, z, F16::load(s.linear + LANES * i));
+    F16 depth_term = w * g.depth;
+    Mask median = equal(state.median, I16(id));
+    depth_term = depth_term + select(median, g.median_depth, zero);
+    if (DISTORTION) {
+      F16 safe = select(hit, z, one);
+      F16 mapped = mapped_depth(safe, range);
+      linear = fused(g.distortion, state.sums.weight_slope(mapped), linear);
+      depth_term = fused(g.distortion * state.sums.depth_slope(w, mapped),
+                         mapped_depth_slope(safe, range), depth_term);
+    }
+
+    // alpha dL/dalpha = w dL/dw - alpha / (1 - alpha) (what lies behind).
+    F16 lit = w * linear;
+    F16 alpha_term = lit - rest * alpha * reciprocal(one - alpha);
+    alpha_term = select(alpha < F16(MAX_ALPHA), alpha_term, zero);
+    rest = rest + lit;
+
+    HitGrad<F16> grad = hit_vjp(splat, h, range, alpha_term, depth_term);
+    store_moments(splat, h, grad, alpha_term, p.absolute, m);
+    add_lane_sums(m, s.grads + static_cast<int64_t>(id) * s.grad_stride);
+  }
+}
+
+// Copies the finished gradients of the tile to their rows.
+IQGS_INLINE void write_rows(const BlendGradParams& p, int64_t first, int64_t last, int used,
+                            const BackwardSpace& s) {
+  const int moments = p.geometry ? MOMENTS : 0;
+  for (int64_t i = first; i < last; ++i) {
+    float* row = p.rows + static_cast<int64_t>(p.forward.lists.row[i]) * p.row_floats;
+    if (i - first >= used) {
+      for (int c = 0; c < p.row_floats; ++c) row[c] = 0.0f;
+      continue;
+    }
+    const float* grad = s.grads + (i - first) * s.grad_stride;
+    for (int c = 0; c < moments; ++c) row[c] = grad[c];
+    for (int c = 0; c < p.channel_count; ++c) row[moments + c] = grad[MOMENT_FLOATS + c];
+  }
+}
+
+IQGS_INLINE void backward_block(const BlendGradParams& p, int tile, int k, BackwardSpace& s) {
+  BlockPixels pixels = block_pixels(p.forward, tile, k);
+  const DepthRange range = depth_range(p.forward.camera);
+  PixelGrad g;
+  if (!load_grads(p, pixels, s, g)) return;
+  PixelState state = fresh_pixels(pixels.inside);
+  const int32_t* list = s.batch.lists + static_cast<int64_t>(k) * s.batch.capacity;
+  s.block.count = 0;
+  if (!p.geometry) {
+    weigh_block<NoTerms>(s.batch, list, s.batch.count[k], pixels, range, state, s.block);
+    return spread_channels(p, s);
+  }
+  const bool distortion = p.distortion != nullptr;
+  if (distortion)
+    weigh_block<TotalTerms<true>>(s.batch, list, s.batch.count[k], pixels, range, state, s.block);
+  else
+    weigh_block<TotalTerms<false>>(s.batch, list, s.batch.count[k], pixels, range, state,
+                                   s.block);
+  contract_channels(p, s);
+  if (distortion) descend<true>(p, pixels, state, g, s);
+  else descend<false>(p, pixels, state, g, s);
+  spread_channels(p, s);
+}
+
+void blend_backward(const BlendGradParams& p, int tile, Arena& arena) {
+  const TileLists& lists = p.forward.lists;
+  const int64_t first = lists.start[tile], last = lists.start[tile + 1];
+  if (first == last) return;
+  const int used = lists.used[tile];
+  BackwardSpace s = backward_space(p, used, arena);
+  load_splats(p.forward, first, used, p.geometry, s.batch);
+  __builtin_memcpy(s.batch.masks, lists.mask + first, sizeof(uint16_t) * used);
+  list_blocks(s.batch, used, 0xffffu);
+  __builtin_memset(s.grads, 0, sizeof(float) * s.grad_stride * used);
+  for (int k = 0; k < BLOCKS_PER_TILE; ++k)
+    if (s.batch.count[k]) backward_block(p, tile, k, s);
+  write_rows(p, first, last, used, s);
+}
+
+}  // namespace IQGS_ISA
+}  // namespace iqgs

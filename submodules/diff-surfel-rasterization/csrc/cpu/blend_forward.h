@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// One tile of the images: weights of a 4x4 block in one vector, then a small matrix product of
+// weights and channels with the accumulators in registers.
+#pragma once
+
+#include "weigh_block.h"
+
+namespace iqgs {
+namespace IQGS_ISA {
+
+// Splats copied at a time: records, rows and lists of a batch stay in the first-level cache.
+constexpr int FORWARD_BATCH = 192;
+
+// Channel accumulators that fit in registers beside the weights.
+#if defined(__AVX512F__)
+constexpr int CHANNELS_AT_ONCE = 24;
+#elif defined(__AVX2__)
+constexpr int CHANNELS_AT_ONCE = 6;
+#else
+constexpr int CHANNELS_AT_ONCE = 2;
+#endif
+
+// sums[c] += sum over splats of weight * row[c], for N channels.
+template <int N>
+void accumulate(float* sums, const float* rows, int stride, const BlockWeights& w) {
+  F16 s[N];
+#pragma GCC unroll 24
+  for (int c = 0; c < N; ++c) s[c] = F16::load(sums + LANES * c);
+  for (int i = 0; i < w.count; ++i) {
+    const float* row = rows + static_cast<int64_t>(w.id[i]) * stride;
+    F16 weight = F16::load(w.weight + LANES * i);
+#pragma GCC unroll 24
+    for (int c = 0; c < N; ++c) s[c] = fused(weight, F16(row[c]), s[c]);
+  }
+#pragma GCC unroll 24
+  for (int c = 0; c < N; ++c) s[c].store(sums + LANES * c);
+}
+
+// Calls the instance of `accumulate` for a run-time channel count up to CHANNELS_AT_ONCE.
+template <int N>
+IQGS_INLINE void accumulate_some(int channels, float* sums, const float* rows, int stride,
+                                 const BlockWeights& w) {
+  if constexpr (N > 0) {
+    if (channels == N) return accumulate<N>(sums, rows, stride, w);
+    accumulate_some<N - 1>(channels, sums, rows, stride, w);
+  }
+}
+
+IQGS_INLINE void accumulate_channels(int channels, float* sums, const float* rows, int stride,
+                                     const BlockWeights& w) {
+  for (int c = 0; c < channels; c += CHANNELS_AT_ONCE) {
+    int n = channels - c < CHANNELS_AT_ONCE ? channels - c : CHANNELS_AT_ONCE;
+    accumulate_some<CHANNELS_AT_ONCE>(n, sums + LANES * c, rows + c, stride, w);
+  }
+}
+
+struct ForwardSpace {
+  TileBatch batch;
+  PixelState* state;   // [BLOCKS_PER_TILE]
+  float* sums;         // [BLOCKS_PER_TILE, channels, LANES]
+  BlockWeights block;  // of the block at hand
+};
+
+IQGS_INLINE ForwardSpace forward_space(const BlendParams& p, Arena& arena) {
+  const int channels = 6 + p.feature_count;
+  const size_t sums = static_cast<size_t>(BLOCKS_PER_TILE) * channels * LANES;
+  const size_t bytes = batch_bytes(FORWARD_BATCH, channels) + 4 * sums +
+                       sizeof(PixelState) * BLOCKS_PER_TILE + 68 * FORWARD_BATCH + 512;
+  Carver carver = {static_cast<char*>(arena.reserve(bytes))};
+  ForwardSpace s;
+  s.batch = carve_batch(carver, FORWARD_BATCH, channels);
+  s.state = carver.take<PixelState>(BLOCKS_PER_TILE);
+  s.sums = carver.take<float>(sums);
+  s.block = {carver.take<float>(LANES * FORWARD_BATCH), nullptr,
+             carver.take<int32_t>(FORWARD_BATCH), 0};
+  return s;
+}
+
+IQGS_INLINE void write_block(const BlendParams& p, const BlockPixels& pixels, const PixelState& s,
+                             const float* sums) {
+  const int64_t plane = static_cast<int64_t>(p.camera.width) * p.camera.height;
+  for (int c = 0; c < 3; ++c) {
+    F16 value = fused(s.transmittance, F16(p.background[c]), F16::load(sums + LANES * c));
+    store_block(p, pixels, value, p.color + c * plane);
+  }
+  for (int c = 0; c < p.feature_count; ++c)
+    store_block(p, pixels, F16::load(sums + LANES * (3 + c)), p.feature + c * plane);
+  for (int c = 0; c < 3; ++c)
+    store_block(p, pixels, F16::load(sums + LANES * (3 + p.feature_count + c)),
+                p.normal + c * plane);
+  store_block(p, pixels, F16(1.0f) - s.transmittance, p.alpha);
+  store_block(p, pixels, s.depth, p.depth);
+  store_block(p, pixels, s.median_depth, p.median_depth);
+  store_block(p, pixels, s.distortion, p.distortion);
+}
+
+void blend_forward(const BlendParams& p, int tile, Arena& arena) {
+  const int channels = 6 + p.feature_count;
+  const DepthRange range = depth_range(p.camera);
+  const int64_t first = p.lists.start[tile], last = p.lists.start[tile + 1];
+  ForwardSpace space = forward_space(p, arena);
+
+  // Start every block.
+  uint32_t open = 0;
+  for (int k = 0; k < BLOCKS_PER_TILE; ++k) {
+    space.state[k] = fresh_pixels(block_pixels(p, tile, k).inside);
+    if (any(space.state[k].alive)) open |= 1u << k;
+  }
+  __builtin_memset(space.sums, 0, sizeof(float) * BLOCKS_PER_TILE * channels * LANES);
+
+  // Batch by batch until the list ends or every pixel is saturated.
+  int64_t at = first;
+  const uint32_t in_image = open;
+  while (at < last && open) {
+    int count = last - at < FORWARD_BATCH ? static_cast<int>(last - at) : FORWARD_BATCH;
+    TileBatch& b = space.batch;
+    load_splats(p, at, count, true, b);
+    load_shapes(p, at, count, b);
+    for (int i = 0; i < count; i += LANES)
+      mask_sixteen(b, i, static_cast<float>(tile % p.lists.tiles_x * TILE),
+                   static_cast<float>(tile / p.lists.tiles_x * TILE));
+    __builtin_memcpy(p.lists.mask + at, b.masks, sizeof(uint16_t) * count);
+    list_blocks(b, count, open);
+    for (int k = 0; k < BLOCKS_PER_TILE; ++k) {
+      if (b.count[k] == 0) continue;
+      space.block.count = 0;
+      weigh_block<ImageTerms>(b, b.lists + k * b.capacity, b.count[k], block_pixels(p, tile, k),
+                              range, space.state[k], space.block);
+      accumulate_channels(channels, space.sums + k * channels * LANES, b.rows, b.row_stride,
+                          space.block);
+      if (!any(space.state[k].alive)) open &= ~(1u << k);
+    }
+    at += count;
+  }
+  p.lists.used[tile] = static_cast<int32_t>(at - first);
+
+  for (int k = 0; k < BLOCKS_PER_TILE; ++k)
+    if ((in_image >> k) & 1u)
+      write_block(p, block_pixels(p, tile, k), space.state[k], space.sums + k * channels * LANES);
+}
+
+}  // namespace IQGS_ISA
+}  // namespace iqgs

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Chooses the kernels for this processor, once.
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+#include "kernels.h"
+
+namespace iqgs {
+namespace {
+
+int fastest_supported() {
+#if defined(IQGS_X86_KERNELS)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+    return 2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
+#endif
+  return 0;
+}
+
+const KernelTable& table(int level) {
+#if defined(IQGS_X86_KERNELS)
+  if (level == 2) return avx512::TABLE;
+  if (level == 1) return avx2::TABLE;
+#else
+  (void)level;
+#endif
+  return baseline::TABLE;
+}
+
+const KernelTable& choose() {
+  static const char* const NAMES[] = {"baseline", "avx2", "avx512"};
+  const int best = fastest_supported();
+  const char* wish = std::getenv("IQGS_ISA");
+  if (!wish || !*wish) return table(best);
+  for (int level = 0; level < 3; ++level) {
+    if (std::strcmp(wish, NAMES[level]) != 0) continue;
+    if (level > best)
+      throw std::runtime_error(std::string("IQGS_ISA=") + wish +
+                               ": this processor or build has no more than " + NAMES[best]);
+    return table(level);
+  }
+  throw std::runtime_error(std::string("IQGS_ISA=") + wish +
+                           ": expected avx512, avx2 or baseline");
+}
+
+}  // namespace
+
+const KernelTable& kernels() {
+  static const KernelTable& chosen = choose();
+  return chosen;
+}
+
+}  // namespace iqgs

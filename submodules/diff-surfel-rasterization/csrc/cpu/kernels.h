@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernels of one instruction set, and what they share with their drivers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "../common/params.h"
+
+namespace iqgs {
+
+// Working memory of one thread: grows, keeps nothing between two calls of `reserve`.
+struct Arena {
+  void* memory = nullptr;
+  size_t capacity = 0;
+  Arena() = default;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena();
+  // At least `bytes` bytes aligned to a cache line; what was there is lost.
+  void* reserve(size_t bytes);
+};
+
+// Blending weights of one view, pixel by pixel (CSR, row = y width + x).
+struct WeightParams {
+  BlendParams blend;         // its image pointers are not read
+  float min_weight;          // smaller weights are left out
+  const int64_t* row_start;  // [H W + 1] null while counting
+  int32_t* count;            // [H W] out while counting
+  int32_t* splat;            // [nnz] out
+  float* weight;             // [nnz] out
+};
+
+struct KernelTable {
+  const char* name;
+  // Splats first .. last of N, both multiples of LANES or N.
+  void (*project)(const ProjectParams&, int64_t first, int64_t last);
+  void (*project_backward)(const ProjectGradParams&, int64_t first, int64_t last);
+  // One tile.
+  void (*blend_forward)(const BlendParams&, int tile, Arena&);
+  void (*blend_backward)(const BlendGradParams&, int tile, Arena&);
+  void (*weights)(const WeightParams&, int tile, Arena&);
+};
+
+namespace baseline {
+extern const KernelTable TABLE;
+}
+namespace avx2 {
+extern const KernelTable TABLE;
+}
+namespace avx512 {
+extern const KernelTable TABLE;
+}
+
+// The fastest set that this processor runs; IQGS_ISA=avx512|avx2|baseline lowers it.
+const KernelTable& kernels();
+
+}  // namespace iqgs

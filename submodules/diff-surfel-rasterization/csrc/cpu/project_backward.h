@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums the gradient rows of each splat in the order of its tiles, then goes back to the parameters:
+// sixteen splats at a time.
+#pragma once
+
+#include "../common/projection_vjp.h"
+#include "../common/surfel_math.h"
+#include "project_forward.h"
+
+namespace iqgs {
+namespace IQGS_ISA {
+
+// Sums of sixteen splats, transposed: one array per number.
+struct SplatSums {
+  alignas(64) float moment[LANES][LANES];  // [moment][splat]
+  alignas(64) float color[3][LANES];
+  alignas(64) float normal[3][LANES];
+};
+
+// Where the gradient of channel c of splat n goes.
+IQGS_INLINE float* channel_slot(const ProjectGradParams& p, SplatSums& s, int64_t n, int lane,
+                                int c) {
+  if (c < 3) return &s.color[c][lane];
+  if (c < 3 + p.feature_count)
+    return p.features ? p.features + n * p.feature_count + (c - 3) : nullptr;
+  return &s.normal[c - 3 - p.feature_count][lane];
+}
+
+IQGS_INLINE void sum_rows(const ProjectGradParams& p, int64_t first, int64_t last,
+                          SplatSums& s) {
+  __builtin_memset(&s, 0, sizeof(s));
+  const int moments = p.geometry ? MOMENTS : 0;
+  for (int64_t n = first; n < last; ++n) {
+    const int lane = static_cast<int>(n - first);
+    const float* rows = p.rows + static_cast<int64_t>(p.offset[n]) * p.row_floats;
+    const int count = p.offset[n + 1] - p.offset[n];
+    for (int c = 0; c < moments; ++c) {
+      float sum = 0.0f;
+      for (int k = 0; k < count; ++k) sum += rows[static_cast<int64_t>(k) * p.row_floats + c];
+      s.moment[c][lane] = sum;
+    }
+    for (int c = 0; c < p.channel_count; ++c) {
+      float sum = 0.0f;
+      const float* row = rows + moments + c;
+      for (int k = 0; k < count; ++k) sum += row[static_cast<int64_t>(k) * p.row_floats];
+      if (float* slot = channel_slot(p, s, n, lane, p.first_channel + c)) *slot = sum;
+    }
+  }
+}
+
+// Stores sixteen vectors' worth of columns into rows [N, width].
+template <int WIDTH>
+IQGS_INLINE void scatter_columns(const F16 (&columns)[WIDTH], float* rows, int64_t first,
+                                 int64_t last, uint32_t live) {
+  if (!rows) return;
+  alignas(64) float m[WIDTH][LANES];
+  for (int c = 0; c < WIDTH; ++c) columns[c].store(m[c]);
+  for (int64_t n = first; n < last; ++n)
+    for (int c = 0; c < WIDTH; ++c)
+      rows[n * WIDTH + c] = (live >> (n - first)) & 1u ? m[c][n - first] : 0.0f;
+}
+
+// Gradients of the coefficients, and through the direction into the mean.
+IQGS_INLINE void color_vjp(const ProjectGradParams& p, const Vec3<F16>& mean, int64_t first,
+                           int64_t last, SplatSums& s, Vec3<F16>& grad_mean) {
+  const ProjectParams& f = p.forward;
+  F16 inverse_length;
+  Vec3<F16> direction = view_directions(f.camera, mean, inverse_length);
+  F16 basis[MAX_SH_COEFFICIENTS];
+  sh_basis(direction, f.sh_degree, basis);
+  const int used = sh_coefficients(f.sh_degree);
+  alignas(64) float b[MAX_SH_COEFFICIENTS][LANES], g[MAX_SH_COEFFICIENTS][LANES] = {};
+  for (int k = 0; k < used; ++k) basis[k].store(b[k]);
+  for (int64_t n = first; n < last; ++n) {
+    const int lane = static_cast<int>(n - first);
+    float* out = p.sh ? p.sh + n * f.sh_stride * 3 : nullptr;
+    const bool visible = f.radii[n] > 0;
+    if (!visible) {
+      for (int k = 0; out && k < 3 * f.sh_stride; ++k) out[k] = 0.0f;
+      continue;
+    }
+    const float* sh = f.sh + n * f.sh_stride * 3;
+    float rgb[3];
+    for (int c = 0; c < 3; ++c) rgb[c] = f.colors[3 * n + c] > 0.0f ? s.color[c][lane] : 0.0f;
+    for (int k = 0; k < used; ++k)
+      g[k][lane] = sh[3 * k] * rgb[0] + sh[3 * k + 1] * rgb[1] + sh[3 * k + 2] * rgb[2];
+    if (!out) continue;
+    for (int k = 0; k < f.sh_stride; ++k)
+      for (int c = 0; c < 3; ++c) out[3 * k + c] = k < used ? b[k][lane] * rgb[c] : 0.0f;
+  }
+  F16 gk[MAX_SH_COEFFICIENTS];
+  for (int k = 0; k < used; ++k) gk[k] = F16::load(g[k]);
+  grad_mean = grad_mean +
+              direction_vjp(direction, inverse_length, sh_basis_vjp(direction, f.sh_degree, gk));
+}
+
+IQGS_INLINE void write_signals(const ProjectGradParams& p, const SplatView<F16>& v, const F16* m,
+                               int64_t first, int64_t last, uint32_t live) {
+  const F16 half_w(0.5f * p.forward.camera.width), half_h(0.5f * p.forward.camera.height);
+  ScreenSignal<F16> signal = screen_signal(v.a, v.b, v.c, v.d, v.e, v.f, v.depth, m);
+  const F16 plain[3] = {signal.x * half_w, signal.y * half_h, F16(0.0f)};
+  scatter_columns(plain, p.screen, first, last, live);
+  const F16 absolute[3] = {m[M_ABS_X] * half_w, m[M_ABS_Y] * half_h, F16(0.0f)};
+  scatter_columns(absolute, p.screen_abs, first, last, live);
+}
+
+void project_backward(const ProjectGradParams& p, int64_t first_splat, int64_t last_splat) {
+  const Camera& cam = p.forward.camera;
+  for (int64_t first = first_splat; first < last_splat; first += LANES) {
+    const int64_t last = first + LANES < last_splat ? first + LANES : last_splat;
+    // Sum the rows; feature gradients are then complete.
+    SplatSums s;
+    sum_rows(p, first, last, s);
+    if (p.colors && p.channel_count)
+      for (int64_t n = first; n < last; ++n)
+        for (int c = 0; c < 3; ++c) p.colors[3 * n + c] = s.color[c][n - first];
+    if (!p.geometry && !p.sh) continue;
+
+    uint32_t live = 0;
+    for (int64_t n = first; n < last; ++n)
+      live |= static_cast<uint32_t>(p.forward.radii[n] > 0) << (n - first);
+    SplatInput<F16> in = gather_splats(p.forward, first);
+    Vec3<F16> grad_mean = {F16(0.0f), F16(0.0f), F16(0.0f)};
+    if (p.forward.sh) color_vjp(p, in.mean, first, last, s, grad_mean);
+    if (!p.geometry) continue;
+
+    // From the moments to the camera frame to the parameters.
+    SplatFrame<F16> frame = splat_frame(cam, in);
+    SplatView<F16> view = splat_view(cam, frame, in.opacity);
+    F16 m[MOMENT_FLOATS];
+    for (int k = 0; k < MOMENTS; ++k) m[k] = F16::load(s.moment[k]);
+    const F16 zero(0.0f);
+    F16 side = select(frame.facing > zero, F16(-1.0f), F16(1.0f));
+    FrameGrad<F16> grad = {{zero, zero, zero}, {zero, zero, zero}, {zero, zero, zero},
+                           {F16::load(s.normal[0]) * side, F16::load(s.normal[1]) * side,
+                            F16::load(s.normal[2]) * side},
+                           zero, zero};
+    view_vjp(cam, frame, view, m, grad);
+    if (cam.aabb_anchor) box_anchor_vjp(cam, frame, m[M_ANCHOR_X], m[M_ANCHOR_Y], grad);
+    SplatGrad<F16> out = frame_vjp(cam, frame, grad);
+
+    const F16 mean[3] = {out.mean.x + grad_mean.x, out.mean.y + grad_mean.y,
+                         out.mean.z + grad_mean.z};
+    scatter_columns(mean, p.means, first, last, live);
+    const F16 scale[2] = {out.scale_u, out.scale_v};
+    scatter_columns(scale, p.scales, first, last, live);
+    const F16 rotation[4] = {out.qw, out.qx, out.qy, out.qz};
+    scatter_columns(rotation, p.rotations, first, last, live);
+    const F16 opacity[1] = {m[M_ALPHA] / in.opacity};
+    scatter_columns(opacity, p.opacities, first, last, live);
+    write_signals(p, view, m, first, last, live);
+  }
+}
+
+}  // namespace IQGS_ISA
+}  // namespace iqgs

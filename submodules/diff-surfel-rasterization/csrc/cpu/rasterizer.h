@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// The phases of the CPU backend. Memory belongs to the caller.
+#pragma once
+
+#include "binning.h"
+#include "kernels.h"
+
+namespace iqgs {
+
+void project_splats(const ProjectParams& p, int threads);
+void blend_tiles(const BlendParams& p, int threads);
+void blend_tiles_backward(const BlendGradParams& p, int threads);
+void project_splats_backward(const ProjectGradParams& p, int threads);
+// Counts per pixel where row_start is null, else fills splat and weight.
+void weigh_tiles(const WeightParams& p, int threads);
+
+}  // namespace iqgs

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled CPU backend: loads the library and gives its operators gradients.
+
+The library is built by setup.py beside this file, together with a record of what it was built
+from and for (`_build_info.json`). Importing this module raises ImportError where the two do not
+fit the running Python and torch; where nothing was built `available()` is False.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from .native_build import load_library
+from .types import BlendWeights, RasterOutput, RasterSettings, Surfels
+
+_PACKAGE = Path(__file__).resolve().parent
+_INFO = load_library(_PACKAGE)
+
+# Order of the images in the operator's result; the rest of it is state for the backward pass.
+_IMAGES = ("color", "features", "alpha", "depth", "median_depth", "normal", "distortion")
+# Order of the tensors of a splat.
+_SPLATS = ("means", "scales", "rotations", "opacities", "colors", "sh", "features")
+_CARRIERS = ("screen_grad", "screen_grad_abs")
+
+
+def available() -> bool:
+    """Whether the compiled library is loaded."""
+    return _INFO is not None
+
+
+def build_info() -> dict[str, Any]:
+    """What the library was built from and for, and the instruction set in use; {} if not built."""
+    if _INFO is None:
+        return {}
+    return {**_INFO, "isa": torch.ops.iqgs_surfel.instruction_set()}
+
+
+def _operators(function: str, tensor: Tensor) -> Any:
+    if _INFO is None:
+        raise RuntimeError(f"{function}: the native library is not built; bash scripts/setup.sh")
+    if tensor.device.type != "cpu":
+        raise RuntimeError(
+            f"{function}: got a tensor on {tensor.device}, but this build serves the CPU only; "
+            "rebuild for the GPU with  IQGS_CUDA=1 bash scripts/setup.sh  or move the tensors"
+        )
+    if tensor.dtype != torch.float32:
+        raise ValueError(
+            f"{function}: the native backend computes in float32, got {tensor.dtype}; "
+            "convert the tensors or use backend='reference'"
+        )
+    return torch.ops.iqgs_surfel
+
+
+def _view(settings: RasterSettings) -> tuple[list[float], list[int]]:
+    """The camera as the numbers that the operators take."""
+    camera = settings.world_to_view.detach().double().cpu().flatten().tolist()
+    camera += [settings.fx, settings.fy, settings.cx, settings.cy, settings.near, settings.far]
+    camera += [settings.scale_modifier, *settings.background.detach().double().cpu().tolist()]
+    options = [settings.width, settings.height, settings.sh_degree]
+    options += [settings.low_pass_depth == "center", settings.low_pass_anchor == "aabb"]
+    return [float(x) for x in camera], [int(x) for x in options]
+
+
+def _splat_tensors(surfels: Surfels) -> list[Tensor]:
+    """The tensors of `_SPLATS`; missing ones are empty, missing features have no channel."""
+    empty = surfels.means.new_empty(0)
+    tensors = [getattr(surfels, name) for name in _SPLATS[:-1]]
+    tensors = [empty if t is None else t for t in tensors]
+    features = surfels.features
+    tensors.append(surfels.means.new_empty(len(surfels.means), 0) if features is None else features)
+    return tensors
+
+
+class _Rasterize(torch.autograd.Function):
+    """Images of one view; first derivatives only."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, camera: list[float], options: list[int], *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        splats = list(tensors[: len(_SPLATS)])
+        result = _operators("rasterize", splats[0]).rasterize(splats, camera, options)
+        images, radii, state = result[: len(_IMAGES)], result[len(_IMAGES)], result[8:]
+        ctx.view = camera, options
+        ctx.save_for_backward(*splats, radii, *state)
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(radii)
+        return (*images, radii)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        splats, radii, state = saved[: len(_SPLATS)], saved[len(_SPLATS)], saved[len(_SPLATS) + 1 :]
+        empty = radii.new_empty(0, dtype=torch.float32)
+        images = [empty if g is None else g for g in gradients[: len(_IMAGES)]]
+        wanted = list(ctx.needs_input_grad[2:])
+        results = torch.ops.iqgs_surfel.rasterize_backward(
+            splats, *ctx.view, radii, state, images, [int(w) for w in wanted]
+        )
+        kept = (g if w else None for g, w in zip(results, wanted, strict=True))
+        return (None, None, *kept)
+
+
+def rasterize_cpu(surfels: Surfels, settings: RasterSettings) -> RasterOutput:
+    """Render on the CPU; see `rasterize`. Same bits for any number of threads.
+
+    Raises:
+        RuntimeError: the library is not built, or the tensors are not on the CPU.
+        ValueError: a tensor is not float32 or has a wrong shape.
+    """
+    camera, options = _view(settings)
+    empty = surfels.means.new_empty(0)
+    carriers = [getattr(surfels, name) for name in _CARRIERS]
+    carriers = [empty if carrier is None else carrier for carrier in carriers]
+    *images, radii = _Rasterize.apply(camera, options, *_splat_tensors(surfels), *carriers)
+    return RasterOutput(**dict(zip(_IMAGES, images, strict=True)), radii=radii)
+
+
+@torch.no_grad()
+def blend_weights_cpu(
+    surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0
+) -> BlendWeights:
+    """Weights of every pixel, front to back; see `blend_weights`."""
+    operators = _operators("blend_weights", surfels.means)
+    splats = [t.detach() for t in _splat_tensors(surfels)]
+    row_start, splat, weight = operators.blend_weights(splats, *_view(settings), min_weight)
+    return BlendWeights(row_start, splat, weight, n_splats=len(surfels.means))
+
+
+class _SplatWeights(torch.autograd.Function):
+    """Rows of a sparse matrix times dense values; the matrix has no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, weights: BlendWeights, rows: Tensor, all_rows: bool
+    ) -> Tensor:
+        matrix = weights.row_start, weights.splat, weights.weight
+        ctx.save_for_backward(*matrix, rows)
+        ctx.all_rows, ctx.n_splats = all_rows, len(values)
+        operators = _operators("splat_weights", values)
+        image: Tensor = operators.splat_weights(*matrix, rows, all_rows, values)
+        return image
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        *matrix, rows = ctx.saved_tensors
+        result: Tensor = torch.ops.iqgs_surfel.splat_weights_backward(
+            *matrix, rows, ctx.all_rows, gradient, ctx.n_splats
+        )
+        return result, None, None, None
+
+
+def splat_weights_cpu(weights: BlendWeights, rows: Tensor | None, values: Tensor) -> Tensor:
+    """Values [N, C] blended at pixel rows [P] (None: all); see `splat_weights`. Deterministic."""
+    chosen = weights.row_start.new_empty(0) if rows is None else rows.contiguous()
+    image: Tensor = _SplatWeights.apply(values, weights, chosen, rows is None)
+    return image

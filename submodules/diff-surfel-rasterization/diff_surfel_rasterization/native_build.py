@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the compiled library, and refuses one that was built for something else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LIBRARY = "_native"
+INFO_FILE = "_build_info.json"
+REBUILD = "bash scripts/setup.sh"
+
+
+def python_tag() -> str:
+    """For example cp311."""
+    return f"cp{sys.version_info.major}{sys.version_info.minor}"
+
+
+def load_library(package: Path) -> dict[str, Any] | None:
+    """Load the library in folder `package` and return its build record; None if not built.
+
+    Raises:
+        ImportError: it was built for another torch or Python, or does not load; says what to run.
+    """
+    library = next(iter(sorted(package.glob(f"{LIBRARY}.*so"))), None)
+    if library is None:
+        return None
+    try:
+        info: dict[str, Any] = json.loads((package / INFO_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ImportError(
+            f"{library.name} has no readable {INFO_FILE} beside it; rebuild: {REBUILD}"
+        ) from error
+    for name, running in (("torch", torch.__version__), ("python", python_tag())):
+        if info.get(name) != running:
+            raise ImportError(
+                f"{library.name} was built for {name} {info.get(name)}, running {running}; "
+                f"rebuild: {REBUILD}"
+            )
+    try:
+        torch.ops.load_library(str(library))
+    except OSError as error:
+        raise ImportError(f"{library.name} does not load ({error}); rebuild: {REBUILD}") from error
+    return info
