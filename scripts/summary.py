@@ -21,7 +21,8 @@ def newest_scores(path: Path) -> tuple[str, Mapping[str, object]]:
     """Split and scores of the newest iteration in a results.json; test before train."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-        newest = max(results, key=lambda name: int(name.rsplit("_", 1)[1]))
+        ours = [name for name in results if name.startswith("ours_")]  # not the vote beside them
+        newest = max(ours, key=lambda name: int(name.rsplit("_", 1)[1]))
         split = "test" if "test" in results[newest] else "train"
         return split, results[newest][split]
     except (OSError, ValueError, LookupError, AttributeError, TypeError):

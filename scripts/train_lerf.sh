@@ -9,8 +9,9 @@
 # DATA_ROOT (data/lerf_mask) holds one folder per scene: images/ images_train/ object_mask/ sparse/0/.
 # OUT_ROOT (output/lerf_mask) gets one run per scene and logs/. Finished scenes (results.json) are
 # skipped, interrupted ones go on; one failure does not stop the rest, but the exit code is 1.
-# The masks of the held-out views are empty in LERF-Mask, so masks are scored on the training views
-# (as the paper does, against the masks that were trained on) and images on both.
+# The masks of the held-out views are empty in LERF-Mask, so the training views are scored, against the
+# masks that were trained on (as the paper does); the table says so. Held-out views:
+#   evaluate.py -m RUN --protocol lerf-mask
 set -euo pipefail
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/batch.sh"
