@@ -7,6 +7,7 @@ are not applied, because COLMAP does not apply them either.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -24,12 +25,13 @@ from torch import Tensor
 from utils.errors import DataError, RunError
 
 # No other decoder is ever tried on a file of the scene (some, as EPS, start other programs).
-PHOTO_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "PPM")
+PHOTO_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM")
 ID_MAP_FORMATS = ("PNG", "TIFF")
 MAX_PIXELS = 178_956_970  # Pillow's own limit, beyond which it sees a decompression bomb
-# Deflate packs at most about 1032:1 and a flat JPEG about 700 pixels to the byte; more is a header
-# that promises pixels which cannot be there, and would only allocate memory before failing.
-MAX_PIXELS_PER_BYTE = 10_000
+# Deflate packs bytes at most 1032:1 (8 pixels to the byte in 1-bit images), and JPEG less. Beyond
+# that, and beyond what costs little anyway, a header promises pixels that cannot be there.
+MAX_PIXELS_PER_BYTE = 1_500
+HARMLESS_PIXELS = 1920 * 1080
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -60,7 +62,8 @@ def _open(path: Path, formats: tuple[str, ...]) -> Image.Image:
             f"{path}: not a readable image ({type(error).__name__}); expected {', '.join(formats)}"
         ) from error
     pixels = image.width * image.height
-    if pixels < 1 or pixels > MAX_PIXELS or pixels > 65536 + MAX_PIXELS_PER_BYTE * size:
+    credible = HARMLESS_PIXELS + MAX_PIXELS_PER_BYTE * size * (8 if image.mode == "1" else 1)
+    if pixels < 1 or pixels > min(MAX_PIXELS, credible):
         image.close()
         raise DataError(
             f"{path}: claims {image.width}x{image.height} pixels in {size} bytes; refused"
@@ -144,7 +147,8 @@ def _save(path: Path, image: Image.Image) -> None:
         temporary.write_bytes(packed.getbuffer())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise RunError(_write_fault(path, packed.getbuffer().nbytes, error)) from error
 
 
