@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-LIBRARY = "_native"
+LIBRARY = "_native.so"
 INFO_FILE = "_build_info.json"
 REBUILD = "bash scripts/setup.sh"
 
@@ -20,14 +21,23 @@ def python_tag() -> str:
     return f"cp{sys.version_info.major}{sys.version_info.minor}"
 
 
+def source_hash(sources: Path) -> str:
+    """Digest of the names and bytes of all files below folder `sources`."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in sources.rglob("*") if p.is_file()):
+        digest.update(path.relative_to(sources).as_posix().encode() + b"\0")
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
 def load_library(package: Path) -> dict[str, Any] | None:
     """Load the library in folder `package` and return its build record; None if not built.
 
     Raises:
         ImportError: it was built for another torch or Python, or does not load; says what to run.
     """
-    library = next(iter(sorted(package.glob(f"{LIBRARY}.*so"))), None)
-    if library is None:
+    library = package / LIBRARY
+    if not library.is_file():
         return None
     try:
         info: dict[str, Any] = json.loads((package / INFO_FILE).read_text(encoding="utf-8"))
@@ -41,6 +51,9 @@ def load_library(package: Path) -> dict[str, Any] | None:
                 f"{library.name} was built for {name} {info.get(name)}, running {running}; "
                 f"rebuild: {REBUILD}"
             )
+    sources = package.parent / "csrc"
+    if sources.is_dir() and info.get("sources") != source_hash(sources):
+        raise ImportError(f"{library.name} is older than {sources}; rebuild: {REBUILD}")
     try:
         torch.ops.load_library(str(library))
     except OSError as error:
