@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs: that they learn, that a stop loses nothing, and that going on changes nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from arguments import RunConfig, resolve
+from iqgs.engine.checkpoint import going_on_settings, load_run
+from iqgs.engine.training import train
+from utils.errors import DataError, UserError
+from utils.ply import read_ply
+from utils.storage import load_checkpoint
+
+MakeConfig = Callable[..., RunConfig]
+
+
+def assert_same(first: object, second: object, where: str = "") -> None:
+    """Equal to the last bit, through containers."""
+    if isinstance(first, torch.Tensor):
+        assert isinstance(second, torch.Tensor) and torch.equal(first, second), where
+    elif isinstance(first, dict):
+        assert isinstance(second, dict) and first.keys() == second.keys(), where
+        for key, value in first.items():
+            assert_same(value, second[key], f"{where}/{key}")
+    elif isinstance(first, (list, tuple)):
+        assert isinstance(second, (list, tuple)) and len(first) == len(second), where
+        for index, value in enumerate(first):
+            assert_same(value, second[index], f"{where}/{index}")
+    else:
+        assert first == second, where
+
+
+def assert_same_state(first: Path, second: Path, iteration: int) -> None:
+    one, two = (load_checkpoint(folder / f"chkpnt{iteration}.pth") for folder in (first, second))
+    for key in ("iteration", "stage", "gaussians", "method", "stage_state"):
+        assert_same(one[key], two[key], key)
+
+
+@pytest.mark.parametrize("stop_at", [12, 27])
+@pytest.mark.parametrize("route", ["two-stage", "joint"])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    make_config: MakeConfig, tmp_path: Path, route: str, stop_at: int
+) -> None:
+    last = 40 if route == "two-stage" else 20
+    stop_at = min(stop_at, 15) if route == "joint" else stop_at
+    assert train(make_config("whole", route=route, checkpoint_iterations=[stop_at])) == 0
+    checkpoint = str(tmp_path / "whole" / f"chkpnt{stop_at}.pth")
+    typed = {"start_checkpoint": checkpoint, "model_path": str(tmp_path / "second"),
+             "quiet": True, "test_iterations": [-1]}
+    assert train(resolve(going_on_settings(typed), typed)) == 0
+    assert_same_state(tmp_path / "whole", tmp_path / "second", last)
+    folder = f"point_cloud/iteration_{last}"
+    for name in ("point_cloud.ply", "point_cloud_viewer.ply"):
+        one, two = (tmp_path / run / folder / name for run in ("whole", "second"))
+        assert one.read_bytes() == two.read_bytes()
+
+
+def test_the_same_seed_gives_the_same_bits_for_any_number_of_threads(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    for name, threads in (("one", 1), ("again", 1), ("two", 2)):
+        assert train(make_config(name, threads=threads)) == 0
+    assert_same_state(tmp_path / "one", tmp_path / "again", 40)
+    assert_same_state(tmp_path / "one", tmp_path / "two", 40)
+
+
+def test_another_seed_gives_another_run(make_config: MakeConfig, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        assert train(make_config(f"seed{seed}", seed=seed)) == 0
+    one, two = (read_ply(tmp_path / f"seed{s}/point_cloud/iteration_40/point_cloud.ply")["x"]
+                for s in (0, 1))
+    assert one.shape != two.shape or bool((one != two).any())
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_everything_and_the_run_goes_on_from_there(
+    make_config: MakeConfig, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    assert train(make_config("whole")) == 0
+    timer = threading.Timer(0.0, os.kill, (os.getpid(), number))
+    config = make_config("stopped")
+    stopped = False
+    for delay in (0.6, 0.3, 0.1):  # the machine's speed decides when the loop is under way
+        timer = threading.Timer(delay, os.kill, (os.getpid(), number))
+        previous = signal.signal(number, lambda *_: None)  # a late signal must not end pytest
+        timer.start()
+        stopped = train(resolve(_flat(config), {"overwrite": True})) == code
+        timer.join()
+        signal.signal(number, previous)
+        if stopped:
+            break
+    assert stopped
+    saved = sorted((tmp_path / "stopped").glob("chkpnt*.pth"))
+    assert len(saved) >= 1
+    typed = {"resume": "auto", "model_path": str(tmp_path / "stopped")}
+    assert train(resolve(going_on_settings(typed), typed)) == 0
+    assert_same_state(tmp_path / "whole", tmp_path / "stopped", 40)
+
+
+def _flat(config: RunConfig) -> dict[str, object]:
+    return {**vars(config.model), **vars(config.pipeline), **vars(config.optimization),
+            **vars(config.segmentation), **vars(config.train)}
+
+
+def test_resume_passes_over_a_damaged_checkpoint(
+    make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert train(make_config("run", checkpoint_iterations=[10, 30])) == 0
+    run = tmp_path / "run"
+    for name in ("chkpnt40.pth", "chkpnt30.pth"):
+        data = (run / name).read_bytes()
+        (run / name).write_bytes(data[: len(data) // 2])
+    typed = {"resume": "auto", "model_path": str(run)}
+    with caplog.at_level(logging.INFO):
+        assert train(resolve(going_on_settings(typed), typed)) == 0
+    assert "chkpnt30.pth" in caplog.text and "going on from" in caplog.text
+    for path in run.glob("chkpnt*.pth"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(DataError, match="no checkpoint"):
+        train(resolve(going_on_settings(typed), typed))
+
+
+@pytest.mark.parametrize("change", [{"num_queries": 50}, {"feature_dim": 8}, {"iterations": 25}])
+def test_going_on_with_other_settings_is_refused_with_both_values(
+    make_config: MakeConfig, tmp_path: Path, change: dict[str, int]
+) -> None:
+    assert train(make_config("run", checkpoint_iterations=[10])) == 0
+    typed = {"resume": "auto", "model_path": str(tmp_path / "run"), **change}
+    with pytest.raises(UserError, match=rf"--{next(iter(change))} was .*, now"):
+        train(resolve(going_on_settings(typed), typed))
+
+
+def test_a_folder_with_a_run_is_not_overwritten_silently(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config("run", iterations=2, instance_iterations=0)
+    assert train(config) == 0
+    with pytest.raises(UserError, match="already holds a run"):
+        train(config)
+    assert train(resolve(_flat(config), {"overwrite": True})) == 0
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file"):
+        train(make_config("file"))
+
+
+def test_instances_are_learned_from_a_ply_alone(make_config: MakeConfig, tmp_path: Path) -> None:
+    assert train(make_config("scene", iterations=300, instance_iterations=0,
+                             densify_until_iter=200, splat_cap=700)) == 0
+    ply = tmp_path / "scene/point_cloud/iteration_300/point_cloud.ply"
+    assert train(make_config("ids", start_ply=str(ply), instance_iterations=250)) == 0
+    run = load_run(tmp_path / "ids")
+    assert run.iteration == 250 and run.method is not None
+    before, after = read_ply(ply), read_ply(
+        tmp_path / "ids/point_cloud/iteration_250/point_cloud.ply")
+    assert all((before[name] == after[name]).all() for name in ("x", "scale_0", "opacity"))
+    viewer = read_ply(tmp_path / "ids/point_cloud/iteration_250/point_cloud_viewer.ply")
+    assert {3, 7, 300} <= set(viewer["instance"].tolist()) <= {0, 3, 7, 300}
+
+
+def test_scene_without_masks_reconstructs_only(make_config: MakeConfig, tmp_path: Path) -> None:
+    assert train(make_config("plain", no_masks=True, iterations=5)) == 0
+    run = load_run(tmp_path / "plain")
+    assert run.method is None and run.id_table is None
+
+
+def test_stray_and_unfinished_iterations_are_ignored(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    assert train(make_config("run", iterations=2, instance_iterations=2)) == 0
+    clouds = tmp_path / "run/point_cloud"
+    for name in ("iteration_abc", "iteration_99", ".DS_Store", "iteration_"):
+        (clouds / name).mkdir()
+    assert load_run(tmp_path / "run").iteration == 4
+    with pytest.raises(DataError, match="no iteration 7"):
+        load_run(tmp_path / "run", 7)
+
+
+def test_a_non_finite_loss_names_step_view_and_term(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import iqgs.engine.reconstruction as module
+
+    def broken(rendered: object, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"l1": image.sum() * float("nan"), "dssim": image.sum()}
+
+    monkeypatch.setattr(module, "photometric_terms", broken)
+    with pytest.raises(Exception, match=r"step 1, view \d+\.png, term l1"):
+        train(make_config("nan"))
+
+
+def test_every_run_reports_time_splats_and_peak_memory(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    assert train(make_config("run")) == 0
+    records = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    stages = [record for record in records if "stage" in record]
+    assert [record["stage"] for record in stages] == ["reconstruction", "instances"]
+    assert all(record["peak_memory_bytes"] > 2**20 for record in stages)
+    assert any("train_loss_patches/mask_loss" in record for record in records)
