@@ -154,43 +154,23 @@ find_compiler() {
   done
 }
 
-# Two gigabytes a compiler process, and never more processes than cores.
-set_build_jobs() {
-  local cores memory
-  cores="$(nproc 2>/dev/null || echo 1)"
-  memory="$(awk '/^MemAvailable/ { print int($2 / 2097152) }' /proc/meminfo 2>/dev/null || true)"
-  [[ -n "$memory" && "$memory" -lt "$cores" ]] && cores=$((memory > 0 ? memory : 1))
-  export MAX_JOBS="${MAX_JOBS:-$cores}"
-}
-
-# Without a compiler a path file makes the Python part importable where it lies.
-install_reference_only() { # STAMP_FILE
-  local packages
-  packages="$(dirname -- "$1")"
-  rm -f -- "$1"
-  if [[ -d "$packages/diff_surfel_rasterization" ]]; then
-    "$PY" -m pip uninstall -y --disable-pip-version-check diff_surfel_rasterization >/dev/null 2>&1 || true
-  fi
-  printf '%s\n' "$RASTERIZER" >"$packages/iqgs_rasterizer.pth"
-  say "no C++ compiler: the torch reference rasterizer takes over, correct but slow (apt install g++, then run this again)"
-}
-
+# The rasterizer's own setup.py chooses the backends and installs its torch reference alone where
+# there is no compiler.
 install_rasterizer() {
-  local compiler stamp stamp_file
-  stamp_file="$("$PY" "$CHECKS" stamp_file)"
+  local compiler version stamp stamp_file
   compiler="$(find_compiler)"
+  version="$([[ -z "$compiler" ]] || $compiler --version | head -n 1)"
+  stamp_file="$("$PY" "$CHECKS" stamp_file)"
+  stamp="$("$PY" "$CHECKS" stamp "$RASTERIZER" "$version")"
   if [[ -z "$compiler" ]]; then
-    install_reference_only "$stamp_file"
-    return
+    say "no C++ compiler: the torch reference rasterizer takes over, correct but slow (apt install g++, then run this again)"
   fi
-  stamp="$("$PY" "$CHECKS" stamp "$RASTERIZER" "$($compiler --version 2>/dev/null | head -n 1)")"
   if [[ -f "$stamp_file" && "$(<"$stamp_file")" == "$stamp" ]]; then return; fi
-  set_build_jobs
-  say "building the rasterizer with $compiler (about half a minute)"
-  rm -f -- "$stamp_file" "$(dirname -- "$stamp_file")/iqgs_rasterizer.pth"
-  CXX="$compiler" pip_install "the rasterizer did not build: apt install g++ python3-dev, or IQGS_CUDA=0 to leave CUDA out" \
-    --no-build-isolation --no-deps --force-reinstall "$RASTERIZER"
-  grep '^ *diff_surfel_rasterization: ' "$LOG" || true
+  [[ -z "$compiler" ]] || say "building the rasterizer with $compiler (about half a minute)"
+  rm -f -- "$stamp_file"
+  pip_install "the rasterizer did not build: apt install g++ python3-dev, or IQGS_CUDA=0 to leave CUDA out" \
+    -v --no-build-isolation --no-deps --force-reinstall "$RASTERIZER"
+  grep -o 'diff_surfel_rasterization: [^=]*$' "$LOG" || true
   printf '%s' "$stamp" >"$stamp_file"
 }
 
