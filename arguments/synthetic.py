@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from arguments.parser import OneLineParser
 from utils.errors import UserError
 
-FEWEST_OBJECTS, MOST_OBJECTS = 12, 36  # fewer lack a ring or a stack; for more there is no floor
+FEWEST_OBJECTS, MOST_OBJECTS = 12, 35  # fewer lack a ring or a stack; for more there is no floor
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,21 @@ class SyntheticParams:
     workers: int = 2
 
     def __post_init__(self) -> None:
-        for name, low in (("width", 16), ("height", 16), ("views", 5), ("samples", 1),
-                          ("points", 1), ("workers", 1), ("seed", 0)):
+        for name, low in (
+            ("width", 16),
+            ("height", 16),
+            ("views", 5),
+            ("samples", 1),
+            ("points", 1),
+            ("workers", 1),
+            ("seed", 0),
+        ):
             if getattr(self, name) < low:
                 raise UserError(f"--{name} must be at least {low}, got {getattr(self, name)}")
         if not FEWEST_OBJECTS <= self.objects <= MOST_OBJECTS:
-            raise UserError(f"--objects must be {FEWEST_OBJECTS} to {MOST_OBJECTS}, "
-                            f"got {self.objects}")
+            raise UserError(
+                f"--objects must be {FEWEST_OBJECTS} to {MOST_OBJECTS}, got {self.objects}"
+            )
 
 
 @dataclass(frozen=True)
@@ -69,13 +77,18 @@ SHUFFLED = MaskKnobs(boundary=0, split_objects=0, missing=0, switched=0, broken=
 
 def parse_synthetic_arguments(arguments: list[str] | None = None) -> SyntheticParams:
     """The command line of `make_synthetic_scene.py`. A wrong one is a `UserError`."""
-    parser = OneLineParser(prog="make_synthetic_scene.py",
-                           description="Ray-cast a furnished room into a scene folder.")
+    parser = OneLineParser(
+        prog="make_synthetic_scene.py", description="Ray-cast a furnished room into a scene folder."
+    )
     parser.add_argument("output", help="the scene folder to write")
     words = {
-        "seed": "another number is another room", "width": "pixels", "height": "pixels",
-        "views": "cameras; every 5th is held out", "objects": "things besides floor and walls",
-        "samples": "anti-aliasing rays per pixel side", "points": "noisy points of the COLMAP model",
+        "seed": "another number is another room",
+        "width": "pixels",
+        "height": "pixels",
+        "views": "cameras; every 5th is held out",
+        "objects": "things besides floor and walls",
+        "samples": "anti-aliasing rays per pixel side",
+        "points": "noisy points of the COLMAP model",
         "workers": "processes that cast rays",
         "degraded": "also object_mask_degraded/: masks as SAM and trackers leave them",
         "shuffled": "also object_mask_shuffled/: fresh ids in every view",
@@ -90,19 +103,28 @@ def parse_degrade_arguments(
     arguments: list[str] | None = None,
 ) -> tuple[argparse.Namespace, MaskKnobs]:
     """The command line of `degrade_masks.py`. A wrong one is a `UserError`."""
-    parser = OneLineParser(prog="degrade_masks.py",
-                           description="Write a copy of a mask folder with the faults of trackers.")
+    parser = OneLineParser(
+        prog="degrade_masks.py",
+        description="Write a copy of a mask folder with the faults of trackers.",
+    )
     parser.add_argument("scene", help="the scene folder")
     parser.add_argument("-o", "--object_path", default="object_mask", help="mask folder to read")
-    parser.add_argument("-t", "--target", default="object_mask_degraded", help="mask folder to write")
+    parser.add_argument(
+        "-t", "--target", default="object_mask_degraded", help="mask folder to write"
+    )
     parser.add_argument("--seed", type=int, default=0, help="another number is another damage")
-    parser.add_argument("--overwrite", action="store_true",
-                        help="replace a folder that another program wrote")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a folder that another program wrote"
+    )
     words = {
-        "boundary": "pixels that outlines move", "split_objects": "share of objects that fall apart",
-        "split_views": "share of their views in which they do", "missing": "share of masks lost",
-        "merged": "share of masks swallowed by a neighbour", "switched": "share of masks with a wrong id",
-        "broken": "share of objects that get a new id for good", "fresh": "new ids in every view",
+        "boundary": "pixels that outlines move",
+        "split_objects": "share of objects that fall apart",
+        "split_views": "share of their views in which they do",
+        "missing": "share of masks lost",
+        "merged": "share of masks swallowed by a neighbour",
+        "switched": "share of masks with a wrong id",
+        "broken": "share of objects that get a new id for good",
+        "fresh": "new ids in every view",
     }
     _add(parser, MaskKnobs, words)
     given = parser.parse_args(arguments)
@@ -120,5 +142,9 @@ def _add(parser: argparse.ArgumentParser, record: type, words: dict[str, str]) -
         if field.default is False:
             parser.add_argument(f"--{field.name}", action="store_true", help=text)
         else:
-            parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default,
-                                help=f"{text} (default %(default)s)")
+            parser.add_argument(
+                f"--{field.name}",
+                type=type(field.default),
+                default=field.default,
+                help=f"{text} (default %(default)s)",
+            )

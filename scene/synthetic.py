@@ -65,8 +65,10 @@ def make_scene(params: SyntheticParams) -> Path:
     write_model(folder / "sparse" / "0", views, sparse_points(pictures, train, params.points, rng))
     write_labels(folder, room, [pictures[k] for k in train])
     names = [view.name for view in views]
-    split = {"train": [names[k] for k in train],
-             "test": [name for k, name in enumerate(names) if k not in set(train)]}
+    split = {
+        "train": [names[k] for k in train],
+        "test": [name for k, name in enumerate(names) if k not in set(train)],
+    }
     write_text(folder / "split.json", json.dumps(split, indent=1) + "\n")
     seen = sorted({int(i) for picture in pictures for i in np.unique(picture.labels)})
     named = {str(i): room.names[i] for i in seen}
@@ -90,8 +92,10 @@ def claim(folder: Path, overwrite: bool) -> None:
     about = folder / "scene.json"
     ours = about.is_file() and read_json(about).get("generator") == GENERATOR
     if not ours and not overwrite:
-        raise UserError(f"{folder}: holds files that are not of a synthetic scene; "
-                        "name another folder, or give --overwrite")
+        raise UserError(
+            f"{folder}: holds files that are not of a synthetic scene; "
+            "name another folder, or give --overwrite"
+        )
     # What this run may not write anew must not be left over from an older scene.
     for name in (DEGRADED, SHUFFLED_FOLDER):
         if (folder / f"{name}.json").is_file():
@@ -114,13 +118,20 @@ def place_cameras(params: SyntheticParams) -> list[Viewpoint]:
         height = 1.08 + 1.2 * share + rng.uniform(-0.03, 0.06)
         eye = np.array([reach * np.cos(turn), reach * np.sin(turn), height])
         target = np.array([*rng.uniform(-0.15, 0.15, 2), rng.uniform(0.6, 0.72)])
-        views.append(Viewpoint(f"view_{k:03d}.png", look_at(eye, target), FOCAL * params.height,
-                               params.width, params.height))
+        views.append(
+            Viewpoint(
+                f"view_{k:03d}.png",
+                look_at(eye, target),
+                FOCAL * params.height,
+                params.width,
+                params.height,
+            )
+        )
     return views
 
 
 def look_at(eye: Array, target: Array) -> Array:
-    """World to view [4, 4] of a camera at `eye` that looks at `target`, level, z up in the world."""
+    """World to view [4, 4] of a level camera at `eye` that looks at `target`; z is up."""
     forward = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(forward, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
@@ -130,8 +141,12 @@ def look_at(eye: Array, target: Array) -> Array:
     return matrix
 
 
-def render_views(room: Room, views: Sequence[Viewpoint], samples: int, workers: int,
-                 ) -> list[Picture]:
+def render_views(
+    room: Room,
+    views: Sequence[Viewpoint],
+    samples: int,
+    workers: int,
+) -> list[Picture]:
     """Pictures of all views in order; the number of workers changes nothing but the time."""
     work = partial(render_view, room, samples=samples)
     if workers == 1 or len(views) == 1:
@@ -158,8 +173,9 @@ def one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def write_pictures(folder: Path, views: Sequence[Viewpoint], pictures: Sequence[Picture],
-                   geometry: bool) -> None:
+def write_pictures(
+    folder: Path, views: Sequence[Viewpoint], pictures: Sequence[Picture], geometry: bool
+) -> None:
     """images/, object_mask/ and, if asked for, depth/ and normal/ (camera frame)."""
     with atomic_folder(folder / "images") as images, atomic_folder(folder / CLEAN) as masks:
         for view, picture in zip(views, pictures, strict=True):
@@ -175,8 +191,9 @@ def write_pictures(folder: Path, views: Sequence[Viewpoint], pictures: Sequence[
             np.savez_compressed(normals / f"{stem}.npz", normal=turned)
 
 
-def sparse_points(pictures: Sequence[Picture], train: Sequence[int], count: int,
-                  rng: np.random.Generator) -> ColmapPoints:
+def sparse_points(
+    pictures: Sequence[Picture], train: Sequence[int], count: int, rng: np.random.Generator
+) -> ColmapPoints:
     """About what structure from motion leaves: noisy surface points with the colours of photos."""
     shares = np.diff(np.linspace(0, count, len(train) + 1).astype(int))
     positions, colors = [], []
@@ -198,8 +215,15 @@ def write_model(folder: Path, views: Sequence[Viewpoint], points: ColmapPoints) 
     for k, view in enumerate(views):
         x, y, z, w = (float(v) for v in Rotation.from_matrix(view.world_to_view[:3, :3]).as_quat())
         shift = view.world_to_view[:3, 3]
-        images.append(ColmapImage(k + 1, view.name, 1, (w, x, y, z),
-                                  (float(shift[0]), float(shift[1]), float(shift[2]))))
+        images.append(
+            ColmapImage(
+                k + 1,
+                view.name,
+                1,
+                (w, x, y, z),
+                (float(shift[0]), float(shift[1]), float(shift[2])),
+            )
+        )
     write_colmap_model(folder, [camera], images, points)
 
 
@@ -215,12 +239,17 @@ def write_labels(folder: Path, room: Room, pictures: Sequence[Picture]) -> None:
     cells = np.floor(positions / spacing[:, None]).astype(np.int64) + 1024
     key = ((labels * 2048 + cells[:, 0]) * 2048 + cells[:, 1]) * 2048 + cells[:, 2]
     _, kept = np.unique(key, return_index=True)
-    atomic_write(folder / "points3d_labels.npz", lambda stream: np.savez_compressed(
-        stream, positions=positions[kept], labels=labels[kept], normals=normals[kept]))
+    atomic_write(
+        folder / "points3d_labels.npz",
+        lambda stream: np.savez_compressed(
+            stream, positions=positions[kept], labels=labels[kept], normals=normals[kept]
+        ),
+    )
 
 
-def degrade_folder(scene: Path, source: str, target: str, knobs: MaskKnobs, seed: int,
-                   overwrite: bool = False) -> Path:
+def degrade_folder(
+    scene: Path, source: str, target: str, knobs: MaskKnobs, seed: int, overwrite: bool = False
+) -> Path:
     """Degrade the masks of `scene/source`, in the order of their names, into `scene/target`.
 
     `<target>.json` beside the folder records knobs, seed and counts. Works on any masks.
@@ -236,8 +265,9 @@ def degrade_folder(scene: Path, source: str, target: str, knobs: MaskKnobs, seed
     if after.resolve() == before.resolve():
         raise UserError(f"{after}: the degraded masks must not replace their source")
     if after.is_dir() and any(after.iterdir()) and not record.is_file() and not overwrite:
-        raise UserError(f"{after}: holds masks of another program; "
-                        "name another folder, or give --overwrite")
+        raise UserError(
+            f"{after}: holds masks of another program; name another folder, or give --overwrite"
+        )
     rng = np.random.default_rng([seed, 3])
     degraded, counts = degrade_masks([read_id_map(file) for file in files], knobs, rng)
     with atomic_folder(after) as folder:

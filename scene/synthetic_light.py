@@ -14,7 +14,7 @@ from scene.synthetic_shapes import Box, Ellipsoid, Frustum, Shape, Torus, dot
 
 Array = np.ndarray
 
-LAMP = np.array([1.0, 0.9, 0.74])[:, None] * 9.0
+LAMP = np.array([1.0, 0.9, 0.74])[:, None] * 16.0
 SKY = np.array([0.66, 0.72, 0.82])[:, None]
 GROUND = np.array([0.42, 0.36, 0.30])[:, None]
 LAMP_HALF = 0.22  # the lamp is a square of this half edge, seen as its four corners: soft shadows
@@ -25,7 +25,7 @@ BOARD = 0.4  # boxes at least this long and flat dim the sky as rectangles
 
 def to_display(linear: Array) -> Array:
     """Linear radiance to display RGB in 0..1: a soft shoulder, then the sRGB curve."""
-    value = 1.0 - np.exp(-1.25 * linear)
+    value = 1.0 - np.exp(-1.45 * linear)
     low, high = 12.92 * value, 1.055 * np.maximum(value, 1e-8) ** (1 / 2.4) - 0.055
     return np.where(value <= 0.0031308, low, high)
 
@@ -42,7 +42,9 @@ def lamp_light(room: Room, points: Array, normals: Array) -> Array:
     cosine = np.maximum(dot(to_lamp, normals), 0.0) / np.sqrt(square)
     lit = np.flatnonzero(cosine > 0)
     strength = np.zeros(points.shape[1])
-    strength[lit] = cosine[lit] / (1.2 + square[lit]) * lamp_seen(room, points[:, lit] + LIFT * normals[:, lit])
+    strength[lit] = (
+        cosine[lit] / (1.2 + square[lit]) * lamp_seen(room, points[:, lit] + LIFT * normals[:, lit])
+    )
     return LAMP * strength / np.pi
 
 
@@ -76,22 +78,31 @@ def sky_light(room: Room, points: Array, normals: Array, surface: Array) -> Arra
             open_share *= 1.0 - 0.75 * board_cover(solid, points) * up
         else:
             dim_by_ball(open_share, solid, points, normals, surface != index)
-    return (GROUND + up * (SKY - GROUND)) * open_share * 0.62
+    return (GROUND + up * (SKY - GROUND)) * open_share * 0.5
 
 
 def corner_share(room: Room, points: Array, normals: Array) -> Array:
     """[n] share of the sky left by the room's own planes: corners are darker."""
     share = np.ones(points.shape[1])
     x, y, z = points
-    gaps = ((room.half - x, -normals[0]), (room.half + x, normals[0]), (room.half - y, -normals[1]),
-            (room.half + y, normals[1]), (z, normals[2]))
+    gaps = (
+        (room.half - x, -normals[0]),
+        (room.half + x, normals[0]),
+        (room.half - y, -normals[1]),
+        (room.half + y, normals[1]),
+        (z, normals[2]),
+    )
     for gap, facing in gaps:  # facing 1: the point is on the plane and looks away from it
         share *= 1.0 - 0.5 * (1.0 - facing) * 0.5 * np.exp(-np.maximum(gap, 0.0) / 0.3)
     return share
 
 
 def is_board(shape: Shape) -> bool:
-    return isinstance(shape, Box) and max(shape.half) > BOARD and min(shape.half) < 0.1 * max(shape.half)
+    return (
+        isinstance(shape, Box)
+        and max(shape.half) > BOARD
+        and min(shape.half) < 0.1 * max(shape.half)
+    )
 
 
 def bulk(shape: Shape) -> float:
@@ -128,13 +139,14 @@ def board_cover(solid: Part, points: Array) -> Array:
     height = solid.position[2] - half[2] - points[2]
     cover = np.zeros(points.shape[1])
     below = np.flatnonzero(height > 1e-3)
-    corners = [solid.rotation @ np.array([x * half[0], y * half[1], -half[2]]) + solid.position
-               for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+    corners = [
+        solid.rotation @ np.array([x * half[0], y * half[1], -half[2]]) + solid.position
+        for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))
+    ]
     rays = [c[:, None] - points[:, below] for c in corners]
     rays = [r / np.sqrt(dot(r, r)) for r in rays]
     for a, b in zip(rays, rays[1:] + rays[:1], strict=True):
-        angle = np.arccos(np.clip(dot(a, b), -1.0, 1.0))
-        lift = a[0] * b[1] - a[1] * b[0]
-        sine = np.maximum(np.sin(angle), 1e-9)
-        cover[below] += angle * lift / sine
+        cosine = np.clip(dot(a, b), -1.0, 1.0)
+        sine = np.sqrt(np.maximum(1.0 - cosine * cosine, 1e-18))
+        cover[below] += np.arccos(cosine) / sine * (a[0] * b[1] - a[1] * b[0])
     return np.abs(cover) / (2 * np.pi)

@@ -90,8 +90,11 @@ def _degrade_view(ids: Ids, view: int, faults: _Faults) -> Ids:
             name = faults.broken_at[number][1]
         if faults.happens(knobs.switched):
             others = [i for i in present if i != number]
-            name = (int(faults.rng.choice(others)) if others and faults.happens(0.5)
-                    else faults.new_id())
+            name = (
+                int(faults.rng.choice(others))
+                if others and faults.happens(0.5)
+                else faults.new_id()
+            )
             faults.counts["switched"] += 1
         if faults.happens(knobs.merged):
             neighbor = touching(ids, mask, faults.rng)
@@ -146,5 +149,5 @@ def renumber(ids: Ids, largest: int, rng: np.random.Generator) -> Ids:
     """The same masks with other ids, drawn without repetition from 1..largest; 0 stays 0."""
     present = np.unique(ids[ids > 0])
     table = np.zeros(int(ids.max(initial=0)) + 1, np.int32)
-    table[present] = rng.permutation(largest)[:present.size] + 1
+    table[present] = rng.permutation(largest)[: present.size] + 1
     return table[ids]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -13,8 +13,26 @@ from scene.synthetic_textures import Texture
 Array = np.ndarray
 Colour = tuple[float, float, float]
 
-PALETTE = ("c0392b", "d35400", "e0a526", "7d9b3a", "2e7d5b", "2a8c8c", "3b6ea5", "2c3e66", "6b4c9a",
-           "a64d79", "e8dcc4", "f4efe6", "8c6239", "5b4636", "c97b63", "b8c4a8", "94b4c9", "4a4a4f")
+PALETTE = (
+    "c0392b",
+    "d35400",
+    "e0a526",
+    "7d9b3a",
+    "2e7d5b",
+    "2a8c8c",
+    "3b6ea5",
+    "2c3e66",
+    "6b4c9a",
+    "a64d79",
+    "e8dcc4",
+    "f4efe6",
+    "8c6239",
+    "5b4636",
+    "c97b63",
+    "b8c4a8",
+    "94b4c9",
+    "4a4a4f",
+)
 # Metres: a hundred times the rounding of single precision over the room.
 CULL_MARGIN = 1e-3
 PATTERNED = ("checker", "stripes", "bands", "waves", "dots")
@@ -43,7 +61,7 @@ class Thing:
 
 def rgb(code: str) -> Colour:
     """Linear RGB of an sRGB hex code."""
-    values = [int(code[i:i + 2], 16) / 255.0 for i in (0, 2, 4)]
+    values = [int(code[i : i + 2], 16) / 255.0 for i in (0, 2, 4)]
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
     return (linear[0], linear[1], linear[2])
 
@@ -57,20 +75,44 @@ def turned(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> Array:
     return about_z @ about_y @ about_x
 
 
-def part(shape: Shape, texture: Texture, at: tuple[float, float, float],
-         rotation: Array | None = None) -> Part:
+def part(
+    shape: Shape, texture: Texture, at: tuple[float, float, float], rotation: Array | None = None
+) -> Part:
     """A part in its thing's frame."""
     return Part(shape, texture, np.eye(3) if rotation is None else rotation, np.array(at, float))
 
 
 def placed(thing: Thing, at: Array, rotation: Array) -> Thing:
     """The thing moved: its base origin goes to `at` [3]."""
-    moved = [replace(p, rotation=rotation @ p.rotation, position=rotation @ p.position + at)
-             for p in thing.parts]
+    moved = [
+        replace(p, rotation=rotation @ p.rotation, position=rotation @ p.position + at)
+        for p in thing.parts
+    ]
     return replace(thing, parts=tuple(moved))
 
 
-def may_meet(parts: tuple[Part, ...], origins: Array, directions: Array, spread: float = 0.0) -> Array:
+def enlarged(thing: Thing, factor: float) -> Thing:
+    """The thing with all its lengths multiplied."""
+    parts = []
+    for p in thing.parts:
+        sizes = {f.name: getattr(p.shape, f.name) for f in fields(p.shape)}  # type: ignore[arg-type]
+        sizes = {k: v if isinstance(v, bool) else scaled(v, factor) for k, v in sizes.items()}
+        shape = replace(p.shape, **sizes)  # type: ignore[type-var]
+        texture = p.texture
+        if texture.kind != "segments":  # whose period is in turns
+            texture = replace(texture, period=texture.period * factor)
+        parts.append(replace(p, shape=shape, texture=texture, position=p.position * factor))
+    return Thing(thing.name, tuple(parts), thing.footprint * factor, thing.height * factor)
+
+
+def scaled(size: float | tuple[float, ...], factor: float) -> float | tuple[float, ...]:
+    """A length, or a tuple of lengths, multiplied."""
+    return tuple(s * factor for s in size) if isinstance(size, tuple) else size * factor
+
+
+def may_meet(
+    parts: tuple[Part, ...], origins: Array, directions: Array, spread: float = 0.0
+) -> Array:
     """[M, n] bool: rays that come within `spread` of each part's bounding ball.
 
     One matrix product for all parts; single precision with a margin, so no hit is lost.
@@ -78,9 +120,14 @@ def may_meet(parts: tuple[Part, ...], origins: Array, directions: Array, spread:
     centers = np.stack([p.position for p in parts]).astype(np.float32)
     sizes = np.array([[p.shape.radius + spread + CULL_MARGIN] for p in parts], np.float32)
     start, heading = origins.astype(np.float32), directions.astype(np.float32)
-    along = centers @ heading - (start * heading).sum(axis=0)
-    gap = (centers**2).sum(axis=1, keepdims=True) + (start**2).sum(axis=0) - 2 * centers @ start
-    return (gap - along * along <= sizes * sizes) & (along > -sizes)
+    along = centers @ heading
+    along -= (start * heading).sum(axis=0)
+    gap = -2 * centers @ start  # becomes the squared distance of the ray from the centre
+    gap += (centers**2).sum(axis=1, keepdims=True) - sizes * sizes
+    gap += (start**2).sum(axis=0)
+    ahead = along > -sizes
+    gap = gap - np.square(along, out=along)  # one origin, or one for each ray
+    return (gap <= 0) & ahead
 
 
 class Painter:

@@ -17,7 +17,7 @@ Array = np.ndarray
 
 # Pixels whose display colour differs from a neighbour's by this much are sampled again: below it
 # the averaged colour differs from the centre's by one or two 8-bit steps.
-CONTRAST = 0.05
+CONTRAST = 0.06
 PIXELS_AT_ONCE = 2048  # bounds memory at any resolution, and keeps the arrays in the cache
 
 
@@ -76,14 +76,17 @@ def trace(room: Room, origins: Array, directions: Array) -> Hits:
     """First surface met from origins [3, 1] or [3, n] along unit directions [3, n]."""
     distance, face = shell_hit(room, origins, directions)
     surface = len(room.parts) + face
-    for index, (solid, close) in enumerate(zip(room.parts, may_meet(room.parts, origins, directions),
-                                               strict=True)):
+    for index, (solid, close) in enumerate(
+        zip(room.parts, may_meet(room.parts, origins, directions), strict=True)
+    ):
         near = np.flatnonzero(close)
         if not near.size:
             continue
         start = origins if origins.shape[1] == 1 else origins[:, near]
         turn = solid.rotation.T
-        t = solid.shape.intersect(turn @ (start - solid.position[:, None]), turn @ directions[:, near])
+        t = solid.shape.intersect(
+            turn @ (start - solid.position[:, None]), turn @ directions[:, near]
+        )
         closer = t < distance[near]
         distance[near[closer]] = t[closer]
         surface[near[closer]] = index
@@ -139,7 +142,7 @@ def surfaces(room: Room, points: Array, surface: Array) -> tuple[Array, Array, A
 def render_view(room: Room, view: Viewpoint, samples: int = 3) -> Picture:
     """The picture of one viewpoint; pixels with contrast get samples x samples rays."""
     shape = (view.height, view.width)
-    rows, columns = (g.ravel() + 0.5 for g in np.mgrid[:view.height, :view.width])
+    rows, columns = (g.ravel() + 0.5 for g in np.mgrid[: view.height, : view.width])
     directions = pixel_rays(view, columns, rows)
     origin = view.center[:, None]
     hits = trace(room, origin, directions)
@@ -183,7 +186,7 @@ def contrast(color: Array, labels: Array) -> Array:
     for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
         a = (slice(0, high - dy), slice(max(0, -dx), wide - max(0, dx)))
         b = (slice(dy, high), slice(max(0, dx), wide - max(0, -dx)))
-        step = np.abs(color[(slice(None), *a)] - color[(slice(None), *b)]).max(axis=0)
+        step = np.abs(color[:, a[0], a[1]] - color[:, b[0], b[1]]).max(axis=0)
         differs = (step > CONTRAST) | (labels[a] != labels[b])
         busy[a] |= differs
         busy[b] |= differs

@@ -11,18 +11,23 @@ import numpy as np
 from arguments.synthetic import FEWEST_OBJECTS, MOST_OBJECTS
 from scene import synthetic_furniture as furniture
 from scene import synthetic_items as items
-from scene.synthetic_parts import Painter, Part, Thing, placed, rgb, turned
+from scene.synthetic_parts import Painter, Part, Thing, enlarged, placed, rgb, turned
 from scene.synthetic_textures import Texture
 
 Array = np.ndarray
 
 HALF = 3.4  # metres from the middle to each wall: the room of 6.8 m that the method was measured in
-HEIGHT = 3.0
+HEIGHT = 3.4  # above what the cameras see, mostly
 SHELL = ("floor", "wall north", "wall west", "wall south", "wall east")
 FEWEST, MOST = FEWEST_OBJECTS, MOST_OBJECTS
 TRIES = 400
-RUG_RADIUS = 1.25
-FLOOR_RING = (1.3, 1.85)  # where things stand free on the floor: outside the rug, inside the cameras
+RUG_RADIUS = 1.3
+# Things on the table are larger than life, as a picture of 256x192 needs.
+LARGER = 1.18
+FLOOR_RING = (
+    1.35,
+    1.85,
+)  # where things stand free on the floor: outside the rug, inside the cameras
 Cluster = list[Thing]  # things placed relative to one base point, which stand or fall together
 
 
@@ -64,7 +69,7 @@ class Layout:
         self.rng = rng
         self.paint = Painter(rng)
         self.things: list[Thing] = []
-        self.table_half = (float(rng.uniform(0.95, 1.05)), float(rng.uniform(0.62, 0.7)))
+        self.table_half = (float(rng.uniform(1.05, 1.15)), float(rng.uniform(0.7, 0.76)))
         self.table_yaw = float(rng.uniform(-0.5, 0.5))
         self.top = float(rng.uniform(0.7, 0.76))
         self.on_table, self.on_floor = Area([]), Area([])
@@ -76,6 +81,8 @@ class Layout:
 
     def stand(self, cluster: Cluster, table: bool = True) -> None:
         """Put a cluster on a free place of the table, or of the floor if there is none."""
+        if table:
+            cluster = [enlarged(thing, LARGER) for thing in cluster]
         radius = max(float(np.hypot(*t.parts[0].position[:2])) + t.footprint for t in cluster)
         yaw = float(self.rng.uniform(-np.pi, np.pi))
         for attempt in range(2 * TRIES):
@@ -99,7 +106,9 @@ class Layout:
         return turned(z=self.table_yaw) @ np.array([x, y, self.top])
 
     def _floor_spot(self, radius: float) -> Array | None:
-        far = self.rng.uniform(FLOOR_RING[0] + radius, max(FLOOR_RING[1], FLOOR_RING[0] + 1.2 * radius))
+        far = self.rng.uniform(
+            FLOOR_RING[0] + radius, max(FLOOR_RING[1], FLOOR_RING[0] + 1.2 * radius)
+        )
         turn = self.rng.uniform(-np.pi, np.pi)
         x, y = float(far * np.cos(turn)), float(far * np.sin(turn))
         if not self.on_floor.free(x, y, radius):
@@ -121,13 +130,18 @@ def stack(paint: Painter) -> Cluster:
     """Three things on top of each other."""
     base = items.box(paint, "low box", 0.2, (0.12, 0.17))
     round_one = paint.rng.uniform() < 0.5
-    middle = (items.cylinder(paint, "drum", 0.075, 0.09) if round_one
-              else items.box(paint, "middle box", 0.12, (0.1, 0.15)))
+    middle = (
+        items.cylinder(paint, "drum", 0.075, 0.09)
+        if round_one
+        else items.box(paint, "middle box", 0.12, (0.1, 0.15))
+    )
     top = items.ball(paint, "top ball", 0.065, 0.085)
     heights = np.cumsum([0.0, base.height, middle.height])
     yaws = paint.rng.uniform(-0.6, 0.6, 3)
-    return [placed(t, np.array([0.0, 0.0, z]), turned(z=float(yaw)))
-            for t, z, yaw in zip((base, middle, top), heights, yaws, strict=True)]
+    return [
+        placed(t, np.array([0.0, 0.0, z]), turned(z=float(yaw)))
+        for t, z, yaw in zip((base, middle, top), heights, yaws, strict=True)
+    ]
 
 
 def touching_pair(paint: Painter) -> Cluster:
@@ -144,8 +158,12 @@ def books(paint: Painter) -> Cluster:
     return [low, placed(high, np.array([0.01, 0.0, low.height]), turned(z=paint.size(-0.5, 0.5)))]
 
 
-def single(maker: Callable[..., Thing], name: str, *sizes: float, table: bool = True,
-           ) -> Callable[[Layout], None]:
+def single(
+    maker: Callable[..., Thing],
+    name: str,
+    *sizes: float,
+    table: bool = True,
+) -> Callable[[Layout], None]:
     """A step that makes one thing and stands it on the table or the floor."""
     return lambda layout: layout.stand([maker(layout.paint, name, *sizes)], table)
 
@@ -156,28 +174,35 @@ def add_table(layout: Layout) -> None:
 
 
 def add_cabinet(layout: Layout) -> None:
-    layout.against_wall(furniture.cabinet(layout.paint, "cabinet"), 0.25, 0.0,
-                        float(layout.rng.uniform(-0.6, 0.6)))
+    layout.against_wall(
+        furniture.cabinet(layout.paint, "cabinet"), 0.25, 0.0, float(layout.rng.uniform(-0.6, 0.6))
+    )
 
 
 def add_picture(layout: Layout) -> None:
-    layout.against_wall(furniture.picture(layout.paint, "picture"), 0.0,
-                        float(layout.rng.uniform(1.45, 1.6)), float(layout.rng.uniform(-0.9, 0.9)))
+    layout.against_wall(
+        furniture.picture(layout.paint, "picture"),
+        0.0,
+        float(layout.rng.uniform(1.45, 1.6)),
+        float(layout.rng.uniform(-0.9, 0.9)),
+    )
 
 
 def add_broom(layout: Layout) -> None:
-    layout.against_wall(furniture.broom(layout.paint, "broom"), 0.36, 0.0,
-                        float(layout.rng.uniform(-1.2, 1.2)))
+    layout.against_wall(
+        furniture.broom(layout.paint, "broom"), 0.36, 0.0, float(layout.rng.uniform(-1.2, 1.2))
+    )
 
 
 # In the order of need: a smaller room keeps the cases that are hard for segmentation.
 STEPS: tuple[Callable[[Layout], None], ...] = (
     add_table,
     lambda layout: layout.stand(stack(layout.paint)),
+    single(items.stick, "stick"),
     single(items.ring, "ring"),
     single(items.arch, "arch"),
     lambda layout: layout.stand(touching_pair(layout.paint)),
-    single(items.stick, "stick"),
+    lambda layout: layout.stand(books(layout.paint)),
     single(furniture.chair, "chair", table=False),
     lambda layout: layout.add([furniture.rug(layout.paint, RUG_RADIUS)], np.zeros(3), 0.0),
     single(items.bottle, "bottle"),
@@ -185,24 +210,23 @@ STEPS: tuple[Callable[[Layout], None], ...] = (
     single(items.ball, "beach ball", 0.19, 0.24, table=False),
     lambda layout: layout.in_corner(furniture.lamp(layout.paint, "lamp"), 0.5),
     single(furniture.crate, "crate", table=False),
-    lambda layout: layout.stand(books(layout.paint)),
     single(items.cone, "cone"),
     add_cabinet,
     lambda layout: layout.in_corner(furniture.plant(layout.paint, "plant"), 0.6),
     add_picture,
+    single(items.hoop, "hoop"),
+    single(items.vase, "vase"),
     single(items.cube, "die", 0.11),
     single(furniture.stool, "stool", table=False),
     add_broom,
-    single(items.hoop, "hoop"),
     single(items.egg, "egg"),
     single(items.cushion, "cushion", table=False),
-    single(items.vase, "vase"),
     single(items.plate, "plate"),
     single(items.cylinder, "tin", 0.07, 0.1),
     single(items.cube, "small die", 0.09),
     single(items.ball, "small ball", 0.07, 0.09),
     single(items.cylinder, "pouf", 0.2, 0.24, table=False),
-    single(items.box, "parcel", 0.17, 0.1, table=False),
+    lambda layout: layout.stand([items.box(layout.paint, "parcel", 0.17, (0.1, 0.2))], False),
 )
 
 
@@ -210,11 +234,19 @@ def shell_textures(rng: np.random.Generator) -> tuple[Texture, ...]:
     """Floor, four walls, ceiling: quiet papers so that the things stand out."""
     phase = [float(p) for p in rng.uniform(0, 6.28, 6)]
     floor = Texture("planks", rgb("b9905f"), rgb("7a5532"), 0.14, phase[0], 0.1)
-    papers = (("bands", "dbe4e2", "c3d3d3", 0.5), ("plain", "e9dcc6", "000000", 0.6),
-              ("waves", "e6e0d2", "d5cbb6", 0.45), ("tiles", "cfdac8", "a9bba3", 0.4))
+    papers = (
+        ("bands", "dbe4e2", "c3d3d3", 0.5),
+        ("plain", "e9dcc6", "000000", 0.6),
+        ("waves", "e6e0d2", "d5cbb6", 0.45),
+        ("tiles", "cfdac8", "a9bba3", 0.4),
+    )
     order = rng.permutation(4)
-    walls = [Texture(papers[k][0], rgb(papers[k][1]), rgb(papers[k][2]), papers[k][3], phase[1 + i], 0.06)
-             for i, k in enumerate(order)]
+    walls = [
+        Texture(
+            papers[k][0], rgb(papers[k][1]), rgb(papers[k][2]), papers[k][3], phase[1 + i], 0.06
+        )
+        for i, k in enumerate(order)
+    ]
     return (floor, *walls, Texture("plain", rgb("f2f0ea"), (0, 0, 0), 0.6, phase[5], 0.03))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-# Newton is quadratic near a simple root; the bisections in between bound the rounds at a double one.
+# Newton is quadratic near a simple root; bisections in between bound the rounds at a double one.
 ROUNDS = 40
 # The unit of the unknown is the size of the solid: about 1e-12 m.
 SETTLED = 1e-12
@@ -28,8 +28,9 @@ def monotone_root(coefficients: Array, low: Array, high: Array) -> tuple[Array, 
     crossed = (at_low < 0) != (at_high < 0)
     root = np.where(np.abs(at_low) < np.abs(at_high), low, high)
     where = np.flatnonzero(crossed)
-    root[where] = _refine(coefficients[:, where], low[where], high[where],
-                          (at_high > at_low)[where])
+    root[where] = _refine(
+        coefficients[:, where], low[where], high[where], (at_high > at_low)[where]
+    )
     return root, crossed
 
 

@@ -142,8 +142,10 @@ class Frustum:
         q = -(b + np.copysign(np.sqrt(np.maximum(inside, 0.0)), b))  # no cancellation
         with np.errstate(divide="ignore", invalid="ignore"):
             roots = [q / a, c / q]
-            return [np.where((inside >= 0) & (np.abs(oz + t * dz) <= self.half_height), t, np.inf)
-                    for t in roots]
+            return [
+                np.where((inside >= 0) & (np.abs(oz + t * dz) <= self.half_height), t, np.inf)
+                for t in roots
+            ]
 
     def _caps(self, origins: Array, directions: Array) -> list[Array]:
         (ox, oy, oz), (dx, dy, dz) = origins, directions

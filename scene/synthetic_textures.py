@@ -103,6 +103,16 @@ def planks(points: Array, period: float) -> Array:
     return np.where(joint, 1.35, tone + 0.15 + grain)
 
 
+def landscape(points: Array, period: float) -> Array:
+    """Hills before a sky with a sun, in the plane x = const; for pictures on walls."""
+    _, y, z = points / period
+    hills = 0.5 * np.sin(2.1 * y + 0.6) + 0.25 * np.sin(5.3 * y) - 0.35
+    ridge = 0.4 * np.sin(1.3 * y + 2.0) + 0.1
+    sun = (y - 0.5) ** 2 + (z - 0.75) ** 2 < 0.06
+    sky = np.clip(0.35 - 0.25 * z, 0.0, 0.5)
+    return np.where(z < hills, 1.0, np.where(z < ridge, 0.72, np.where(sun, -0.6, sky)))
+
+
 def plain(points: Array, period: float) -> Array:
     return np.zeros(points.shape[1], points.dtype)
 
@@ -113,9 +123,20 @@ def tiles(points: Array, period: float) -> Array:
     return (np.minimum(cell, 1.0 - cell).min(axis=0) < 0.05).astype(points.dtype)
 
 
-PATTERNS = {"checker": checker, "stripes": stripes, "bands": bands, "waves": waves, "rings": rings,
-            "segments": segments, "dots": dots, "wood": wood, "planks": planks, "plain": plain,
-            "tiles": tiles}
+PATTERNS = {
+    "checker": checker,
+    "stripes": stripes,
+    "bands": bands,
+    "waves": waves,
+    "rings": rings,
+    "segments": segments,
+    "dots": dots,
+    "wood": wood,
+    "planks": planks,
+    "plain": plain,
+    "tiles": tiles,
+    "landscape": landscape,
+}
 
 
 def albedo(texture: Texture, points: Array) -> Array:

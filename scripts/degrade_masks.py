@@ -16,8 +16,11 @@ from utils.logs import run_door  # noqa: E402
 
 def main() -> int:
     given, knobs = parse_degrade_arguments()
-    print(degrade_folder(Path(given.scene), given.object_path, given.target, knobs, given.seed,
-                         given.overwrite))
+    print(
+        degrade_folder(
+            Path(given.scene), given.object_path, given.target, knobs, given.seed, given.overwrite
+        )
+    )
     return 0
 
 
