@@ -18,7 +18,7 @@ using at::Tensor;
 // Indices into the list that `rasterize` returns: images, then what the backward pass reads.
 enum Result { COLOR, FEATURES, ALPHA, DEPTH, MEDIAN, NORMAL, DISTORTION, RADII, STATE };
 // Indices into the saved state.
-enum State { RECORDS, FOOTPRINTS, COLORS, OFFSET, START, SPLAT, ROW, MASK, USED, STATES };
+enum State { RECORDS, FOOTPRINTS, SHADES, OFFSET, START, SPLAT, ROW, MASK, USED, STATES };
 
 inline void check(const char* function, const char* name, const Tensor& t, at::IntArrayRef shape,
            at::ScalarType type = at::kFloat) {
@@ -89,15 +89,16 @@ inline View take_view(const char* function, at::ArrayRef<double> v, at::IntArray
   for (int i = 0; i < 3; ++i) {
     double center = 0;
     for (int j = 0; j < 3; ++j) {
-      c.rotation[3 * i + j] = static_cast<float>(v[4 * i + j]);
+      c.rotation[3 * i + j] = v[4 * i + j];
       center -= v[4 * j + i] * v[4 * j + 3];
     }
-    c.translation[i] = static_cast<float>(v[4 * i + 3]);
-    c.center[i] = static_cast<float>(center);
+    c.translation[i] = v[4 * i + 3];
+    c.center[i] = center;
     r.background[i] = static_cast<float>(v[23 + i]);
   }
   c.fx = v[16], c.fy = v[17], c.cx = v[18], c.cy = v[19];
-  c.near = v[20], c.far = v[21], c.scale_modifier = v[22];
+  c.near = static_cast<float>(v[20]), c.far = static_cast<float>(v[21]);
+  c.scale_modifier = v[22];
   c.width = static_cast<int>(options[0]), c.height = static_cast<int>(options[1]);
   r.sh_degree = static_cast<int>(options[2]);
   c.center_depth = options[3] != 0, c.aabb_anchor = options[4] != 0;

@@ -21,6 +21,7 @@ ProjectParams project_params(const Inputs& in, const View& view,
           data<float>(in.scales),
           data<float>(in.rotations),
           data<float>(in.opacities),
+          data<float>(in.colors),
           data<float>(in.sh),
           in.sh.defined() ? static_cast<int>(in.sh.size(1)) : 0,
           view.sh_degree,
@@ -28,7 +29,7 @@ ProjectParams project_params(const Inputs& in, const View& view,
           data<Footprint>(state[FOOTPRINTS]),
           data<TileBox>(boxes),
           data<int32_t>(radii),
-          data<float>(state[COLORS])};
+          data<SplatShade>(state[SHADES])};
 }
 
 BlendParams blend_params(const Inputs& in, const View& view,
@@ -45,7 +46,7 @@ BlendParams blend_params(const Inputs& in, const View& view,
              data<int32_t>(state[USED])};
   p.records = data<SplatRecord>(state[RECORDS]);
   p.footprints = data<Footprint>(state[FOOTPRINTS]);
-  p.colors = data<float>(state[COLORS]);
+  p.shades = data<SplatShade>(state[SHADES]);
   p.features = data<float>(in.features);
   p.feature_count = in.channels();
   for (int i = 0; i < 3; ++i) p.background[i] = view.background[i];
@@ -60,7 +61,7 @@ std::vector<Tensor> prepare(const Inputs& in, const View& view, Tensor& radii) {
   std::vector<Tensor> state(STATES);
   state[RECORDS] = floats({n, RECORD_FLOATS});
   state[FOOTPRINTS] = floats({n, FOOTPRINT_FLOATS});
-  state[COLORS] = in.sh.defined() ? floats({n, 3}) : in.colors;
+  state[SHADES] = floats({n, SHADE_FLOATS});
   state[OFFSET] = ints({n + 1});
   radii = ints({n});
   Tensor boxes = ints({n, 2});
@@ -109,14 +110,13 @@ enum ImageGrad { G_COLOR, G_FEATURES, G_ALPHA, G_DEPTH, G_MEDIAN, G_NORMAL, G_DI
 enum Wanted { W_MEANS, W_SCALES, W_ROTATIONS, W_OPACITIES, W_COLORS, W_SH, W_FEATURES, W_SCREEN,
               W_SCREEN_ABS, PARAMETERS };
 
-// The channels with a gradient: colour, features and normal lie side by side in a splat's row.
+// The channels with a gradient: normal, colour and features lie side by side in a splat's row.
 void choose_channels(const Inputs& in, at::IntArrayRef wanted, BlendGradParams& p) {
   const int features = in.channels();
   const bool rgb = wanted[W_COLORS] || wanted[W_SH] || (in.sh.defined() && wanted[W_MEANS]);
-  const bool active[3] = {p.color && (rgb || p.geometry),
-                          p.feature && features && (wanted[W_FEATURES] || p.geometry),
-                          p.normal && p.geometry};
-  const int begin[3] = {0, 3, 3 + features}, end[3] = {3, 3 + features, 6 + features};
+  const bool active[3] = {p.normal && p.geometry, p.color && (rgb || p.geometry),
+                          p.feature && features && (wanted[W_FEATURES] || p.geometry)};
+  const int begin[3] = {0, 3, SHADE_CHANNELS}, end[3] = {3, 6, SHADE_CHANNELS + features};
   p.first_channel = p.channel_count = 0;
   int last = 0;
   for (int i = 2; i >= 0; --i)

@@ -8,13 +8,13 @@ namespace iqgs {
 
 // One pinhole view. Pixels follow COLMAP: the centre of the first pixel is at (0.5, 0.5).
 struct Camera {
-  float rotation[9];     // world to camera, row-major; x right, y down, z forward
-  float translation[3];  // world to camera
-  float center[3];       // camera centre in the world, for the direction of the harmonics
-  float fx, fy, cx, cy;  // pixels
-  int width, height;     // pixels
-  float near, far;       // near cuts; both shape the depth mapping of the distortion
-  float scale_modifier;  // multiplies the scales
+  double rotation[9];     // world to camera, row-major; x right, y down, z forward
+  double translation[3];  // world to camera
+  double center[3];       // camera centre in the world, for the direction of the harmonics
+  double fx, fy, cx, cy;  // pixels
+  double scale_modifier;  // multiplies the scales
+  float near, far;        // near cuts; both shape the depth mapping of the distortion
+  int width, height;      // pixels
   bool center_depth;     // low-pass pixels take the depth of the centre, not of the plane
   bool aabb_anchor;      // low-pass disc at the centre of the 3 sigma box, not of the splat
 };
@@ -23,17 +23,27 @@ struct Camera {
 //   ratio = 1 + e dx + f dy,  u = (a dx + b dy) / ratio,  v = (c dx + d dy) / ratio,
 //   depth of the intersection = depth / ratio.
 struct SplatRecord {
-  float x, y;                          // projected centre, pixels
-  float a, b, c, d;                    // adjugate of the ray transform over its determinant
-  float e, f;                          // slope of the inverse depth over the image
-  float depth;                         // camera depth of the centre
-  float opacity;                       // peak alpha
-  float cut;                           // rho beyond which alpha < 1/255
-  float anchor_x, anchor_y;            // centre of the low-pass disc, pixels
-  float normal_x, normal_y, normal_z;  // camera frame, facing the camera
+  float x, y;                // projected centre, pixels of the image (of the tile, in a tile)
+  float a, b, c, d;          // adjugate of the ray transform over its determinant
+  float e, f;                // slope of the inverse depth over the image
+  float depth;               // camera depth of the centre
+  float opacity;             // peak alpha
+  float cut;                 // rho beyond which alpha < 1/255
+  float anchor_x, anchor_y;  // centre of the low-pass disc, relative to (x, y)
+  float x_rest, y_rest;      // what float32 leaves over of x and y: a tile adds it back
+  float unused;              // fills the cache line
 };
 constexpr int RECORD_FLOATS = sizeof(SplatRecord) / sizeof(float);
 static_assert(RECORD_FLOATS == 16, "a record fills one cache line");
+
+// What a splat looks like, before its features: the head of its row of channels.
+struct SplatShade {
+  float normal[3];  // camera frame, facing the camera
+  float color[3];   // given, or from the harmonics
+  float unused[2];  // fills half a cache line
+};
+constexpr int SHADE_FLOATS = sizeof(SplatShade) / sizeof(float);
+constexpr int SHADE_CHANNELS = 6;
 
 // Where a splat can contribute: an ellipse and the low-pass disc, both grown by the slack.
 struct Footprint {
@@ -59,14 +69,15 @@ struct ProjectParams {
   const float* scales;     // [N, 2]
   const float* rotations;  // [N, 4] w x y z, any length but zero
   const float* opacities;  // [N]
-  const float* sh;         // [N, sh_stride, 3] or null
+  const float* colors;     // [N, 3] or null
+  const float* sh;         // [N, sh_stride, 3] or null, exactly one of the two
   int sh_stride;           // coefficients stored per splat
   int sh_degree;           // active degree
   SplatRecord* records;    // [N] out
   Footprint* footprints;   // [N] out
   TileBox* boxes;          // [N] out
   int32_t* radii;          // [N] out
-  float* colors;           // [N, 3] out, only where sh is given
+  SplatShade* shades;      // [N] out
 };
 
 // Pairs of (tile, splat) in tile-major, front-to-back order.
@@ -79,13 +90,13 @@ struct TileLists {
   int32_t* used;         // [tiles] pairs until every pixel was saturated; forward writes
 };
 
-// Records to images. Channels of a splat: colour (3), features (C), normal (3).
+// Records to images. Channels of a splat: normal (3), colour (3), features (C).
 struct BlendParams {
   Camera camera;
   TileLists lists;
   const SplatRecord* records;   // [N]
   const Footprint* footprints;  // [N]
-  const float* colors;          // [N, 3]
+  const SplatShade* shades;     // [N]
   const float* features;        // [N, C]
   int feature_count;            // C
   float background[3];          // behind colour only

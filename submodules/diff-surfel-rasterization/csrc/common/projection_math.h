@@ -27,14 +27,14 @@ struct SplatFrame {
 };
 
 template <class R>
-SURFEL_HD Vec3<R> rotate(const float* m, const Vec3<R>& v) {
+SURFEL_HD Vec3<R> rotate(const double* m, const Vec3<R>& v) {
   return {fused(R(m[0]), v.x, fused(R(m[1]), v.y, R(m[2]) * v.z)),
           fused(R(m[3]), v.x, fused(R(m[4]), v.y, R(m[5]) * v.z)),
           fused(R(m[6]), v.x, fused(R(m[7]), v.y, R(m[8]) * v.z))};
 }
 
 template <class R>
-SURFEL_HD Vec3<R> rotate_back(const float* m, const Vec3<R>& v) {
+SURFEL_HD Vec3<R> rotate_back(const double* m, const Vec3<R>& v) {
   return {fused(R(m[0]), v.x, fused(R(m[3]), v.y, R(m[6]) * v.z)),
           fused(R(m[1]), v.x, fused(R(m[4]), v.y, R(m[7]) * v.z)),
           fused(R(m[2]), v.x, fused(R(m[5]), v.y, R(m[8]) * v.z))};
@@ -66,7 +66,7 @@ SURFEL_HD SplatFrame<R> splat_frame(const Camera& cam, const SplatInput<R>& s) {
   return f;
 }
 
-// Same fields as SplatRecord, in R.
+// Same fields as SplatRecord, in R, and the normal facing the camera.
 template <class R>
 struct SplatView {
   R x, y, a, b, c, d, e, f, depth, opacity, cut, anchor_x, anchor_y;
@@ -121,7 +121,7 @@ SURFEL_HD SplatView<R> splat_view(const Camera& cam, const SplatFrame<R>& f, con
   r.x = fused(R(cam.fx) * p.x, inverse, R(cam.cx));
   r.y = fused(R(cam.fy) * p.y, inverse, R(cam.cy));
   R k = p.z / f.facing;
-  R kx = k * R(1.0f / cam.fx), ky = k * R(1.0f / cam.fy);
+  R kx = k * R(1.0 / cam.fx), ky = k * R(1.0 / cam.fy);
   Vec3<R> across = cross(f.tangent_v, p), along = cross(p, f.tangent_u);
   R iu = R(1.0f) / f.scale_u, iv = R(1.0f) / f.scale_v;
   r.a = kx * across.x * iu;
@@ -136,8 +136,14 @@ SURFEL_HD SplatView<R> splat_view(const Camera& cam, const SplatFrame<R>& f, con
   auto away = f.facing > R(0.0f);
   r.normal = {select(away, -f.normal.x, f.normal.x), select(away, -f.normal.y, f.normal.y),
               select(away, -f.normal.z, f.normal.z)};
-  r.anchor_x = r.x;
-  r.anchor_y = r.y;
+  r.anchor_x = R(0.0f);
+  r.anchor_y = R(0.0f);
+  if (!cam.aabb_anchor) return r;
+  // A disc that crosses the camera plane has no box: its projected centre serves.
+  Ellipse<R> box = ellipse_at(centered_axes(cam, f), p.z, R(BOX_SIGMAS * BOX_SIGMAS));
+  auto exists = box.crossing < R(1.0f);
+  r.anchor_x = select(exists, box.offset_x, r.anchor_x);
+  r.anchor_y = select(exists, box.offset_y, r.anchor_y);
   return r;
 }
 

@@ -37,7 +37,7 @@ SURFEL_HD void view_vjp(const Camera& cam, const SplatFrame<R>& f, const SplatVi
   R k = p.z / f.facing;
   R gk_times_k = au + cv + fused(ge, r.e, gf * r.f);
   R g_facing = -(gk_times_k / f.facing);
-  R kx = k * R(1.0f / cam.fx), ky = k * R(1.0f / cam.fy);
+  R kx = k * R(1.0 / cam.fx), ky = k * R(1.0 / cam.fy);
   R iu = R(1.0f) / f.scale_u, iv = R(1.0f) / f.scale_v;
   Vec3<R> g_across = {ga * kx * iu, gb * ky * iu, zero};
   Vec3<R> g_along = {gc * kx * iv, gd * ky * iv, zero};

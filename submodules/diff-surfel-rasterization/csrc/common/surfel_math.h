@@ -37,8 +37,8 @@ SURFEL_HD Hit<R> intersect(const SplatRecord& s, const DepthRange& range, const 
   Hit<R> h;
   h.dx = px - R(s.x);
   h.dy = py - R(s.y);
-  h.anchor_dx = px - R(s.anchor_x);
-  h.anchor_dy = py - R(s.anchor_y);
+  h.anchor_dx = h.dx - R(s.anchor_x);
+  h.anchor_dy = h.dy - R(s.anchor_y);
   h.ratio = fused(R(s.e), h.dx, fused(R(s.f), h.dy, R(1.0f)));
   h.inverse = reciprocal(h.ratio);
   // With the depth of the centre the low-pass disc needs no intersection: rays that miss the plane

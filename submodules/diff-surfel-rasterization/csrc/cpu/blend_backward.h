@@ -30,7 +30,7 @@ static_assert(MOMENTS == MOMENT_FLOATS, "the moments of a splat fill one vector"
 
 IQGS_INLINE BackwardSpace backward_space(const BlendGradParams& p, int count, Arena& arena) {
   const int n = padded(count), wide = padded(p.channel_count);
-  const int channels = 6 + p.forward.feature_count;
+  const int channels = SHADE_CHANNELS + p.forward.feature_count;
   BackwardSpace s;
   s.grad_stride = MOMENT_FLOATS + wide;
   const size_t bytes = batch_bytes(n, channels) + static_cast<size_t>(n) * (3 * 64 + 4) +
@@ -115,7 +115,7 @@ IQGS_INLINE bool load_grads(const BlendGradParams& p, const BlockPixels& pixels,
                             BackwardSpace& s, PixelGrad& g) {
   const BlendParams& f = p.forward;
   const int64_t plane = static_cast<int64_t>(f.camera.width) * f.camera.height;
-  const int features = f.feature_count, wide = padded(p.channel_count);
+  const int wide = padded(p.channel_count);
   g.depth = load_block(f, pixels, p.depth);
   g.median_depth = load_block(f, pixels, p.median_depth);
   g.distortion = load_block(f, pixels, p.distortion);
@@ -125,11 +125,12 @@ IQGS_INLINE bool load_grads(const BlendGradParams& p, const BlockPixels& pixels,
   for (int i = 0; i < p.channel_count; ++i) {
     int c = p.first_channel + i;
     const float* in = nullptr;
-    if (c < 3) in = p.color ? p.color + c * plane : nullptr;
-    else if (c < 3 + features) in = p.feature ? p.feature + (c - 3) * plane : nullptr;
-    else in = p.normal ? p.normal + (c - 3 - features) * plane : nullptr;
+    if (c < 3) in = p.normal ? p.normal + c * plane : nullptr;
+    else if (c < SHADE_CHANNELS) in = p.color ? p.color + (c - 3) * plane : nullptr;
+    else in = p.feature ? p.feature + (c - SHADE_CHANNELS) * plane : nullptr;
     F16 value = load_block(f, pixels, in);
-    if (c < 3) g.behind = fused(value, F16(f.background[c]), g.behind);
+    if (c >= 3 && c < SHADE_CHANNELS)
+      g.behind = fused(value, F16(f.background[c - 3]), g.behind);
     size = size + magnitude(value);
     value.store(s.channels + LANES * i);
     for (int j = 0; j < LANES; ++j) s.pixels[j * wide + i] = s.channels[LANES * i + j];
@@ -252,7 +253,7 @@ void blend_backward(const BlendGradParams& p, int tile, Arena& arena) {
   if (first == last) return;
   const int used = lists.used[tile];
   BackwardSpace s = backward_space(p, used, arena);
-  load_splats(p.forward, first, used, p.geometry, s.batch);
+  load_splats(p.forward, first, used, p.geometry, tile_origin(lists, tile), s.batch);
   __builtin_memcpy(s.batch.masks, lists.mask + first, sizeof(uint16_t) * used);
   list_blocks(s.batch, used, 0xffffu);
   __builtin_memset(s.grads, 0, sizeof(float) * s.grad_stride * used);

@@ -62,7 +62,7 @@ struct ForwardSpace {
 };
 
 IQGS_INLINE ForwardSpace forward_space(const BlendParams& p, Arena& arena) {
-  const int channels = 6 + p.feature_count;
+  const int channels = SHADE_CHANNELS + p.feature_count;
   const size_t sums = static_cast<size_t>(BLOCKS_PER_TILE) * channels * LANES;
   const size_t bytes = batch_bytes(FORWARD_BATCH, channels) + 4 * sums +
                        sizeof(PixelState) * BLOCKS_PER_TILE + 68 * FORWARD_BATCH + 512;
@@ -80,14 +80,12 @@ IQGS_INLINE void write_block(const BlendParams& p, const BlockPixels& pixels, co
                              const float* sums) {
   const int64_t plane = static_cast<int64_t>(p.camera.width) * p.camera.height;
   for (int c = 0; c < 3; ++c) {
-    F16 value = fused(s.transmittance, F16(p.background[c]), F16::load(sums + LANES * c));
+    store_block(p, pixels, F16::load(sums + LANES * c), p.normal + c * plane);
+    F16 value = fused(s.transmittance, F16(p.background[c]), F16::load(sums + LANES * (3 + c)));
     store_block(p, pixels, value, p.color + c * plane);
   }
   for (int c = 0; c < p.feature_count; ++c)
-    store_block(p, pixels, F16::load(sums + LANES * (3 + c)), p.feature + c * plane);
-  for (int c = 0; c < 3; ++c)
-    store_block(p, pixels, F16::load(sums + LANES * (3 + p.feature_count + c)),
-                p.normal + c * plane);
+    store_block(p, pixels, F16::load(sums + LANES * (SHADE_CHANNELS + c)), p.feature + c * plane);
   store_block(p, pixels, F16(1.0f) - s.transmittance, p.alpha);
   store_block(p, pixels, s.depth, p.depth);
   store_block(p, pixels, s.median_depth, p.median_depth);
@@ -95,9 +93,10 @@ IQGS_INLINE void write_block(const BlendParams& p, const BlockPixels& pixels, co
 }
 
 void blend_forward(const BlendParams& p, int tile, Arena& arena) {
-  const int channels = 6 + p.feature_count;
+  const int channels = SHADE_CHANNELS + p.feature_count;
   const DepthRange range = depth_range(p.camera);
   const int64_t first = p.lists.start[tile], last = p.lists.start[tile + 1];
+  const TileOrigin origin = tile_origin(p.lists, tile);
   ForwardSpace space = forward_space(p, arena);
 
   // Start every block.
@@ -114,11 +113,10 @@ void blend_forward(const BlendParams& p, int tile, Arena& arena) {
   while (at < last && open) {
     int count = last - at < FORWARD_BATCH ? static_cast<int>(last - at) : FORWARD_BATCH;
     TileBatch& b = space.batch;
-    load_splats(p, at, count, true, b);
-    load_shapes(p, at, count, b);
+    load_splats(p, at, count, true, origin, b);
+    load_shapes(p, at, count, origin, b);
     for (int i = 0; i < count; i += LANES)
-      mask_sixteen(b, i, static_cast<float>(tile % p.lists.tiles_x * TILE),
-                   static_cast<float>(tile / p.lists.tiles_x * TILE));
+      mask_sixteen(b, i);
     __builtin_memcpy(p.lists.mask + at, b.masks, sizeof(uint16_t) * count);
     list_blocks(b, count, open);
     for (int k = 0; k < BLOCKS_PER_TILE; ++k) {

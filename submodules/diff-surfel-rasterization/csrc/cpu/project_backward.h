@@ -20,10 +20,9 @@ struct SplatSums {
 // Where the gradient of channel c of splat n goes.
 IQGS_INLINE float* channel_slot(const ProjectGradParams& p, SplatSums& s, int64_t n, int lane,
                                 int c) {
-  if (c < 3) return &s.color[c][lane];
-  if (c < 3 + p.feature_count)
-    return p.features ? p.features + n * p.feature_count + (c - 3) : nullptr;
-  return &s.normal[c - 3 - p.feature_count][lane];
+  if (c < 3) return &s.normal[c][lane];
+  if (c < SHADE_CHANNELS) return &s.color[c - 3][lane];
+  return p.features ? p.features + n * p.feature_count + (c - SHADE_CHANNELS) : nullptr;
 }
 
 IQGS_INLINE void sum_rows(const ProjectGradParams& p, int64_t first, int64_t last,
@@ -49,8 +48,8 @@ IQGS_INLINE void sum_rows(const ProjectGradParams& p, int64_t first, int64_t las
 }
 
 // Stores sixteen vectors' worth of columns into rows [N, width].
-template <int WIDTH>
-IQGS_INLINE void scatter_columns(const F16 (&columns)[WIDTH], float* rows, int64_t first,
+template <int WIDTH, class R>
+IQGS_INLINE void scatter_columns(const R (&columns)[WIDTH], float* rows, int64_t first,
                                  int64_t last, uint32_t live) {
   if (!rows) return;
   alignas(64) float m[WIDTH][LANES];
@@ -81,7 +80,7 @@ IQGS_INLINE void color_vjp(const ProjectGradParams& p, const Vec3<F16>& mean, in
     }
     const float* sh = f.sh + n * f.sh_stride * 3;
     float rgb[3];
-    for (int c = 0; c < 3; ++c) rgb[c] = f.colors[3 * n + c] > 0.0f ? s.color[c][lane] : 0.0f;
+    for (int c = 0; c < 3; ++c) rgb[c] = f.shades[n].color[c] > 0.0f ? s.color[c][lane] : 0.0f;
     for (int k = 0; k < used; ++k)
       g[k][lane] = sh[3 * k] * rgb[0] + sh[3 * k + 1] * rgb[1] + sh[3 * k + 2] * rgb[2];
     if (!out) continue;
@@ -94,13 +93,13 @@ IQGS_INLINE void color_vjp(const ProjectGradParams& p, const Vec3<F16>& mean, in
               direction_vjp(direction, inverse_length, sh_basis_vjp(direction, f.sh_degree, gk));
 }
 
-IQGS_INLINE void write_signals(const ProjectGradParams& p, const SplatView<F16>& v, const F16* m,
+IQGS_INLINE void write_signals(const ProjectGradParams& p, const SplatView<D16>& v, const D16* m,
                                int64_t first, int64_t last, uint32_t live) {
-  const F16 half_w(0.5f * p.forward.camera.width), half_h(0.5f * p.forward.camera.height);
-  ScreenSignal<F16> signal = screen_signal(v.a, v.b, v.c, v.d, v.e, v.f, v.depth, m);
-  const F16 plain[3] = {signal.x * half_w, signal.y * half_h, F16(0.0f)};
+  const D16 half_w(0.5 * p.forward.camera.width), half_h(0.5 * p.forward.camera.height);
+  ScreenSignal<D16> signal = screen_signal(v.a, v.b, v.c, v.d, v.e, v.f, v.depth, m);
+  const D16 plain[3] = {signal.x * half_w, signal.y * half_h, D16(0.0)};
   scatter_columns(plain, p.screen, first, last, live);
-  const F16 absolute[3] = {m[M_ABS_X] * half_w, m[M_ABS_Y] * half_h, F16(0.0f)};
+  const D16 absolute[3] = {m[M_ABS_X] * half_w, m[M_ABS_Y] * half_h, D16(0.0)};
   scatter_columns(absolute, p.screen_abs, first, last, live);
 }
 
@@ -119,34 +118,34 @@ void project_backward(const ProjectGradParams& p, int64_t first_splat, int64_t l
     uint32_t live = 0;
     for (int64_t n = first; n < last; ++n)
       live |= static_cast<uint32_t>(p.forward.radii[n] > 0) << (n - first);
-    SplatInput<F16> in = gather_splats(p.forward, first);
-    Vec3<F16> grad_mean = {F16(0.0f), F16(0.0f), F16(0.0f)};
-    if (p.forward.sh) color_vjp(p, in.mean, first, last, s, grad_mean);
+    SplatInput<D16> in = gather_splats(p.forward, first);
+    Vec3<F16> through_color = {F16(0.0f), F16(0.0f), F16(0.0f)};
+    if (p.forward.sh) color_vjp(p, narrow(in.mean), first, last, s, through_color);
     if (!p.geometry) continue;
 
     // From the moments to the camera frame to the parameters.
-    SplatFrame<F16> frame = splat_frame(cam, in);
-    SplatView<F16> view = splat_view(cam, frame, in.opacity);
-    F16 m[MOMENT_FLOATS];
-    for (int k = 0; k < MOMENTS; ++k) m[k] = F16::load(s.moment[k]);
-    const F16 zero(0.0f);
-    F16 side = select(frame.facing > zero, F16(-1.0f), F16(1.0f));
-    FrameGrad<F16> grad = {{zero, zero, zero}, {zero, zero, zero}, {zero, zero, zero},
-                           {F16::load(s.normal[0]) * side, F16::load(s.normal[1]) * side,
-                            F16::load(s.normal[2]) * side},
+    SplatFrame<D16> frame = splat_frame(cam, in);
+    SplatView<D16> view = splat_view(cam, frame, in.opacity);
+    D16 m[MOMENT_FLOATS];
+    for (int k = 0; k < MOMENTS; ++k) m[k] = D16::load(s.moment[k]);
+    const D16 zero(0.0);
+    D16 side = select(frame.facing > zero, D16(-1.0), D16(1.0));
+    FrameGrad<D16> grad = {{zero, zero, zero}, {zero, zero, zero}, {zero, zero, zero},
+                           {D16::load(s.normal[0]) * side, D16::load(s.normal[1]) * side,
+                            D16::load(s.normal[2]) * side},
                            zero, zero};
     view_vjp(cam, frame, view, m, grad);
     if (cam.aabb_anchor) box_anchor_vjp(cam, frame, m[M_ANCHOR_X], m[M_ANCHOR_Y], grad);
-    SplatGrad<F16> out = frame_vjp(cam, frame, grad);
+    SplatGrad<D16> out = frame_vjp(cam, frame, grad);
 
-    const F16 mean[3] = {out.mean.x + grad_mean.x, out.mean.y + grad_mean.y,
-                         out.mean.z + grad_mean.z};
+    const D16 mean[3] = {out.mean.x + widen(through_color.x), out.mean.y + widen(through_color.y),
+                         out.mean.z + widen(through_color.z)};
     scatter_columns(mean, p.means, first, last, live);
-    const F16 scale[2] = {out.scale_u, out.scale_v};
+    const D16 scale[2] = {out.scale_u, out.scale_v};
     scatter_columns(scale, p.scales, first, last, live);
-    const F16 rotation[4] = {out.qw, out.qx, out.qy, out.qz};
+    const D16 rotation[4] = {out.qw, out.qx, out.qy, out.qz};
     scatter_columns(rotation, p.rotations, first, last, live);
-    const F16 opacity[1] = {m[M_ALPHA] / in.opacity};
+    const D16 opacity[1] = {m[M_ALPHA] / in.opacity};
     scatter_columns(opacity, p.opacities, first, last, live);
     write_signals(p, view, m, first, last, live);
   }

@@ -4,23 +4,23 @@
 
 #include "../common/projection_math.h"
 #include "../common/sh_math.h"
-#include "lanes_math.h"
+#include "lanes_double.h"
 
 namespace iqgs {
 namespace IQGS_ISA {
 
 // Column `column` of rows [N, stride] for the splats first .. first + 15 (the last one repeated).
-IQGS_INLINE F16 gather_column(const float* rows, int stride, int column, int64_t first,
+IQGS_INLINE D16 gather_column(const float* rows, int stride, int column, int64_t first,
                               int64_t count) {
   alignas(64) float m[LANES];
   for (int i = 0; i < LANES; ++i) {
     int64_t n = first + i < count ? first + i : count - 1;
     m[i] = rows[n * stride + column];
   }
-  return F16::load(m);
+  return D16::load(m);
 }
 
-IQGS_INLINE SplatInput<F16> gather_splats(const ProjectParams& p, int64_t first) {
+IQGS_INLINE SplatInput<D16> gather_splats(const ProjectParams& p, int64_t first) {
   const int64_t n = p.count;
   return {{gather_column(p.means, 3, 0, first, n), gather_column(p.means, 3, 1, first, n),
            gather_column(p.means, 3, 2, first, n)},
@@ -34,10 +34,9 @@ IQGS_INLINE SplatInput<F16> gather_splats(const ProjectParams& p, int64_t first)
 }
 
 // In front of the near plane and not edge-on: the splats whose record means something.
-IQGS_INLINE Mask splats_alive(const Camera& cam, const SplatFrame<F16>& f) {
-  F16 distance = root(dot(f.center, f.center));
-  return (f.center.z > F16(cam.near)) &
-         (magnitude(f.facing) > F16(EDGE_ON_COSINE) * distance);
+IQGS_INLINE uint32_t splats_alive(const Camera& cam, const SplatFrame<D16>& f) {
+  D16 limit = D16(EDGE_ON_COSINE * EDGE_ON_COSINE) * dot(f.center, f.center);
+  return lane_bits(f.center.z > D16(cam.near)) & lane_bits(f.facing * f.facing > limit);
 }
 
 // Bounds of sixteen splats, one array per number.
@@ -47,23 +46,28 @@ struct Bounds16 {
   float radius[LANES];
 };
 
-IQGS_INLINE void bound_splats(const Camera& cam, const SplatFrame<F16>& f, const SplatView<F16>& v,
+// The bounds have slack, so float32 does.
+IQGS_INLINE void bound_splats(const Camera& cam, const SplatFrame<D16>& f, const SplatView<D16>& v,
                               Bounds16& out) {
-  CenteredAxes<F16> axes = centered_axes(cam, f);
-  F16 rho = larger(v.cut, F16(0.0f));
-  Ellipse<F16> q = ellipse_at(axes, v.depth, rho);
+  CenteredAxes<D16> wide = centered_axes(cam, f);
+  CenteredAxes<F16> axes = {narrow(wide.ux), narrow(wide.uy), narrow(wide.uz),
+                            narrow(wide.vx), narrow(wide.vy), narrow(wide.vz)};
+  const F16 depth = narrow(v.depth), center_x = narrow(v.x), center_y = narrow(v.y);
+  const F16 anchor_x = narrow(v.x + v.anchor_x), anchor_y = narrow(v.y + v.anchor_y);
+  F16 rho = larger(narrow(v.cut), F16(0.0f));
+  Ellipse<F16> q = ellipse_at(axes, depth, rho);
   // Visibility asks the exact box; close to the crossing the footprint is the whole image.
   Mask bounded = q.crossing < F16(1.0f);
   const F16 zero(0.0f), everywhere(EVERYWHERE), tiny(1e-20f);
   F16 half_x = select(bounded, root(larger(q.xx, zero)), everywhere);
   F16 half_y = select(bounded, root(larger(q.yy, zero)), everywhere);
-  F16 x = select(bounded, v.x + q.offset_x, F16(0.5f * cam.width));
-  F16 y = select(bounded, v.y + q.offset_y, F16(0.5f * cam.height));
+  F16 x = select(bounded, center_x + q.offset_x, F16(0.5f * cam.width));
+  F16 y = select(bounded, center_y + q.offset_y, F16(0.5f * cam.height));
   F16 disc = root(rho * F16(1.0f / LOW_PASS_PRECISION));
-  smaller(x - half_x, v.anchor_x - disc).store(out.low_x);
-  smaller(y - half_y, v.anchor_y - disc).store(out.low_y);
-  larger(x + half_x, v.anchor_x + disc).store(out.high_x);
-  larger(y + half_y, v.anchor_y + disc).store(out.high_y);
+  smaller(x - half_x, anchor_x - disc).store(out.low_x);
+  smaller(y - half_y, anchor_y - disc).store(out.low_y);
+  larger(x + half_x, anchor_x + disc).store(out.high_x);
+  larger(y + half_y, anchor_y + disc).store(out.high_y);
 
   bounded = q.crossing < F16(CROSSING_RATIO);
   half_x = select(bounded, half_x, everywhere);
@@ -71,7 +75,7 @@ IQGS_INLINE void bound_splats(const Camera& cam, const SplatFrame<F16>& f, const
   F16 slope = select(bounded, q.xy / larger(q.yy, tiny), zero);
   F16 chord = select(bounded, root(larger(q.xx - slope * q.xy, zero)), everywhere);
 
-  Ellipse<F16> box = ellipse_at(axes, v.depth, F16(BOX_SIGMAS * BOX_SIGMAS));
+  Ellipse<F16> box = ellipse_at(axes, depth, F16(BOX_SIGMAS * BOX_SIGMAS));
   F16 radius = larger(root(larger(larger(box.xx, box.yy), zero)), F16(MIN_RADIUS));
   F16 whole(static_cast<float>(cam.width > cam.height ? cam.width : cam.height));
   select(box.crossing < F16(1.0f), radius, whole).store(out.radius);
@@ -151,39 +155,50 @@ IQGS_INLINE void color_splats(const ProjectParams& p, const Vec3<F16>& mean, int
     float rgb[3] = {0.5f, 0.5f, 0.5f};
     for (int k = 0; k < used; ++k)
       for (int c = 0; c < 3; ++c) rgb[c] += b[k][lane] * sh[3 * k + c];
-    for (int c = 0; c < 3; ++c) p.colors[3 * n + c] = rgb[c] > 0.0f ? rgb[c] : 0.0f;
+    for (int c = 0; c < 3; ++c) p.shades[n].color[c] = rgb[c] > 0.0f ? rgb[c] : 0.0f;
+  }
+}
+
+// Writes records and shades of the visible splats among sixteen.
+IQGS_INLINE void write_splats(const ProjectParams& p, const SplatView<D16>& v, int64_t first,
+                              uint32_t visible) {
+  alignas(64) float m[RECORD_FLOATS + 3][LANES];
+  D16 whole_x = widen(narrow(v.x)), whole_y = widen(narrow(v.y));
+  const D16 x_rest = v.x - whole_x, y_rest = v.y - whole_y, unused(0.0);
+  const D16* fields[RECORD_FLOATS + 3] = {
+      &v.x,     &v.y,   &v.a,        &v.b,        &v.c,    &v.d,    &v.e,    &v.f,        &v.depth,
+      &v.opacity, &v.cut, &v.anchor_x, &v.anchor_y, &x_rest, &y_rest, &unused, &v.normal.x,
+      &v.normal.y, &v.normal.z};
+#pragma GCC unroll 1
+  for (int k = 0; k < RECORD_FLOATS + 3; ++k) fields[k]->store(m[k]);
+  for (; visible; visible &= visible - 1) {
+    const int lane = __builtin_ctz(visible);
+    const int64_t n = first + lane;
+    float* record = reinterpret_cast<float*>(p.records + n);
+    for (int k = 0; k < RECORD_FLOATS; ++k) record[k] = m[k][lane];
+    SplatShade& shade = p.shades[n];
+    for (int c = 0; c < 3; ++c) shade.normal[c] = m[RECORD_FLOATS + c][lane];
+    if (p.colors)
+      for (int c = 0; c < 3; ++c) shade.color[c] = p.colors[3 * n + c];
+    shade.unused[0] = shade.unused[1] = 0.0f;
   }
 }
 
 void project(const ProjectParams& p, int64_t first_splat, int64_t last_splat) {
   for (int64_t first = first_splat; first < last_splat; first += LANES) {
-    SplatInput<F16> s = gather_splats(p, first);
-    SplatFrame<F16> f = splat_frame(p.camera, s);
-    SplatView<F16> v = splat_view(p.camera, f, s.opacity);
-    if (p.camera.aabb_anchor) {
-      Ellipse<F16> box =
-          ellipse_at(centered_axes(p.camera, f), v.depth, F16(BOX_SIGMAS * BOX_SIGMAS));
-      Mask exists = box.crossing < F16(1.0f);
-      v.anchor_x = select(exists, v.x + box.offset_x, v.x);
-      v.anchor_y = select(exists, v.y + box.offset_y, v.y);
-    }
-    uint32_t supported = lane_bits(splats_alive(p.camera, f) & (v.cut >= F16(0.0f)));
-
+    SplatInput<D16> s = gather_splats(p, first);
+    SplatFrame<D16> f = splat_frame(p.camera, s);
+    SplatView<D16> v = splat_view(p.camera, f, s.opacity);
+    uint32_t supported =
+        splats_alive(p.camera, f) & lane_bits(narrow(v.cut) >= F16(0.0f));
     Bounds16 bounds;
     bound_splats(p.camera, f, v, bounds);
-    alignas(64) float m[RECORD_FLOATS][LANES];
-    const F16* fields[RECORD_FLOATS] = {&v.x, &v.y, &v.a, &v.b, &v.c, &v.d, &v.e, &v.f,
-                                        &v.depth, &v.opacity, &v.cut, &v.anchor_x, &v.anchor_y,
-                                        &v.normal.x, &v.normal.y, &v.normal.z};
-    for (int k = 0; k < RECORD_FLOATS; ++k) fields[k]->store(m[k]);
     uint32_t visible = 0;
-    for (int i = 0; i < LANES && first + i < last_splat; ++i) {
-      if (!place_splat(p, bounds, i, (supported >> i) & 1u, first + i)) continue;
-      visible |= 1u << i;
-      float* record = reinterpret_cast<float*>(p.records + first + i);
-      for (int k = 0; k < RECORD_FLOATS; ++k) record[k] = m[k][i];
-    }
-    if (p.sh && visible) color_splats(p, s.mean, first, visible);
+    for (int i = 0; i < LANES && first + i < last_splat; ++i)
+      if (place_splat(p, bounds, i, (supported >> i) & 1u, first + i)) visible |= 1u << i;
+    if (!visible) continue;
+    write_splats(p, v, first, visible);
+    if (p.sh) color_splats(p, narrow(s.mean), first, visible);
   }
 }
 

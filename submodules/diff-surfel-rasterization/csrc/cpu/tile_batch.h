@@ -22,7 +22,7 @@ struct Carver {
   }
 };
 
-// Channel order of a splat's row: colour, features, normal.
+// Channel order of a splat's row: normal, colour, features. Positions are relative to the tile.
 struct TileBatch {
   int capacity;                // splats
   int row_stride;              // floats between two rows
@@ -51,41 +51,52 @@ IQGS_INLINE TileBatch carve_batch(Carver& arena, int capacity, int channels) {
   return b;
 }
 
-IQGS_INLINE void copy_row(const BlendParams& p, int32_t splat, const SplatRecord& s, float* row) {
-  const float* color = p.colors + 3 * static_cast<int64_t>(splat);
-  row[0] = color[0];
-  row[1] = color[1];
-  row[2] = color[2];
-  const float* feature = p.features + p.feature_count * static_cast<int64_t>(splat);
-  for (int c = 0; c < p.feature_count; ++c) row[3 + c] = feature[c];
-  float* normal = row + 3 + p.feature_count;
-  normal[0] = s.normal_x;
-  normal[1] = s.normal_y;
-  normal[2] = s.normal_z;
+IQGS_INLINE void copy_row(const BlendParams& p, int64_t splat, float* row) {
+  __builtin_memcpy(row, p.shades + splat, sizeof(SplatShade));  // rows have room for its padding
+  const float* feature = p.features + p.feature_count * splat;
+  for (int c = 0; c < p.feature_count; ++c) row[SHADE_CHANNELS + c] = feature[c];
+}
+
+// Positions in pixels of the tile: small numbers, so that float32 keeps their digits.
+IQGS_INLINE SplatRecord in_tile(const SplatRecord& s, float tile_x, float tile_y) {
+  SplatRecord r = s;
+  r.x = (s.x - tile_x) + s.x_rest;
+  r.y = (s.y - tile_y) + s.y_rest;
+  return r;
+}
+
+struct TileOrigin {
+  float x, y;  // pixels
+};
+
+IQGS_INLINE TileOrigin tile_origin(const TileLists& lists, int tile) {
+  return {static_cast<float>(tile % lists.tiles_x * TILE),
+          static_cast<float>(tile / lists.tiles_x * TILE)};
 }
 
 // Copies the records and rows of `count` pairs from pair `first` on.
 IQGS_INLINE void load_splats(const BlendParams& p, int64_t first, int count, bool rows,
-                             TileBatch& b) {
+                             TileOrigin origin, TileBatch& b) {
   const int32_t* splat = p.lists.splat + first;
   constexpr int AHEAD = 6;  // pairs; hides the latency of rows that lie anywhere
   for (int i = 0; i < count; ++i) {
     if (i + AHEAD < count) {
       int64_t n = splat[i + AHEAD];
       __builtin_prefetch(p.records + n);
-      __builtin_prefetch(p.footprints + n);
+      if (rows) __builtin_prefetch(p.shades + n);
       if (rows) __builtin_prefetch(p.features + n * p.feature_count);
     }
-    b.records[i] = p.records[splat[i]];
-    if (rows) copy_row(p, splat[i], b.records[i], b.rows + static_cast<int64_t>(i) * b.row_stride);
+    b.records[i] = in_tile(p.records[splat[i]], origin.x, origin.y);
+    if (rows) copy_row(p, splat[i], b.rows + static_cast<int64_t>(i) * b.row_stride);
   }
 }
 
 // Copies the footprints, one array per field, padded to whole vectors by repeating the last.
-IQGS_INLINE void load_shapes(const BlendParams& p, int64_t first, int count, TileBatch& b) {
+IQGS_INLINE void load_shapes(const BlendParams& p, int64_t first, int count, TileOrigin origin,
+                             TileBatch& b) {
   for (int i = 0; i < padded(count); ++i) {
     const Footprint& f = p.footprints[p.lists.splat[first + (i < count ? i : count - 1)]];
-    const float m[7] = {f.x, f.y, f.half_x, f.half_y, f.slope, f.chord, f.disc};
+    const float m[7] = {f.x - origin.x, f.y - origin.y, f.half_x, f.half_y, f.slope, f.chord, f.disc};
     for (int k = 0; k < 7; ++k) b.shape[k * b.capacity + i] = m[k];
   }
 }
@@ -119,22 +130,22 @@ IQGS_INLINE Span band_span(const F16* f, const F16& anchor_x, const F16& anchor_
 }
 
 // Block masks of sixteen splats from `first` on.
-IQGS_INLINE void mask_sixteen(TileBatch& b, int first, float tile_x, float tile_y) {
+IQGS_INLINE void mask_sixteen(TileBatch& b, int first) {
   F16 f[7];
   for (int k = 0; k < 7; ++k) f[k] = F16::load(b.shape + k * b.capacity + first);
   alignas(64) float ax[LANES], ay[LANES];
   for (int i = 0; i < LANES; ++i) {
     int n = first + i < b.capacity ? first + i : first;
-    ax[i] = b.records[n].anchor_x;
-    ay[i] = b.records[n].anchor_y;
+    ax[i] = b.records[n].x + b.records[n].anchor_x;
+    ay[i] = b.records[n].y + b.records[n].anchor_y;
   }
   const F16 anchor_x = F16::load(ax), anchor_y = F16::load(ay);
   I16 bits(0);
   for (int band = 0; band < TILE / BLOCK; ++band) {
-    float y = tile_y + BLOCK * band + 0.5f;
+    float y = BLOCK * band + 0.5f;
     Span s = band_span(f, anchor_x, anchor_y, F16(y), F16(y + BLOCK - 1));
     for (int column = 0; column < TILE / BLOCK; ++column) {
-      float x = tile_x + BLOCK * column + 0.5f;
+      float x = BLOCK * column + 0.5f;
       Mask hit = (s.low <= F16(x + BLOCK - 1)) & (s.high >= F16(x));
       bits = select(hit, bits | I16(1 << (band * (TILE / BLOCK) + column)), bits);
     }
@@ -158,8 +169,8 @@ IQGS_INLINE void list_blocks(TileBatch& b, int count, uint32_t wanted) {
 
 // Pixel centres of a block, one per lane, row by row.
 struct BlockPixels {
-  int x, y;  // first pixel
-  F16 px, py;
+  int x, y;    // first pixel, in the image
+  F16 px, py;  // relative to the tile
   Mask inside;  // within the image
 };
 
@@ -169,10 +180,10 @@ IQGS_INLINE BlockPixels block_pixels(const BlendParams& p, int tile, int block) 
   BlockPixels b;
   b.x = tile % p.lists.tiles_x * TILE + block % (TILE / BLOCK) * BLOCK;
   b.y = tile / p.lists.tiles_x * TILE + block / (TILE / BLOCK) * BLOCK;
-  b.px = F16::load(column) + F16(b.x + 0.5f);
-  b.py = F16::load(line) + F16(b.y + 0.5f);
-  b.inside = (b.px < F16(static_cast<float>(p.camera.width))) &
-             (b.py < F16(static_cast<float>(p.camera.height)));
+  b.px = F16::load(column) + F16(block % (TILE / BLOCK) * BLOCK + 0.5f);
+  b.py = F16::load(line) + F16(block / (TILE / BLOCK) * BLOCK + 0.5f);
+  const TileOrigin origin = tile_origin(p.lists, tile);
+  b.inside = (b.px < F16(p.camera.width - origin.x)) & (b.py < F16(p.camera.height - origin.y));
   return b;
 }
 

@@ -29,6 +29,7 @@ void weigh_pixels(const WeightParams& p, int tile, Arena& arena) {
   const BlendParams& blend = p.blend;
   const DepthRange range = depth_range(blend.camera);
   const int64_t first = blend.lists.start[tile], last = blend.lists.start[tile + 1];
+  const TileOrigin origin = tile_origin(blend.lists, tile);
   ForwardSpace space = forward_space(blend, arena);
   TileBatch& b = space.batch;
   for (int k = 0; k < BLOCKS_PER_TILE; ++k) {
@@ -37,11 +38,10 @@ void weigh_pixels(const WeightParams& p, int tile, Arena& arena) {
     int32_t filled[LANES] = {};
     for (int64_t at = first; at < last && any(state.alive); at += FORWARD_BATCH) {
       int count = last - at < FORWARD_BATCH ? static_cast<int>(last - at) : FORWARD_BATCH;
-      load_splats(blend, at, count, false, b);
-      load_shapes(blend, at, count, b);
+      load_splats(blend, at, count, false, origin, b);
+      load_shapes(blend, at, count, origin, b);
       for (int i = 0; i < count; i += LANES)
-        mask_sixteen(b, i, static_cast<float>(tile % blend.lists.tiles_x * TILE),
-                     static_cast<float>(tile / blend.lists.tiles_x * TILE));
+        mask_sixteen(b, i);
       list_blocks(b, count, 1u << k);
       space.block.count = 0;
       weigh_block<NoTerms>(b, b.lists + k * b.capacity, b.count[k], pixels, range, state,
