@@ -92,7 +92,7 @@ def measure(size: SceneSize, repeats: int, ordered: bool) -> tuple[list[Row], fl
     surfels, settings = make_scene(size, ordered=ordered), make_settings(size)
     native = "cpu" in available_backends()
     weights = blend_weights(surfels, settings, backend="cpu" if native else "reference")
-    slow = max(2, repeats // 5)
+    slow = 2 if repeats > 2 else 1
     rows = []
     if native:
         ours = all_images(settings, "cpu")
