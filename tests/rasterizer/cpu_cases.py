@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the native CPU backend share: comparisons with the float64 reference.
+
+Pixels where a decision (support, saturation, median, near plane, low-pass or intersection) could
+fall the other way in float32 are found from the reference's own numbers, left out and counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from diff_surfel_rasterization import RasterOutput, RasterSettings, Surfels
+from diff_surfel_rasterization.constants import (
+    LOW_PASS_PRECISION,
+    MEDIAN_TRANSMITTANCE,
+    PARALLEL_RATIO,
+    STOP_TRANSMITTANCE,
+    SUPPORT_ALPHA,
+)
+from diff_surfel_rasterization.native import rasterize_cpu
+from diff_surfel_rasterization.reference import rasterize_reference
+from diff_surfel_rasterization.reference_projection import (
+    Projected,
+    anchors,
+    project,
+    projected_centers,
+)
+from tests.rasterizer.scenes import IMAGES, detached, map_tensors
+
+EDGE_ON = 0.087  # sine of 5 degrees
+# Relative distance to a threshold below which float32 may decide otherwise.
+BRANCH_MARGIN = 2e-5
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Largest deviations from the reference, per image and per gradient, and what was left out."""
+
+    images: dict[str, float]  # absolute, relative above 1
+    gradients: dict[str, float]  # relative to the norm of the reference's gradient
+    edge_on_rotations: float  # the same, rotations of splats within 5 degrees of edge-on
+    excluded: int
+    pixels: int
+    radii: int  # splats whose radius or visibility differs
+
+
+def uncertain_pixels(surfels: Surfels, settings: RasterSettings) -> Tensor:
+    """Mask [H, W] of pixels with a decision too close to call; dense, for small scenes."""
+    projected = project(surfels, settings)
+    order = torch.argsort(projected.depth, stable=True)
+    alive = projected.alive[order]
+    rho3, rho2, ratio, depth = _meetings(projected, settings)
+    rho3, rho2, ratio, depth = (t[:, order] for t in (rho3, rho2, ratio, depth))
+    meets = (ratio > PARALLEL_RATIO) & (depth >= settings.near) & alive
+    alpha = (projected.opacity[order] * torch.exp(-0.5 * torch.minimum(rho3, rho2))).clamp_max(0.99)
+    used = torch.where(meets & (alpha >= SUPPORT_ALPHA), alpha, torch.zeros_like(alpha))
+    passed = torch.cumprod(1 - used, dim=1)
+    before = torch.cat([torch.ones_like(passed[:, :1]), passed[:, :-1]], dim=1)
+    reached = alive & (before >= STOP_TRANSMITTANCE)
+
+    def close(value: Tensor, limit: float | Tensor, margin: float = BRANCH_MARGIN) -> Tensor:
+        return (value - limit).abs() <= margin * torch.as_tensor(limit).abs()
+
+    near = close(alpha, SUPPORT_ALPHA, 1e-4) & meets
+    near |= (close(ratio, PARALLEL_RATIO, 1e-1) | close(depth, settings.near)) & (
+        alpha > SUPPORT_ALPHA
+    )
+    near |= close(rho3, rho2, 1e-4) & (alpha > 0.5 * SUPPORT_ALPHA)
+    near |= close(passed, STOP_TRANSMITTANCE, 1e-3) | close(passed, MEDIAN_TRANSMITTANCE)
+    return (near & reached).any(dim=1).reshape(settings.height, settings.width)
+
+
+def _meetings(
+    projected: Projected, settings: RasterSettings
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """rho3, rho2, (centre depth) / (hit depth) and hit depth, [H W, N], by solving a 2x2 system."""
+    y, x = torch.meshgrid(
+        torch.arange(settings.height, dtype=torch.float64) + 0.5,
+        torch.arange(settings.width, dtype=torch.float64) + 0.5,
+        indexing="ij",
+    )
+    x, y = x.reshape(-1, 1), y.reshape(-1, 1)
+    rows = projected.transform
+    k = [x * rows[:, 2, i] - rows[:, 0, i] for i in range(3)]
+    m = [y * rows[:, 2, i] - rows[:, 1, i] for i in range(3)]
+    determinant = k[0] * m[1] - k[1] * m[0]
+    u = (k[1] * m[2] - k[2] * m[1]) / determinant
+    v = (k[2] * m[0] - k[0] * m[2]) / determinant
+    depth = rows[:, 2, 0] * u + rows[:, 2, 1] * v + rows[:, 2, 2]
+    anchor = anchors(projected, settings.low_pass_anchor)
+    rho2 = LOW_PASS_PRECISION * ((x - anchor[:, 0]) ** 2 + (y - anchor[:, 1]) ** 2)
+    return u * u + v * v, rho2, projected.depth / depth, depth
+
+
+def edge_on(surfels: Surfels, settings: RasterSettings) -> Tensor:
+    """Mask [N] of splats whose plane is within 5 degrees of the ray through their centre."""
+    projected = project(surfels, settings)
+    center = projected_centers(projected)
+    ray = torch.stack(
+        [
+            (center[:, 0] - settings.cx) / settings.fx,
+            (center[:, 1] - settings.cy) / settings.fy,
+            torch.ones_like(projected.depth),
+        ],
+        dim=1,
+    )
+    return (projected.normal * torch.nn.functional.normalize(ray, dim=1)).sum(1).abs() < EDGE_ON
+
+
+def compare(surfels: Surfels, settings: RasterSettings, seed: int = 0) -> Agreement:
+    """Render and differentiate with both backends under one random loss."""
+    settings = replace(settings, background=settings.background.double())
+    exact = map_tensors(detached(surfels), lambda t: t.requires_grad_())
+    native = map_tensors(detached(surfels, torch.float32), lambda t: t.requires_grad_())
+    plain = detached(surfels)
+    skip = uncertain_pixels(plain, settings)
+    expected, found = rasterize_reference(exact, settings), rasterize_cpu(native, settings)
+    keep = ~skip
+    _masked_loss(expected, keep, seed).backward()
+    _masked_loss(found, keep, seed).backward()
+
+    images = {}
+    for name in IMAGES:
+        want, got = getattr(expected, name).detach(), getattr(found, name).detach()
+        error = (got - want).abs() / want.abs().clamp_min(1.0)
+        images[name] = float((error * keep).amax()) if error.numel() else 0.0
+    tilted = edge_on(plain, settings)
+    gradients, apart = {}, 0.0
+    for name, want in vars(exact).items():
+        if want is None or want.grad is None or want.grad.numel() == 0:
+            continue
+        error = getattr(native, name).grad.double() - want.grad
+        size = want.grad.norm().clamp_min(1e-5)  # some are zero by construction
+        if name == "rotations":
+            apart = float(error[tilted].norm() / size)
+            error = error[~tilted]
+        gradients[name] = float(error.norm() / size)
+    # A radius is rounded up: float32 may end on the other side of an integer.
+    off = (expected.radii - found.radii).abs()
+    off[(expected.radii > 0) == (found.radii > 0)] -= 1
+    radii = int((off > 0).sum())
+    return Agreement(images, gradients, apart, int(skip.sum()), skip.numel(), radii)
+
+
+def _masked_loss(output: RasterOutput, keep: Tensor, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    total = output.alpha.new_zeros(())
+    for name in IMAGES:
+        image = getattr(output, name)
+        weight = torch.randn(image.shape, generator=generator, dtype=torch.float64) * keep
+        total = total + (image * weight.to(image)).sum()
+    return total
+
+
+def assert_agrees(found: Agreement) -> None:
+    """Outputs to 1e-5, gradients to 1e-4, edge-on rotations to 1e-3; few pixels left out."""
+    assert found.excluded <= 0.2 * found.pixels, f"{found.excluded} of {found.pixels} left out"
+    assert max(found.images.values()) <= 1e-5, found
+    assert max(found.gradients.values(), default=0.0) <= 1e-4, found
+    assert found.edge_on_rotations <= 1e-3, found
+    assert found.radii == 0, found

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The native CPU backend against the float64 reference, images and all gradients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diff_surfel_rasterization import available_backends
+from tests.rasterizer.scenes import detached, make_view, random_surfels
+
+if "cpu" not in available_backends():
+    pytest.skip("the native library is not built", allow_module_level=True)
+
+from tests.rasterizer.cpu_cases import assert_agrees, compare  # noqa: E402
+
+# Standard deviations in the world; the view's pixels are about 0.1 wide.
+SIZES = {"rays": (-2.0, 0.0), "mixed": (-4.0, -1.0), "low_pass": (-8.0, -5.0)}
+
+
+@pytest.mark.parametrize("anchor", ["projected", "aabb"])
+@pytest.mark.parametrize("depth", ["exact", "center"])
+@pytest.mark.parametrize("size", SIZES)
+def test_both_sides_of_the_low_pass(size, depth, anchor):
+    surfels = random_surfels(250, seed=1, log_scale=SIZES[size])
+    view = make_view(48, 35, low_pass_depth=depth, low_pass_anchor=anchor)
+    assert_agrees(compare(surfels, view))
+
+
+@pytest.mark.parametrize("channels", [0, 1, 3, 16, 19, 35])
+def test_any_number_of_channels(channels):
+    surfels = random_surfels(150, seed=2, channels=channels)
+    assert_agrees(compare(surfels, make_view(30, 21)))
+
+
+@pytest.mark.parametrize("active", [0, 1, 2, 3])
+def test_spherical_harmonics_of_every_degree(active):
+    surfels = random_surfels(150, seed=3, sh_degree=3)
+    assert_agrees(compare(surfels, make_view(30, 21, sh_degree=active)))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (16, 16), (17, 33), (4, 64), (65, 3)])
+def test_ragged_sizes(width, height):
+    surfels = random_surfels(200, seed=4, log_scale=(-2.0, 0.0))
+    assert_agrees(compare(surfels, make_view(width, height)))
+
+
+def test_saturated_pixels():
+    surfels = detached(random_surfels(300, seed=5, log_scale=(-1.0, 0.5)))
+    surfels = replace(surfels, opacities=torch.full_like(surfels.opacities, 0.999))
+    found = compare(surfels, make_view(40, 30))
+    assert_agrees(found)
+
+
+def test_tiles_longer_than_a_batch():
+    surfels = detached(random_surfels(1500, seed=6, log_scale=(-2.0, -1.0)))
+    surfels = replace(surfels, opacities=0.02 * surfels.opacities + 0.004)
+    assert_agrees(compare(surfels, make_view(20, 18)))
+
+
+def test_discs_across_the_camera_plane():
+    surfels = random_surfels(60, seed=7, log_scale=(0.5, 2.0), depth=(0.5, 3.0))
+    assert_agrees(compare(surfels, make_view(32, 24)))
+
+
+def test_splats_behind_and_beside_the_view():
+    surfels = detached(random_surfels(300, seed=8))
+    spread = torch.tensor([4.0, 4.0, 1.0], dtype=torch.float64)
+    shift = torch.tensor([0.0, 0.0, 3.0], dtype=torch.float64)
+    surfels = replace(surfels, means=surfels.means * spread - shift)
+    found = compare(surfels, make_view(40, 30))
+    assert_agrees(found)
+
+
+def test_scale_modifier_and_a_far_principal_point():
+    surfels = random_surfels(200, seed=9)
+    view = make_view(40, 30, scale_modifier=0.6, cx=55.0, cy=-8.0)
+    assert_agrees(compare(surfels, view))
+
+
+def test_one_splat_and_none():
+    surfels = detached(random_surfels(20, seed=10, log_scale=(-1.0, 0.0)))
+    for count in (1, 0):
+        few = {k: None if v is None else v[:count] for k, v in vars(surfels).items()}
+        found = compare(type(surfels)(**few), make_view(20, 15))
+        assert_agrees(found)
+
+
+def test_screen_signals_reach_their_carriers():
+    surfels = random_surfels(200, seed=11, log_scale=(-2.0, 0.0))
+    found = compare(surfels, make_view(40, 30))
+    assert found.gradients["screen_grad"] <= 1e-4
+    assert found.gradients["screen_grad_abs"] <= 1e-4

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building, loading and refusing: setup.py, the build record, messages, and the shared headers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import diff_surfel_rasterization
+from diff_surfel_rasterization import available_backends, constants, native_build
+from tests.rasterizer.scenes import detached, make_view, random_surfels
+
+PACKAGE = Path(__file__).resolve().parents[2] / "submodules" / "diff-surfel-rasterization"
+needs_native = pytest.mark.skipif(
+    "cpu" not in available_backends(), reason="the native library is not built"
+)
+
+
+def run_setup(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "setup.py", "--quiet", *arguments],
+        cwd=PACKAGE,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_cuda_on_demand_is_refused_with_the_reason(tmp_path):
+    done = run_setup("build_ext", f"--build-lib={tmp_path}", IQGS_CUDA="1")
+    assert done.returncode != 0
+    assert "IQGS_CUDA=1 is not possible" in done.stderr
+
+
+def test_without_torch_two_lines_say_what_to_do(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch')\n")
+    done = run_setup("build_ext", f"--build-lib={tmp_path}", PYTHONPATH=str(tmp_path))
+    assert done.returncode != 0
+    assert re.search(
+        r"\n  pip install torch setuptools wheel\n  pip install --no-build-isolation ", done.stderr
+    )
+
+
+def test_without_a_compiler_the_python_part_is_built(tmp_path):
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    library = tmp_path / "lib"
+    done = run_setup(
+        "build", f"--build-lib={library}", f"--build-base={tmp_path}", PATH=str(fake), CXX="no-cxx"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no C++ compiler found" in done.stdout
+    names = {path.name for path in (library / "diff_surfel_rasterization").iterdir()}
+    assert "native.py" in names and native_build.LIBRARY not in names
+    assert native_build.load_library(library / "diff_surfel_rasterization") is None
+
+
+@pytest.mark.parametrize(("field", "value"), [("torch", "1.0"), ("python", "cp27")])
+def test_a_library_for_something_else_is_refused(tmp_path, field, value):
+    info = {"torch": torch.__version__, "python": native_build.python_tag(), field: value}
+    (tmp_path / native_build.LIBRARY).write_bytes(b"not loaded")
+    (tmp_path / native_build.INFO_FILE).write_text(json.dumps(info))
+    with pytest.raises(ImportError, match=f"built for {field} {value}.*bash scripts/setup.sh"):
+        native_build.load_library(tmp_path)
+
+
+def test_a_library_older_than_its_sources_is_refused(tmp_path):
+    package = tmp_path / "package"
+    for folder in (package, tmp_path / "csrc"):
+        folder.mkdir()
+    (tmp_path / "csrc" / "a.cpp").write_text("int x;")
+    info = {"torch": torch.__version__, "python": native_build.python_tag(), "sources": "0"}
+    (package / native_build.LIBRARY).write_bytes(b"not loaded")
+    (package / native_build.INFO_FILE).write_text(json.dumps(info))
+    with pytest.raises(ImportError, match="older than .*csrc"):
+        native_build.load_library(package)
+    info["sources"] = native_build.source_hash(tmp_path / "csrc")
+    (package / native_build.INFO_FILE).write_text(json.dumps(info))
+    with pytest.raises(ImportError, match="does not load"):
+        native_build.load_library(package)
+
+
+def test_constants_are_those_of_the_reference():
+    text = (PACKAGE / "csrc" / "common" / "constants.h").read_text()
+    for name in (n for n in vars(constants) if n.isupper()):
+        found = re.search(rf"constexpr float {name} = ([^;]+);", text)
+        assert found, name
+        numbers = [float(part.strip().rstrip("f")) for part in found[1].split("/")]
+        value = numbers[0] if len(numbers) == 1 else numbers[0] / numbers[1]
+        assert value == pytest.approx(getattr(constants, name), rel=1e-6), name
+
+
+@needs_native
+def test_messages_name_function_argument_and_expectation():
+    native = sys.modules[f"{diff_surfel_rasterization.__name__}.native"]
+    surfels, view = detached(random_surfels(4, seed=51), torch.float32), make_view()
+    with pytest.raises(ValueError, match="rasterize: scales must have shape .4, 2., got .4, 3."):
+        native.rasterize_cpu(replace(surfels, scales=torch.ones(4, 3)), view)
+    with pytest.raises(ValueError, match="computes in float32, got torch.float64"):
+        native.rasterize_cpu(detached(surfels), view)
+    with pytest.raises(RuntimeError, match="CPU only; rebuild .*setup.sh"):
+        native.rasterize_cpu(replace(surfels, means=surfels.means.to("meta")), view)
+
+
+@needs_native
+def test_too_many_pairs_are_refused():
+    native = sys.modules[f"{diff_surfel_rasterization.__name__}.native"]
+    surfels = detached(random_surfels(40000, seed=52), torch.float32)
+    surfels = replace(surfels, scales=torch.full_like(surfels.scales, 1e4))
+    with pytest.raises(RuntimeError, match="pairs; are the scales far too large"):
+        native.rasterize_cpu(surfels, make_view(6000, 4000))
+
+
+HEADER_PROGRAM = """
+#include "projection_vjp.h"
+#include "sh_math.h"
+#include "surfel_math.h"
+template <class R> {qualifier} R probe(const iqgs::Camera& cam, const iqgs::SplatRecord& s, R x) {{
+  iqgs::SplatInput<R> in = {{{{x, x, x}}, x, x, x, x, x, x, x}};
+  iqgs::SplatFrame<R> f = iqgs::splat_frame(cam, in);
+  iqgs::SplatView<R> v = iqgs::splat_view(cam, f, x);
+  iqgs::FrameGrad<R> g = {{}};
+  R m[iqgs::MOMENTS] = {{}};
+  iqgs::view_vjp(cam, f, v, m, g);
+  iqgs::box_anchor_vjp(cam, f, x, x, g);
+  iqgs::DepthRange range = iqgs::depth_range(cam);
+  iqgs::Hit<R> h = iqgs::intersect(s, range, x, x);
+  if (!iqgs::inside(s, h, range)) return iqgs::frame_vjp(cam, f, g).qw;
+  R basis[16];
+  iqgs::sh_basis(f.center, 3, basis);
+  return iqgs::hit_vjp(s, h, range, x, iqgs::splat_alpha(s, h)).u +
+         iqgs::sh_basis_vjp(f.center, 3, basis).x;
+}}
+{entry}
+"""
+
+
+@pytest.mark.parametrize("compiler", ["g++", "nvcc"])
+def test_shared_headers_compile_without_torch(compiler, tmp_path):
+    command = shutil.which(compiler)
+    if command is None:
+        pytest.skip(f"no {compiler}")
+    cuda = compiler == "nvcc"
+    entry = (
+        "__global__ void kernel(iqgs::Camera c, iqgs::SplatRecord s, float* x)"
+        " { *x = probe<float>(c, s, *x); }"
+        if cuda
+        else "double (*use)(const iqgs::Camera&, const iqgs::SplatRecord&, double) = probe<double>;"
+    )
+    source = tmp_path / ("probe.cu" if cuda else "probe.cpp")
+    source.write_text(
+        HEADER_PROGRAM.format(qualifier="__device__" if cuda else "inline", entry=entry)
+    )
+    strict = ["-Werror=all-warnings"] if cuda else ["-Wall", "-Wextra", "-Werror"]
+    include = f"-I{PACKAGE / 'csrc' / 'common'}"
+    subprocess.run(
+        [command, "-std=c++17", *strict, include, "-c", str(source), "-o", str(tmp_path / "o")],
+        check=True,
+        timeout=300,
+    )
