@@ -133,12 +133,10 @@ def iqgs_segmenter(run: Run) -> Segmenter:
                                    method.segment(instance, panoptic=False))
 
 
-def score_instances(run: Run, views: Sequence[View], maps: dict[str, Tensor], truth: Truth,
-                    segmenter: Segmenter, matching: str, zero_label: str, by_id: bool,
-                    min_area: int) -> SceneScores:
-    """All scores of one way to segment these views."""
-    scorer = SceneScorer(matching, zero_label, min_area=min_area, names=truth.names)
-    for view in views:
+def score_instances(run: Run, scorer: SceneScorer, segmenter: Segmenter, by_id: bool,
+                    maps: dict[str, Tensor], truth: Truth) -> SceneScores:
+    """All scores of one way to segment the views that have true masks."""
+    for view in (*run.scene.test, *run.scene.train):
         if view.name not in truth.label_maps:
             continue
         kept, strict = segmenter(view, maps[view.name])
@@ -171,8 +169,8 @@ def _evaluate_instances(run: Run, params: EvaluationParams, views: Sequence[View
                         ) -> list[Evaluated]:
     matching, zero_label = scoring_rules(run, params)
     by_id = run.config.segmentation.matching == "id"
-    scores = score_instances(run, views, maps, truth, iqgs_segmenter(run), matching, zero_label,
-                             by_id, params.min_area)
+    scorer = SceneScorer(matching, zero_label, min_area=params.min_area, names=truth.names)
+    scores = score_instances(run, scorer, iqgs_segmenter(run), by_id, maps, truth)
     extra = {**surface_scores(run, matching, zero_label),
              **extracted_iou(run, views, truth.label_maps, scores)}
     per_view = {name: {**row, **scores.per_view.get(name, {})} for name, row in rows.items()}
@@ -189,8 +187,8 @@ def _evaluate_vote(run: Run, params: EvaluationParams, views: Sequence[View], tr
     segmenter = vote_segmenter(run)
     matching = params.matching or PROTOCOLS[params.protocol].matching or "id"
     nothing = {view.name: torch.empty(0) for view in views}
-    scores = score_instances(run, views, nothing, truth, segmenter, matching, zero_label, True,
-                             params.min_area)
+    scorer = SceneScorer(matching, zero_label, min_area=params.min_area, names=truth.names)
+    scores = score_instances(run, scorer, segmenter, True, nothing, truth)
     return Evaluated(f"vote_{run.iteration}", params.split,
                      {**scores.values, **header, "intervals": _intervals(scores)}, scores,
                      scores.per_view)

@@ -13,6 +13,7 @@ from arguments import RunConfig, SegmentationParams
 from diff_surfel_rasterization import BlendWeights
 from gaussian_renderer import view_weights
 from iqgs.criterion import total_loss
+from iqgs.decoder import select_rows
 from iqgs.engine.stages import StepReport, check_finite, detached_floats, step_generator
 from iqgs.engine.weight_cache import MIN_WEIGHT, SampledPixels, WeightCache, sample_pixels
 from iqgs.types import SegmentationMethod, StepInputs
@@ -117,7 +118,7 @@ class InstanceLearning:
         if (iteration - self.first) % self.options.reg3d_interval:
             wanted = 0
         return StepInputs(
-            features=sampled.splat(instance[sampled.touched]), labels=labels, instance=instance,
+            features=sampled.splat(select_rows(instance, sampled.touched)), labels=labels, instance=instance,
             touched=sampled.touched, splat=sampled.splat,
             pairs=self.neighbors.sample(wanted, generator), alpha=sampled.alpha,
         )
