@@ -14,7 +14,7 @@ INSTANCE_ITERATIONS=800     # output/demo/iqgs           clean masks, matching b
 HUNGARIAN_ITERATIONS=800    # output/demo/iqgs-h         ids shuffled in every view, assignment
 DEGRADED_ITERATIONS=800     # output/demo/iqgs-degraded  masks as SAM and trackers leave them
 PATH_FRAMES=48
-OBJECT=1                    # number of the object that is written as a PLY of its own
+OBJECT=17                   # the object that is written as a PLY of its own: a chair
 # -----------------------------------------------------------------------------------------------------
 
 ROOT="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
@@ -53,7 +53,7 @@ train -m $DEMO/iqgs-degraded -o object_mask_degraded --start_ply "$SPLATS" \
 
 step "pictures of the first run"
 "$PY" render.py -m $DEMO/iqgs --skip_train --masks --render_path --path_frames $PATH_FRAMES
-OBJECT_PLY="$("$PY" scripts/extract_object.py -m $DEMO/iqgs --id $OBJECT)"
+OBJECT_PLY="$("$PY" scripts/extract_object.py -m $DEMO/iqgs --id $OBJECT)" || OBJECT_PLY="none"
 
 step "scores on the held-out views, against the true masks"
 "$PY" evaluate.py -m $DEMO/iqgs $DEMO/iqgs-h $DEMO/iqgs-degraded --gt_path object_mask
@@ -64,4 +64,4 @@ printf '\nThe demo took %d min %02d s without the set-up.\n' $((FINISHED / 60)) 
 printf 'Pictures:        %s/00000.png (photo, render, depth, normals; masks, prediction, features, overlay)\n' "$PANELS"
 printf 'Video:           %s\n' "$(ls $DEMO/iqgs/traj/ours_*/result.mp4 | sort -V | tail -n 1)"
 printf 'Object %-3s PLY:  %s\n' "$OBJECT" "$OBJECT_PLY"
-printf 'Whole scene PLY: %s\n' "${SPLATS%point_cloud.ply}point_cloud_viewer.ply"
+printf 'Whole scene PLY: %s\n' "$(ls $DEMO/iqgs/point_cloud/iteration_*/point_cloud_viewer.ply | sort -V | tail -n 1)"

@@ -39,7 +39,7 @@ def main() -> int:
         raise UserError(f"--id {typed.id}: no splat belongs to it; the run has {present}")
     path = Path(typed.output or Path(typed.model_path) / "objects" / f"{typed.id}.ply")
     path.parent.mkdir(parents=True, exist_ok=True)
-    run.gaussians.subset(chosen).save_ply(path, viewer=True, labels=labels[chosen.numpy()])
+    run.gaussians.subset(chosen).save_ply(path, viewer=True, instance=labels[chosen.numpy()])
     print(f"{path} ({int(chosen.sum())} splats)")
     return 0
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -11,10 +12,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from iqgs.engine.rendering_path import look_at
+from utils.errors import UserError
+from utils.ply import read_ply
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT, FOCAL, VIEWS = 36, 28, 34.0, 10
@@ -95,7 +99,28 @@ def test_lerf_layout_trains_and_a_broken_scene_does_not_stop_it(tmp_path: Path) 
     assert not (tmp_path / "out" / "figurines" / "results.json").exists()
 
 
-def test_360_layout_trains_at_half_size_and_is_not_trained_twice(tmp_path: Path) -> None:
+def assert_objects_can_be_cut_out(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = importlib.util.spec_from_file_location("cut", ROOT / "scripts" / "extract_object.py")
+    assert spec is not None and spec.loader is not None
+    door = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(door)
+    monkeypatch.setattr(sys, "argv", ["extract_object.py", "-m", str(run), "--id", "77"])
+    with pytest.raises(UserError, match="--id 77.*the run has") as refused:
+        door.main()
+    present = json.loads(str(refused.value).rsplit("the run has ", 1)[1])
+    assert set(present) <= {1, 2} and present
+    monkeypatch.setattr(sys, "argv", ["extract_object.py", "-m", str(run), "--id", str(present[0])])
+    assert door.main() == 0
+    columns = read_ply(run / "objects" / f"{present[0]}.ply")
+    assert set(columns["instance"].tolist()) == {present[0]} and "scale_2" in columns
+    assert f"({len(columns['x'])} splats)" in capsys.readouterr().out
+
+
+def test_360_layout_trains_at_half_size_and_is_not_trained_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_scene(tmp_path / "data" / "room", "images_2", train_folder=False)
     done = batch("train_360_v2.sh", tmp_path / "data", tmp_path / "out", "room")
     run = tmp_path / "out" / "room"
@@ -104,6 +129,7 @@ def test_360_layout_trains_at_half_size_and_is_not_trained_twice(tmp_path: Path)
     assert len(rendered) == 2  # views 0 and 8
     with Image.open(rendered[0]) as image:
         assert image.size == (WIDTH, HEIGHT)
+    assert_objects_can_be_cut_out(run, monkeypatch, capsys)
     before = (run / "results.json").stat().st_mtime_ns
     again = batch("train_360_v2.sh", tmp_path / "data", tmp_path / "out", "room")
     assert again.returncode == 0 and "finished before" in again.stdout
