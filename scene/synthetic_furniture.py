@@ -29,12 +29,12 @@ def chair(paint: Painter, name: str) -> Thing:
     frame, seat = paint.wood(dark=True), paint.texture(0.1, ("checker", "waves", "stripes"))
     parts = [part(Box((0.21, 0.21, 0.03)), seat, (0, 0, 0.45))]
     parts += [
-        part(Box((0.02, 0.02, 0.21)), frame, (x, y, 0.21))
+        part(Box((0.025, 0.025, 0.21)), frame, (x, y, 0.21))
         for x in (-0.18, 0.18)
         for y in (-0.18, 0.18)
     ]
-    parts += [part(Box((0.02, 0.02, 0.22)), frame, (-0.19, y, 0.7)) for y in (-0.18, 0.18)]
-    parts += [part(Box((0.012, 0.16, 0.05)), frame, (-0.19, 0, z)) for z in (0.66, 0.85)]
+    parts += [part(Box((0.025, 0.025, 0.22)), frame, (-0.185, y, 0.7)) for y in (-0.18, 0.18)]
+    parts += [part(Box((0.015, 0.16, 0.06)), frame, (-0.185, 0, z)) for z in (0.66, 0.85)]
     return Thing(name, tuple(parts), 0.3, 0.48)
 
 
@@ -71,8 +71,8 @@ def lamp(paint: Painter, name: str) -> Thing:
     )
     parts = (
         part(Frustum(0.16, 0.13, 0.02), metal, (0, 0, 0.02)),
-        part(Frustum(0.02, 0.02, 0.7), metal, (0, 0, 0.74)),
-        part(Frustum(0.24, 0.15, 0.15), shade, (0, 0, 1.55)),
+        part(Frustum(0.028, 0.028, 0.7), metal, (0, 0, 0.74)),
+        part(Frustum(0.26, 0.16, 0.17), shade, (0, 0, 1.55)),
     )
     return Thing(name, parts, 0.25, 1.7)
 
@@ -144,7 +144,7 @@ def broom(paint: Painter, name: str) -> Thing:
     tilt = turned(0, -0.2)
     parts = (
         part(
-            Frustum(0.016, 0.016, 0.78),
+            Frustum(0.02, 0.02, 0.78),
             paint.texture(0.2, ("stripes",)),
             tuple(tilt @ np.array([0, 0, 0.79])),
             tilt,

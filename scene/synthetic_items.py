@@ -130,7 +130,7 @@ def mug(paint: Painter, name: str) -> Thing:
 
 
 def stick(paint: Painter, name: str) -> Thing:
-    r, h = paint.size(0.012, 0.016), paint.size(0.26, 0.32)
+    r, h = paint.size(0.016, 0.019), paint.size(0.26, 0.32)
     shape = part(
         Frustum(r, r, h), paint.texture(0.12, ("stripes",)), (0, 0, r), turned(0, np.pi / 2)
     )
@@ -138,7 +138,7 @@ def stick(paint: Painter, name: str) -> Thing:
 
 
 def book(paint: Painter, name: str) -> Thing:
-    half = (paint.size(0.15, 0.18), paint.size(0.11, 0.13), paint.size(0.02, 0.032))
+    half = (paint.size(0.15, 0.18), paint.size(0.11, 0.13), paint.size(0.03, 0.042))
     cover = paint.texture(0.14, ("waves", "bands"))
     return Thing(
         name,

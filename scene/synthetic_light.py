@@ -18,6 +18,7 @@ LAMP = np.array([1.0, 0.9, 0.74])[:, None] * 16.0
 SKY = np.array([0.66, 0.72, 0.82])[:, None]
 GROUND = np.array([0.42, 0.36, 0.30])[:, None]
 LAMP_HALF = 0.22  # the lamp is a square of this half edge, seen as its four corners: soft shadows
+LAMP_RADIUS = 1.4143 * LAMP_HALF
 LIFT = 1e-4  # metres above the surface from which shadow rays start
 REACH = 4.0  # a solid dims the sky up to this many of its own sizes away
 BOARD = 0.4  # boxes at least this long and flat dim the sky as rectangles
@@ -53,8 +54,9 @@ def lamp_seen(room: Room, points: Array) -> Array:
     corners = [room.light + LAMP_HALF * np.array([x, y, 0.0]) for x in (-1, 1) for y in (-1, 1)]
     hidden = np.zeros((len(corners), points.shape[1]), bool)
     axis = room.light[:, None] - points
-    # The rays to the corners spread by less than the lamp's half diagonal.
-    meets = may_meet(room.parts, points, axis / np.sqrt(dot(axis, axis)), 1.42 * LAMP_HALF)
+    length = np.sqrt(dot(axis, axis))
+    widening = LAMP_RADIUS / np.maximum(length - LAMP_RADIUS, LAMP_RADIUS)
+    meets = may_meet(room.parts, points, axis / length, widening)
     for solid, close in zip(room.parts, meets, strict=True):
         near = np.flatnonzero(close)
         near = near[~hidden[:, near].all(axis=0)]

@@ -111,23 +111,25 @@ def scaled(size: float | tuple[float, ...], factor: float) -> float | tuple[floa
 
 
 def may_meet(
-    parts: tuple[Part, ...], origins: Array, directions: Array, spread: float = 0.0
+    parts: tuple[Part, ...], origins: Array, directions: Array, widening: Array | None = None
 ) -> Array:
-    """[M, n] bool: rays that come within `spread` of each part's bounding ball.
+    """[M, n] bool: rays that come near each part's bounding ball.
 
-    One matrix product for all parts; single precision with a margin, so no hit is lost.
+    `widening` [n] makes the rays cones: their radius per metre of length. One matrix product for
+    all parts; single precision with a margin, so no hit is lost.
     """
     centers = np.stack([p.position for p in parts]).astype(np.float32)
-    sizes = np.array([[p.shape.radius + spread + CULL_MARGIN] for p in parts], np.float32)
+    sizes = np.array([[p.shape.radius + CULL_MARGIN] for p in parts], np.float32)
     start, heading = origins.astype(np.float32), directions.astype(np.float32)
     along = centers @ heading
     along -= (start * heading).sum(axis=0)
     gap = -2 * centers @ start  # becomes the squared distance of the ray from the centre
-    gap += (centers**2).sum(axis=1, keepdims=True) - sizes * sizes
+    gap += (centers**2).sum(axis=1, keepdims=True)
     gap += (start**2).sum(axis=0)
-    ahead = along > -sizes
-    gap = gap - np.square(along, out=along)  # one origin, or one for each ray
-    return (gap <= 0) & ahead
+    gap = gap - along * along  # one origin, or one for each ray
+    along += sizes  # the far end of the ball
+    reach = sizes if widening is None else sizes + widening.astype(np.float32) * along
+    return (gap <= reach * reach) & (along > 0)
 
 
 class Painter:

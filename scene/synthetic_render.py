@@ -18,6 +18,7 @@ Array = np.ndarray
 # Pixels whose display colour differs from a neighbour's by this much are sampled again: below it
 # the averaged colour differs from the centre's by one or two 8-bit steps.
 CONTRAST = 0.06
+STRONG = 0.14  # below it one sample less per side is as good
 PIXELS_AT_ONCE = 2048  # bounds memory at any resolution, and keeps the arrays in the cache
 
 
@@ -149,9 +150,11 @@ def render_view(room: Room, view: Viewpoint, samples: int = 3) -> Picture:
     points = origin + hits.distance * directions
     normals, colors, labels = surfaces(room, points, hits.surface)
     linear = shade(room, points, normals, colors, hits.surface)
-    busy = np.flatnonzero(contrast(to_display(linear).reshape(3, *shape), labels.reshape(shape)))
-    if samples > 1 and busy.size:
-        linear[:, busy] = supersample(room, view, (columns[busy], rows[busy]), samples)
+    step = contrast(to_display(linear).reshape(3, *shape), labels.reshape(shape)).ravel()
+    weak, strong = (step > CONTRAST) & (step <= STRONG), step > STRONG
+    for busy, count in ((np.flatnonzero(weak), samples - 1), (np.flatnonzero(strong), samples)):
+        if count > 1 and busy.size:
+            linear[:, busy] = supersample(room, view, (columns[busy], rows[busy]), count)
     forward = dot(view.world_to_view[2, :3][:, None], directions)
     return Picture(
         color=to_display(linear).T.reshape(*shape, 3).astype(np.float32),
@@ -180,14 +183,14 @@ def supersample(room: Room, view: Viewpoint, at: tuple[Array, Array], samples: i
 
 
 def contrast(color: Array, labels: Array) -> Array:
-    """[H, W] bool: pixels that differ from one of their eight neighbours."""
-    busy = np.zeros(labels.shape, bool)
+    """[H, W] largest step of color [3, H, W] to the eight neighbours; inf where labels differ."""
+    largest = np.zeros(labels.shape)
     high, wide = labels.shape
     for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
         a = (slice(0, high - dy), slice(max(0, -dx), wide - max(0, dx)))
         b = (slice(dy, high), slice(max(0, dx), wide - max(0, -dx)))
         step = np.abs(color[:, a[0], a[1]] - color[:, b[0], b[1]]).max(axis=0)
-        differs = (step > CONTRAST) | (labels[a] != labels[b])
-        busy[a] |= differs
-        busy[b] |= differs
-    return busy
+        step[labels[a] != labels[b]] = np.inf
+        largest[a] = np.maximum(largest[a], step)
+        largest[b] = np.maximum(largest[b], step)
+    return largest
