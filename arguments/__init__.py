@@ -19,7 +19,16 @@ from arguments.parser import (
 )
 
 __all__ = [
-    "ModelParams", "OneLineParser", "OptimizationParams", "PipelineParams", "RunConfig",
-    "SegmentationParams", "TrainParams", "add_groups", "config_to_json", "parse_command_line",
-    "read_config_file", "resolve",
+    "ModelParams",
+    "OneLineParser",
+    "OptimizationParams",
+    "PipelineParams",
+    "RunConfig",
+    "SegmentationParams",
+    "TrainParams",
+    "add_groups",
+    "config_to_json",
+    "parse_command_line",
+    "read_config_file",
+    "resolve",
 ]

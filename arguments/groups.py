@@ -55,20 +55,26 @@ class ModelParams:
 
     def __post_init__(self) -> None:
         require(0 <= self.sh_degree <= 3, "sh_degree", self.sh_degree, "between 0 and 3")
-        require(self.resolution == -1 or self.resolution > 0, "resolution", self.resolution,
-                "-1 or positive")
+        require(
+            self.resolution == -1 or self.resolution > 0,
+            "resolution",
+            self.resolution,
+            "-1 or positive",
+        )
         require(self.n_views >= 1, "n_views", self.n_views, "at least 1")
-        require(self.background_seeds >= -1, "background_seeds", self.background_seeds,
-                "-1, 0 or a number of points")
+        require(
+            self.background_seeds >= -1,
+            "background_seeds",
+            self.background_seeds,
+            "-1, 0 or a number of points",
+        )
 
 
 @dataclass(frozen=True)
 class PipelineParams:
     """How views are rendered."""
 
-    backend: str = option(
-        "auto", "rasterizer", choices=("auto", "cuda", "cpu", "reference")
-    )
+    backend: str = option("auto", "rasterizer", choices=("auto", "cuda", "cpu", "reference"))
     depth_ratio: float = option(0.0, "surface depth: 0 expected, 1 median, or between")
     convert_SHs_python: bool = option(False, "accepted for compatibility, changes nothing")
     compute_cov3D_python: bool = option(False, "accepted for compatibility, changes nothing")
@@ -100,7 +106,8 @@ class OptimizationParams:
     dist_from_iter: int = option(3000, "first step of the distortion term")
     normal_from_iter: int = option(7000, "first step of the normal term")
     densify_rule: str = option(
-        "threshold", "2DGS's threshold, or a budget that grows to --splat_cap",
+        "threshold",
+        "2DGS's threshold, or a budget that grows to --splat_cap",
         choices=("threshold", "budget"),
     )
     splat_cap: int = option(0, "with --densify_rule budget: number of splats to grow to; 0: auto")
@@ -115,8 +122,12 @@ class OptimizationParams:
     def __post_init__(self) -> None:
         require(self.iterations >= 1, "iterations", self.iterations, "at least 1")
         require(0 <= self.lambda_dssim <= 1, "lambda_dssim", self.lambda_dssim, "in [0, 1]")
-        require(self.densification_interval >= 1, "densification_interval",
-                self.densification_interval, "at least 1")
+        require(
+            self.densification_interval >= 1,
+            "densification_interval",
+            self.densification_interval,
+            "at least 1",
+        )
         require(self.lr_scale >= 0, "lr_scale", self.lr_scale, "0 or positive")
         require(0 <= self.opacity_cull < 1, "opacity_cull", self.opacity_cull, "in [0, 1)")
         for name in ("lambda_dist", "lambda_normal", "splat_cap", "opacity_reset_interval"):
@@ -128,14 +139,16 @@ class SegmentationParams:
     """How instances are learned (IQGS). Equation numbers are the paper's."""
 
     route: str = option(
-        "two-stage", "reconstruct, freeze, then learn instances; or both together",
+        "two-stage",
+        "reconstruct, freeze, then learn instances; or both together",
         choices=("two-stage", "joint"),
     )
     instance_moves_geometry: bool = option(
         False, "joint route: let the instance loss move splats (Gaussian Grouping does)"
     )
     matching: str = option(
-        "id", "queries meet masks by global id (Eq. 8) or per view (Eq. 9-10)",
+        "id",
+        "queries meet masks by global id (Eq. 8) or per view (Eq. 9-10)",
         choices=("id", "hungarian"),
     )
     instance_iterations: int = option(30000, "steps that learn instances on the frozen splats")
@@ -155,7 +168,8 @@ class SegmentationParams:
     focal_gamma: float = option(2.0, "focusing exponent; 0 is better on noisy ids")
     focal_alpha: float = option(-1.0, "class balance of the focal term; -1: none")
     reg_target: str = option(
-        "probability", "what neighbours share: probabilities, or features (Eq. 13 to the letter)",
+        "probability",
+        "what neighbours share: probabilities, or features (Eq. 13 to the letter)",
         choices=("probability", "feature"),
     )
     reg3d_k: int = option(5, "neighbours of a splat in Eq. 13")
@@ -164,14 +178,33 @@ class SegmentationParams:
     cache_gb: float = option(4.0, "memory for cached blending weights; 0: recompute every step")
 
     def __post_init__(self) -> None:
-        for name in ("feature_dim", "instance_dim", "reg3d_k", "reg3d_sample_size",
-                     "reg3d_interval", "attention_pixels"):
+        for name in (
+            "feature_dim",
+            "instance_dim",
+            "reg3d_k",
+            "reg3d_sample_size",
+            "reg3d_interval",
+            "attention_pixels",
+        ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("instance_iterations", "num_queries", "pixels_per_step", "lambda_mask",
-                     "lambda_dice", "lambda_reg", "lambda_geom", "focal_gamma", "cache_gb"):
+        for name in (
+            "instance_iterations",
+            "num_queries",
+            "pixels_per_step",
+            "lambda_mask",
+            "lambda_dice",
+            "lambda_reg",
+            "lambda_geom",
+            "focal_gamma",
+            "cache_gb",
+        ):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or positive")
-        require(self.focal_alpha == -1 or 0 <= self.focal_alpha <= 1, "focal_alpha",
-                self.focal_alpha, "in [0, 1], or -1 for none")
+        require(
+            self.focal_alpha == -1 or 0 <= self.focal_alpha <= 1,
+            "focal_alpha",
+            self.focal_alpha,
+            "in [0, 1], or -1 for none",
+        )
 
 
 @dataclass(frozen=True)
@@ -179,7 +212,8 @@ class TrainParams:
     """What `train.py` does besides learning."""
 
     preset: str = option(
-        "default", "a named set of defaults; the README has the table",
+        "default",
+        "a named set of defaults; the README has the table",
         choices=("default", "paper", "paper-literal", "2dgs"),
     )
     config_file: str = option("", "JSON file of settings, below the command line")

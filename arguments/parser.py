@@ -14,10 +14,12 @@ from arguments.groups import GROUPS, RunConfig
 from arguments.presets import PRESETS
 from utils.errors import FormatError, UserError
 
-FIELD_GROUP = {field.name: name for name, cls in GROUPS.items()
-               for field in dataclasses.fields(cls)}
-FIELD_TYPE: dict[str, Any] = {name: kind for cls in GROUPS.values()
-                              for name, kind in typing.get_type_hints(cls).items()}
+FIELD_GROUP = {
+    field.name: name for name, cls in GROUPS.items() for field in dataclasses.fields(cls)
+}
+FIELD_TYPE: dict[str, Any] = {
+    name: kind for cls in GROUPS.values() for name, kind in typing.get_type_hints(cls).items()
+}
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -39,8 +41,9 @@ def add_groups(parser: argparse.ArgumentParser, names: tuple[str, ...] = tuple(G
             flags = [f"--{field.name}"]
             if field.metadata["short"]:
                 flags.insert(0, f"-{field.metadata['short']}")
-            group.add_argument(*flags, default=argparse.SUPPRESS,
-                               help=_help(field), **_argument_kind(field))
+            group.add_argument(
+                *flags, default=argparse.SUPPRESS, help=_help(field), **_argument_kind(field)
+            )
 
 
 def _help(field: dataclasses.Field[Any]) -> str:
@@ -59,8 +62,9 @@ def _argument_kind(field: dataclasses.Field[Any]) -> dict[str, Any]:
     return {"type": kind, **({"choices": choices} if choices else {})}
 
 
-def parse_command_line(parser: argparse.ArgumentParser, arguments: list[str] | None = None
-                       ) -> dict[str, Any]:
+def parse_command_line(
+    parser: argparse.ArgumentParser, arguments: list[str] | None = None
+) -> dict[str, Any]:
     """What was typed, as {option: value}. `model_paths` style extras stay in the dict."""
     return vars(parser.parse_args(arguments))
 

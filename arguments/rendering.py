@@ -49,10 +49,18 @@ def parse_render_arguments(
     )
     add_groups(parser, ("model", "pipeline"))
     parser.add_argument("--device", default=RenderParams.device, choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--iteration", type=int, default=RenderParams.iteration,
-                        help="iteration to load; -1: the newest")
-    parser.add_argument("--path_frames", type=int, default=RenderParams.path_frames,
-                        help="frames of the video along a path")
+    parser.add_argument(
+        "--iteration",
+        type=int,
+        default=RenderParams.iteration,
+        help="iteration to load; -1: the newest",
+    )
+    parser.add_argument(
+        "--path_frames",
+        type=int,
+        default=RenderParams.path_frames,
+        help="frames of the video along a path",
+    )
     parser.add_argument("--fps", type=int, default=RenderParams.fps, help="frames per second")
     for name, text in {
         "skip_train": "leave the training views out",

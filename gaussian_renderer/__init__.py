@@ -5,5 +5,12 @@ from gaussian_renderer.output import RenderOutput
 from gaussian_renderer.renderer import raster_settings, render, splat, view_weights
 from gaussian_renderer.surface import back_project, depth_to_normal
 
-__all__ = ["RenderOutput", "back_project", "depth_to_normal", "raster_settings", "render",
-           "splat", "view_weights"]
+__all__ = [
+    "RenderOutput",
+    "back_project",
+    "depth_to_normal",
+    "raster_settings",
+    "render",
+    "splat",
+    "view_weights",
+]

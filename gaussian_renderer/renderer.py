@@ -25,16 +25,31 @@ from scene.gaussian_model import GaussianModel
 def raster_settings(camera: Camera, background: Tensor, sh_degree: int = 0) -> RasterSettings:
     """The rasterizer's view of a camera, on the background's device."""
     return RasterSettings(
-        width=camera.width, height=camera.height, fx=camera.fx, fy=camera.fy,
-        cx=camera.cx, cy=camera.cy, near=camera.near, far=camera.far, background=background,
+        width=camera.width,
+        height=camera.height,
+        fx=camera.fx,
+        fy=camera.fy,
+        cx=camera.cx,
+        cy=camera.cy,
+        near=camera.near,
+        far=camera.far,
+        background=background,
         world_to_view=camera.world_to_view.to(background.device, background.dtype),
         sh_degree=sh_degree,
     )
 
 
-def render(camera: Camera, gaussians: GaussianModel, background: Tensor, *,
-           with_instance: bool = True, depth_ratio: float = 0.0, with_surface: bool = True,
-           screen_signal: str = "signed", backend: str = "auto") -> RenderOutput:
+def render(
+    camera: Camera,
+    gaussians: GaussianModel,
+    background: Tensor,
+    *,
+    with_instance: bool = True,
+    depth_ratio: float = 0.0,
+    with_surface: bool = True,
+    screen_signal: str = "signed",
+    backend: str = "auto",
+) -> RenderOutput:
     """Render one view with everything that the splats carry.
 
     `background` [3]; `depth_ratio` 0: surface normals from expected depth, 1: from median depth;
@@ -45,9 +60,13 @@ def render(camera: Camera, gaussians: GaussianModel, background: Tensor, *,
     screen_grad = torch.zeros_like(means, requires_grad=means.requires_grad)
     signal = {"screen_grad" if screen_signal == "signed" else "screen_grad_abs": screen_grad}
     surfels = Surfels(
-        means=means, scales=gaussians.scales, rotations=gaussians.rotations,
-        opacities=gaussians.opacities, sh=gaussians.sh,
-        features=gaussians.instance if with_instance else None, **signal,
+        means=means,
+        scales=gaussians.scales,
+        rotations=gaussians.rotations,
+        opacities=gaussians.opacities,
+        sh=gaussians.sh,
+        features=gaussians.instance if with_instance else None,
+        **signal,
     )
     settings = raster_settings(camera, background, gaussians.active_sh_degree)
     raw = rasterize(surfels, settings, backend=backend)
@@ -58,33 +77,58 @@ def render(camera: Camera, gaussians: GaussianModel, background: Tensor, *,
         depth = (1 - depth_ratio) * expected + depth_ratio * raw.median_depth
         surface_normal = depth_to_normal(camera, depth) * raw.alpha.detach()
     return RenderOutput(
-        color=raw.color, alpha=raw.alpha, depth=expected, median_depth=raw.median_depth,
-        distortion=raw.distortion, normal=normal, surface_normal=surface_normal,
-        instance=raw.features, radii=raw.radii, screen_grad=screen_grad,
+        color=raw.color,
+        alpha=raw.alpha,
+        depth=expected,
+        median_depth=raw.median_depth,
+        distortion=raw.distortion,
+        normal=normal,
+        surface_normal=surface_normal,
+        instance=raw.features,
+        radii=raw.radii,
+        screen_grad=screen_grad,
     )
 
 
-def splat(camera: Camera, gaussians: GaussianModel, values: Tensor, *,
-          detach_geometry: bool = True, backend: str = "auto") -> Tensor:
+def splat(
+    camera: Camera,
+    gaussians: GaussianModel,
+    values: Tensor,
+    *,
+    detach_geometry: bool = True,
+    backend: str = "auto",
+) -> Tensor:
     """Eq. 1: values [N, C] of the splats -> their image [C, H, W] (zero background)."""
     geometry = (gaussians.means, gaussians.scales, gaussians.rotations, gaussians.opacities)
     if detach_geometry:
         means, scales, rotations, opacities = (tensor.detach() for tensor in geometry)
     else:
         means, scales, rotations, opacities = geometry
-    surfels = Surfels(means=means, scales=scales, rotations=rotations, opacities=opacities,
-                      colors=torch.zeros_like(means), features=values)
+    surfels = Surfels(
+        means=means,
+        scales=scales,
+        rotations=rotations,
+        opacities=opacities,
+        colors=torch.zeros_like(means),
+        features=values,
+    )
     background = torch.zeros(3, device=means.device, dtype=means.dtype)
     return rasterize(surfels, raster_settings(camera, background), backend=backend).features
 
 
-def view_weights(camera: Camera, gaussians: GaussianModel, min_weight: float = 0.0, *,
-                 backend: str = "auto") -> BlendWeights:
+def view_weights(
+    camera: Camera, gaussians: GaussianModel, min_weight: float = 0.0, *, backend: str = "auto"
+) -> BlendWeights:
     """The blending weights w_i(x, y) of one view (no gradient); smaller ones are left out."""
     with torch.no_grad():
         means = gaussians.means
-        surfels = Surfels(means=means, scales=gaussians.scales, rotations=gaussians.rotations,
-                          opacities=gaussians.opacities, colors=torch.zeros_like(means))
+        surfels = Surfels(
+            means=means,
+            scales=gaussians.scales,
+            rotations=gaussians.rotations,
+            opacities=gaussians.opacities,
+            colors=torch.zeros_like(means),
+        )
         settings = raster_settings(camera, torch.zeros(3, device=means.device, dtype=means.dtype))
         return blend_weights(surfels, settings, min_weight=min_weight, backend=backend)
 

@@ -17,8 +17,9 @@ def back_project(camera: Camera, depth: Tensor) -> Tensor:
     height, width = depth.shape[-2:]
     x = (torch.arange(width).to(depth) + 0.5 - camera.cx) / camera.fx
     y = (torch.arange(height).to(depth) + 0.5 - camera.cy) / camera.fy
-    rays = torch.stack([x.expand(height, width), y[:, None].expand(height, width),
-                        torch.ones_like(depth[0])])
+    rays = torch.stack(
+        [x.expand(height, width), y[:, None].expand(height, width), torch.ones_like(depth[0])]
+    )
     pose = camera.world_to_view.to(depth)
     rotation, translation = pose[:3, :3], pose[:3, 3]
     in_view = (rays * depth).reshape(3, -1) - translation[:, None]

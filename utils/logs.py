@@ -34,8 +34,10 @@ def run_door(main: Callable[[], int]) -> int:
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        sys.stderr.write("error: out of memory; lower the resolution (-r), --splat_cap, "
-                         "--sh_degree or --cache_gb; the last checkpoint is intact\n")
+        sys.stderr.write(
+            "error: out of memory; lower the resolution (-r), --splat_cap, "
+            "--sh_degree or --cache_gb; the last checkpoint is intact\n"
+        )
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

@@ -31,10 +31,29 @@ logger = logging.getLogger(__name__)
 
 FORMAT = "iqgs-checkpoint-1"
 # Settings that may differ when a run goes on: they change no step of it.
-HARMLESS = {"model_path", "test_iterations", "save_iterations", "checkpoint_iterations",
-            "checkpoint_interval", "start_checkpoint", "resume", "overwrite", "quiet", "threads",
-            "device", "config_file", "detect_anomaly", "deterministic", "data_device", "ip",
-            "port", "debug", "debug_from", "use_wandb", "backend"}
+HARMLESS = {
+    "model_path",
+    "test_iterations",
+    "save_iterations",
+    "checkpoint_iterations",
+    "checkpoint_interval",
+    "start_checkpoint",
+    "resume",
+    "overwrite",
+    "quiet",
+    "threads",
+    "device",
+    "config_file",
+    "detect_anomaly",
+    "deterministic",
+    "data_device",
+    "ip",
+    "port",
+    "debug",
+    "debug_from",
+    "use_wandb",
+    "backend",
+}
 
 
 @dataclass
@@ -70,8 +89,9 @@ def most_objects_in_a_view(scene: Scene) -> int:
     return max((len(view.masks.ids) for view in scene.train if view.masks is not None), default=0)
 
 
-def method_options(options: SegmentationParams, scene: Scene, zero_label: str, seed: int
-                   ) -> MethodOptions:
+def method_options(
+    options: SegmentationParams, scene: Scene, zero_label: str, seed: int
+) -> MethodOptions:
     """Settings and scene -> what builds the method; `--num_queries 0` is decided here."""
     known = len(scene.id_table) if scene.id_table is not None else 0
     queries = options.num_queries
@@ -80,26 +100,43 @@ def method_options(options: SegmentationParams, scene: Scene, zero_label: str, s
         by_view = 2 * most_objects_in_a_view(scene) + 1
         queries = by_view if options.matching == "hungarian" else known + 1
     return MethodOptions(
-        matching=options.matching, num_queries=max(queries, 2), feature_dim=options.feature_dim,
-        instance_dim=options.instance_dim, num_ids=max(known, 1), zero_label=zero_label,
-        lambda_mask=options.lambda_mask, lambda_dice=options.lambda_dice,
-        lambda_reg=options.lambda_reg, lambda_geom=options.lambda_geom,
+        matching=options.matching,
+        num_queries=max(queries, 2),
+        feature_dim=options.feature_dim,
+        instance_dim=options.instance_dim,
+        num_ids=max(known, 1),
+        zero_label=zero_label,
+        lambda_mask=options.lambda_mask,
+        lambda_dice=options.lambda_dice,
+        lambda_reg=options.lambda_reg,
+        lambda_geom=options.lambda_geom,
         focal_gamma=options.focal_gamma,
         focal_alpha=None if options.focal_alpha == -1 else options.focal_alpha,
-        reg_target=options.reg_target, attention_pixels=options.attention_pixels, seed=seed,
+        reg_target=options.reg_target,
+        attention_pixels=options.attention_pixels,
+        seed=seed,
     )
 
 
-def save_iteration(folder: Path, iteration: int, gaussians: GaussianModel, method: IQGS | None,
-                   options: MethodOptions | None, labels: Tensor | None) -> Path:
-    """Write point_cloud/iteration_N whole or not at all. `labels` [N]: original id of each splat."""
+def save_iteration(
+    folder: Path,
+    iteration: int,
+    gaussians: GaussianModel,
+    method: IQGS | None,
+    options: MethodOptions | None,
+    labels: Tensor | None,
+) -> Path:
+    """Write point_cloud/iteration_N whole or not at all; `labels` [N]: original id of a splat."""
     target = folder / "point_cloud" / f"iteration_{iteration}"
     with atomic_folder(target) as temporary:
         gaussians.save_ply(temporary / "point_cloud.ply")
         gaussians.save_ply(temporary / "point_cloud_viewer.ply", viewer=True, instance=labels)
         if method is not None and options is not None:
-            state = {"format": FORMAT, "options": dataclasses.asdict(options),
-                     "state": method.state_dict()}
+            state = {
+                "format": FORMAT,
+                "options": dataclasses.asdict(options),
+                "state": method.state_dict(),
+            }
             save_checkpoint(temporary / "iqgs.pth", state)
     return target
 
@@ -126,32 +163,53 @@ def saved_settings(folder: Path) -> dict[str, Any]:
         values = parse_cfg_args(text)
         foreign = sorted(set(values) - names)
         logger.info("%s/cfg_args: settings without meaning here: %s", folder, foreign)
-        return {key: value for key, value in values.items()
-                if key in names and value is not None} | {"preset": "2dgs"}
+        return {
+            key: value for key, value in values.items() if key in names and value is not None
+        } | {"preset": "2dgs"}
     raise UserError(f"{folder} holds no run (no config.json); check -m")
 
 
-def load_run(model_path: str | Path, iteration: int = -1,
-             overrides: dict[str, Any] | None = None, device: str = "cpu") -> Run:
+def load_run(
+    model_path: str | Path,
+    iteration: int = -1,
+    overrides: dict[str, Any] | None = None,
+    device: str = "cpu",
+) -> Run:
     """Open a run: settings, scene, splats and method of one iteration (-1: the highest)."""
     folder = Path(model_path)
     config = resolve(saved_settings(folder), overrides or {})
     chosen = pick_iteration(folder, iteration)
     saved = folder / "point_cloud" / f"iteration_{chosen}"
     gaussians = GaussianModel.load_ply(
-        saved / "point_cloud.ply", config.segmentation.instance_dim,
-        torch.Generator().manual_seed(config.train.seed)).to(device)
+        saved / "point_cloud.ply",
+        config.segmentation.instance_dim,
+        torch.Generator().manual_seed(config.train.seed),
+    ).to(device)
     has_method = (saved / "iqgs.pth").is_file()
     method = load_method(saved / "iqgs.pth").to(device) if has_method else None
-    return Run(folder, config, scene_of(config), gaussians, method, chosen,
-               background_color(config, torch.device(device)))
+    return Run(
+        folder,
+        config,
+        scene_of(config),
+        gaussians,
+        method,
+        chosen,
+        background_color(config, torch.device(device)),
+    )
 
 
 def save_training(path: Path, iteration: int, config: RunConfig, parts: dict[str, Any]) -> None:
     """Write a checkpoint that holds everything the next step depends on."""
-    save_checkpoint(path, {"format": FORMAT, "iteration": iteration,
-                           "config": config_to_json(config),
-                           "versions": {"torch": str(torch.__version__)}, **parts})
+    save_checkpoint(
+        path,
+        {
+            "format": FORMAT,
+            "iteration": iteration,
+            "config": config_to_json(config),
+            "versions": {"torch": str(torch.__version__)},
+            **parts,
+        },
+    )
 
 
 def find_resumable(folder: Path) -> Path | None:
@@ -172,21 +230,25 @@ def read_training(path: Path) -> dict[str, Any]:
     """A checkpoint of ours; DataError for anything else."""
     state = load_checkpoint(path)
     if state.get("format") != FORMAT:
-        raise DataError(f"{path} is not a checkpoint of this program; to start from other splats "
-                        "pass their point_cloud.ply with --start_ply")
+        raise DataError(
+            f"{path} is not a checkpoint of this program; to start from other splats "
+            "pass their point_cloud.ply with --start_ply"
+        )
     return state
 
 
 def check_same_run(saved: dict[str, dict[str, Any]], config: RunConfig) -> None:
     """Refuse to go on with settings that would change the run; list the harmless changes."""
     now = config_to_json(config)
-    changed = {key: (saved[group].get(key), value) for group, values in now.items()
-               for key, value in values.items()
-               if group in saved and saved[group].get(key, value) != value}
+    changed = {
+        key: (saved[group].get(key), value)
+        for group, values in now.items()
+        for key, value in values.items()
+        if group in saved and saved[group].get(key, value) != value
+    }
     harmful = {key: pair for key, pair in changed.items() if key not in HARMLESS}
     if harmful:
-        what = "; ".join(f"--{key} was {old!r}, now {new!r}"
-                         for key, (old, new) in harmful.items())
+        what = "; ".join(f"--{key} was {old!r}, now {new!r}" for key, (old, new) in harmful.items())
         raise UserError(f"the run cannot go on with other settings: {what}")
     for key, (old, new) in changed.items():
         logger.info("going on with --%s %r (was %r)", key, new, old)

@@ -67,8 +67,11 @@ def load_truth(run: Run, views: Sequence[View], params: EvaluationParams) -> Tru
             raise UserError(f"--gt_path {wanted}: no such folder in {source}")
         return Truth({}, "none", {})
     files = find_mask_files(folder, [view.name for view in views])
-    maps = {view.name: read_masks(files[view.name], view.camera, None).label_map
-            for view in views if view.name in files}
+    maps = {
+        view.name: read_masks(files[view.name], view.camera, None).label_map
+        for view in views
+        if view.name in files
+    }
     names = read_label_names(source / "labels.json")
     return Truth(maps, _truth_kind(source, wanted, params), names)
 
@@ -86,8 +89,10 @@ def views_of(run: Run, split: str) -> Sequence[View]:
     """The views of a split; UserError where the run held none out."""
     views = run.scene.test if split == "test" else run.scene.train
     if not views:
-        raise UserError(f"{run.model_path} holds no {split} views out; train it with --eval, or "
-                        "score its training views with --split train")
+        raise UserError(
+            f"{run.model_path} holds no {split} views out; train it with --eval, or "
+            "score its training views with --split train"
+        )
     return views
 
 
@@ -109,18 +114,27 @@ def to_files_ids(run: Run, found: Segmentation, by_id: bool) -> tuple[Ids, dict[
 
 
 @torch.no_grad()
-def score_images(run: Run, views: Sequence[View]) -> tuple[dict[str, dict[str, float]],
-                                                           dict[str, Tensor]]:
+def score_images(
+    run: Run, views: Sequence[View]
+) -> tuple[dict[str, dict[str, float]], dict[str, Tensor]]:
     """PSNR, exposure-corrected PSNR and SSIM of each view, and its rendered instance map."""
     rows, maps = {}, {}
     for view in views:
-        rendered = render(view.camera, run.gaussians, run.background, with_surface=False,
-                          with_instance=run.method is not None,
-                          backend=run.config.pipeline.backend)
+        rendered = render(
+            view.camera,
+            run.gaussians,
+            run.background,
+            with_surface=False,
+            with_instance=run.method is not None,
+            backend=run.config.pipeline.backend,
+        )
         color, image = rendered.color.clamp(0, 1), view.image.to(run.background.device)
         affine = affine_corrected(color, image).clamp(0, 1)
-        rows[view.name] = {"PSNR": float(psnr(color, image)), "SSIM": float(ssim(color, image)),
-                           "PSNR_affine": float(psnr(affine, image))}
+        rows[view.name] = {
+            "PSNR": float(psnr(color, image)),
+            "SSIM": float(ssim(color, image)),
+            "PSNR_affine": float(psnr(affine, image)),
+        }
         maps[view.name] = rendered.instance
     return rows, maps
 
@@ -129,20 +143,33 @@ def iqgs_segmenter(run: Run) -> Segmenter:
     """The run's own method, with and without the panoptic filter."""
     method = run.method
     assert method is not None
-    return lambda view, instance: (method.segment(instance, panoptic=True),
-                                   method.segment(instance, panoptic=False))
+    return lambda view, instance: (
+        method.segment(instance, panoptic=True),
+        method.segment(instance, panoptic=False),
+    )
 
 
-def score_instances(run: Run, scorer: SceneScorer, segmenter: Segmenter, by_id: bool,
-                    maps: dict[str, Tensor], truth: Truth) -> SceneScores:
+def score_instances(
+    run: Run,
+    scorer: SceneScorer,
+    segmenter: Segmenter,
+    by_id: bool,
+    maps: dict[str, Tensor],
+    truth: Truth,
+) -> SceneScores:
     """All scores of one way to segment the views that have true masks."""
     for view in (*run.scene.test, *run.scene.train):
         if view.name not in truth.label_maps:
             continue
         kept, strict = segmenter(view, maps[view.name])
         labels, scores = to_files_ids(run, kept, by_id)
-        scorer.add_view(view.name, labels, truth.label_maps[view.name], scores,
-                        prediction_strict=to_files_ids(run, strict, by_id)[0])
+        scorer.add_view(
+            view.name,
+            labels,
+            truth.label_maps[view.name],
+            scores,
+            prediction_strict=to_files_ids(run, strict, by_id)[0],
+        )
     return scorer.result()
 
 
@@ -150,51 +177,45 @@ def evaluate_run(run: Run, params: EvaluationParams) -> list[Evaluated]:
     """One row for the run's method, one for the vote on the same splats (`--no-vote` leaves it)."""
     views = views_of(run, params.split)
     rows, maps = score_images(run, views)
-    images = {key: float(np.mean([row[key] for row in rows.values()]))
-              for key in ("PSNR", "PSNR_affine", "SSIM")}
+    images = {
+        key: float(np.mean([row[key] for row in rows.values()]))
+        for key in ("PSNR", "PSNR_affine", "SSIM")
+    }
     truth = load_truth(run, views, params)
     header = {"ground_truth": truth.kind, "filter": FILTER, "splats": len(run.gaussians)}
+    key = f"ours_{run.iteration}"
     if run.method is None or not truth.label_maps:
         if run.method is not None:
-            logger.info("%s: no true masks for these views; only the images are scored",
-                        run.model_path)
+            logger.info("%s: these views have no true masks: images only", run.model_path)
         values = {**images, "views": len(views), **header}
-        return [Evaluated(f"ours_{run.iteration}", params.split, values, None, rows)]
-    return _evaluate_instances(run, params, views, maps, truth, images, header, rows)
-
-
-def _evaluate_instances(run: Run, params: EvaluationParams, views: Sequence[View],
-                        maps: dict[str, Tensor], truth: Truth, images: dict[str, float],
-                        header: dict[str, Any], rows: dict[str, dict[str, float]]
-                        ) -> list[Evaluated]:
+        return [Evaluated(key, params.split, values, None, rows)]
     matching, zero_label = scoring_rules(run, params)
     by_id = run.config.segmentation.matching == "id"
     scorer = SceneScorer(matching, zero_label, min_area=params.min_area, names=truth.names)
     scores = score_instances(run, scorer, iqgs_segmenter(run), by_id, maps, truth)
-    extra = {**surface_scores(run, matching, zero_label),
-             **extracted_iou(run, views, truth.label_maps, scores)}
-    per_view = {name: {**row, **scores.per_view.get(name, {})} for name, row in rows.items()}
+    extra = {
+        **surface_scores(run, matching, zero_label),
+        **extracted_iou(run, views, truth.label_maps, scores),
+    }
     values = {**scores.values, **extra, **images, **header, "intervals": _intervals(scores)}
-    found = [Evaluated(f"ours_{run.iteration}", params.split, values, scores, per_view)]
-    if params.vote:
-        found.append(_evaluate_vote(run, params, views, truth, header, zero_label))
+    per_view = {name: {**row, **scores.per_view.get(name, {})} for name, row in rows.items()}
+    found = [Evaluated(key, params.split, values, scores, per_view)]
+    if params.vote and by_id:  # the vote needs ids that mean the same in every view
+        found.append(_evaluate_vote(run, params, truth, header, zero_label))
     return found
 
 
-def _evaluate_vote(run: Run, params: EvaluationParams, views: Sequence[View], truth: Truth,
-                   header: dict[str, Any], zero_label: str) -> Evaluated:
+def _evaluate_vote(
+    run: Run, params: EvaluationParams, truth: Truth, header: dict[str, Any], zero_label: str
+) -> Evaluated:
     """The vote from the masks that the run was trained on; its ids are those of the files."""
-    segmenter = vote_segmenter(run)
     matching = params.matching or PROTOCOLS[params.protocol].matching or "id"
-    nothing = {view.name: torch.empty(0) for view in views}
     scorer = SceneScorer(matching, zero_label, min_area=params.min_area, names=truth.names)
-    scores = score_instances(run, scorer, segmenter, True, nothing, truth)
-    return Evaluated(f"vote_{run.iteration}", params.split,
-                     {**scores.values, **header, "intervals": _intervals(scores)}, scores,
-                     scores.per_view)
+    nothing = {name: torch.empty(0) for name in truth.label_maps}
+    scores = score_instances(run, scorer, vote_segmenter(run), True, nothing, truth)
+    values = {**scores.values, **header, "intervals": _intervals(scores)}
+    return Evaluated(f"vote_{run.iteration}", params.split, values, scores, scores.per_view)
 
 
 def _intervals(scores: SceneScores) -> dict[str, list[float]]:
-    return {key: [float(low), float(high)]
-            for key, (low, high) in scores.intervals.items()}
-
+    return {key: [float(low), float(high)] for key, (low, high) in scores.intervals.items()}

@@ -45,14 +45,19 @@ def surface_scores(run: Run, matching: str, zero_label: str) -> dict[str, float]
     distance, nearest = cKDTree(positions).query(gaussians.means.detach().cpu().numpy(), workers=-1)
     near = distance <= NEAR_SURFACE * run.scene.extent
     area = (gaussians.scales.prod(dim=1) * gaussians.opacities[:, 0]).detach().cpu().numpy()
-    return point_scores(splat_labels(run)[near], labels[nearest][near], area[near],
-                        matching="view" if matching == "scene" else matching,
-                        zero_label=zero_label)
+    return point_scores(
+        splat_labels(run)[near],
+        labels[nearest][near],
+        area[near],
+        matching="view" if matching == "scene" else matching,
+        zero_label=zero_label,
+    )
 
 
 @torch.no_grad()
-def extracted_iou(run: Run, views: Sequence[View], truth: Mapping[str, NDArray[np.int32]],
-                  scores: SceneScores) -> dict[str, float]:
+def extracted_iou(
+    run: Run, views: Sequence[View], truth: Mapping[str, NDArray[np.int32]], scores: SceneScores
+) -> dict[str, float]:
     """Mean IoU of objects rendered alone with their masks: the score that sees hidden junk.
 
     An object is the splats of its label. What other objects hide counts against it in a view, so
@@ -74,7 +79,13 @@ def extracted_iou(run: Run, views: Sequence[View], truth: Mapping[str, NDArray[n
             if alone is None:
                 found.append(0.0)
                 continue
-            alpha = render(view.camera, alone, run.background, with_instance=False,
-                           with_surface=False, backend=run.config.pipeline.backend).alpha
+            alpha = render(
+                view.camera,
+                alone,
+                run.background,
+                with_instance=False,
+                with_surface=False,
+                backend=run.config.pipeline.backend,
+            ).alpha
             found.append(mask_iou(alpha[0].cpu().numpy(), mask))
     return {"IoU_extracted": float(np.mean(found))} if found else {}

@@ -22,8 +22,9 @@ def vote_of(run: Run) -> VoteMethod:
     table = run.id_table
     assert table is not None
     backend = run.config.pipeline.backend
-    votes = VoteAccumulator(len(run.gaussians), len(table),
-                            run.config.model.zero_label == "background")
+    votes = VoteAccumulator(
+        len(run.gaussians), len(table), run.config.model.zero_label == "background"
+    )
     for view in run.scene.train:
         if view.masks is None:
             continue
@@ -42,7 +43,9 @@ def vote_segmenter(run: Run) -> Callable[[View, Tensor], tuple[Segmentation, Seg
 
         with torch.no_grad():
             height = view.camera.height
-            return (method.segment_view(splat_values, height, panoptic=True),
-                    method.segment_view(splat_values, height, panoptic=False))
+            return (
+                method.segment_view(splat_values, height, panoptic=True),
+                method.segment_view(splat_values, height, panoptic=False),
+            )
 
     return segment

@@ -62,11 +62,13 @@ def view_labels(view: View, pixels: Tensor) -> Tensor:
     return labels[pixels].long()
 
 
-def make_instance_optimizer(options: SegmentationParams, gaussians: GaussianModel,
-                            method: SegmentationMethod) -> torch.optim.Adam:
+def make_instance_optimizer(
+    options: SegmentationParams, gaussians: GaussianModel, method: SegmentationMethod
+) -> torch.optim.Adam:
     """One Adam over the instance attribute and the method's own parameters."""
     groups: list[dict[str, Any]] = [
-        {"name": "instance", "params": [gaussians.params["instance"]], "lr": options.lr_instance}]
+        {"name": "instance", "params": [gaussians.params["instance"]], "lr": options.lr_instance}
+    ]
     groups += [{**group, "lr": options.lr_iqgs} for group in method.parameter_groups()]
     for group in groups:
         group["initial_lr"] = group["lr"]
@@ -78,8 +80,14 @@ class InstanceLearning:
 
     name = "instances"
 
-    def __init__(self, config: RunConfig, scene: Scene, gaussians: GaussianModel,
-                 method: SegmentationMethod, first: int) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        scene: Scene,
+        gaussians: GaussianModel,
+        method: SegmentationMethod,
+        first: int,
+    ) -> None:
         self.config, self.options = config, config.segmentation
         self.gaussians, self.method = gaussians, method
         self.views = [view for view in scene.train if view.mask_path is not None]
@@ -87,18 +95,27 @@ class InstanceLearning:
         self.optimizer = make_instance_optimizer(self.options, gaussians, method)
         self.sampler = ViewSampler(len(self.views), config.train.seed)
         self.neighbors = NeighborPairs(gaussians.means, self.options.reg3d_k)
-        self.cache = WeightCache(len(self.views), self._weights, self.options.cache_gb * GIB,
-                                 config.train.seed)
+        self.cache = WeightCache(
+            len(self.views), self._weights, self.options.cache_gb * GIB, config.train.seed
+        )
 
     def _weights(self, index: int) -> BlendWeights:
-        return view_weights(self.views[index].camera, self.gaussians, MIN_WEIGHT,
-                            backend=self.config.pipeline.backend)
+        return view_weights(
+            self.views[index].camera,
+            self.gaussians,
+            MIN_WEIGHT,
+            backend=self.config.pipeline.backend,
+        )
 
     def step(self, iteration: int) -> StepReport:
         """Sample pixels of one view, compare, move attribute, queries and decoder."""
         for group in self.optimizer.param_groups:
-            group["lr"] = cosine(iteration - self.first, group["initial_lr"],
-                                 self.options.lr_iqgs_final, self.options.instance_iterations)
+            group["lr"] = cosine(
+                iteration - self.first,
+                group["initial_lr"],
+                self.options.lr_iqgs_final,
+                self.options.instance_iterations,
+            )
         index = self.sampler.draw()
         generator = step_generator(self.config.train.seed, iteration, 2)
         sampled = sample_pixels(self.cache.view(index), self.options.pixels_per_step, generator)
@@ -111,16 +128,21 @@ class InstanceLearning:
         self.optimizer.zero_grad(set_to_none=True)
         return StepReport(self.views[index].name, float(total.detach()), detached_floats(terms))
 
-    def _inputs(self, sampled: SampledPixels, labels: Tensor, iteration: int,
-                generator: torch.Generator) -> StepInputs:
+    def _inputs(
+        self, sampled: SampledPixels, labels: Tensor, iteration: int, generator: torch.Generator
+    ) -> StepInputs:
         instance = self.gaussians.instance
         wanted = self.options.reg3d_sample_size
         if (iteration - self.first) % self.options.reg3d_interval:
             wanted = 0
         return StepInputs(
-            features=sampled.splat(select_rows(instance, sampled.touched)), labels=labels, instance=instance,
-            touched=sampled.touched, splat=sampled.splat,
-            pairs=self.neighbors.sample(wanted, generator), alpha=sampled.alpha,
+            features=sampled.splat(select_rows(instance, sampled.touched)),
+            labels=labels,
+            instance=instance,
+            touched=sampled.touched,
+            splat=sampled.splat,
+            pairs=self.neighbors.sample(wanted, generator),
+            alpha=sampled.alpha,
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -32,21 +32,29 @@ class JointTraining(Reconstruction):
 
     name = "joint"
 
-    def __init__(self, config: RunConfig, scene: Scene, gaussians: GaussianModel,
-                 background: Tensor, method: SegmentationMethod) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        scene: Scene,
+        gaussians: GaussianModel,
+        background: Tensor,
+        method: SegmentationMethod,
+    ) -> None:
         super().__init__(config, scene, gaussians, background)
         self.method = method
         self.segmentation = config.segmentation
         self.decoder_optimizer = torch.optim.Adam(
-            [{**group, "lr": 0.0} for group in method.parameter_groups()], eps=ADAM_EPS)
+            [{**group, "lr": 0.0} for group in method.parameter_groups()], eps=ADAM_EPS
+        )
         self._add_instance_group()
         self._neighbors: NeighborPairs | None = None
         self._neighbors_key = (-1, -1)
 
     def _add_instance_group(self) -> None:
         """The attribute shares the splats' optimizer, so densification edits its moments too."""
-        self.optimizer.add_param_group({"params": [self.gaussians.params["instance"]],
-                                        "name": "instance", "lr": 0.0})
+        self.optimizer.add_param_group(
+            {"params": [self.gaussians.params["instance"]], "name": "instance", "lr": 0.0}
+        )
 
     def prepare(self, iteration: int) -> None:
         super().prepare(iteration)
@@ -84,17 +92,26 @@ class JointTraining(Reconstruction):
         detached = not self.segmentation.instance_moves_geometry
 
         def splat_values(values: Tensor) -> Tensor:
-            image = splat(camera, gaussians, values, detach_geometry=detached,
-                          backend=self.config.pipeline.backend)
+            image = splat(
+                camera,
+                gaussians,
+                values,
+                detach_geometry=detached,
+                backend=self.config.pipeline.backend,
+            )
             return image.flatten(1).T[pixels]
 
         instance = gaussians.instance
         ones = torch.ones(len(gaussians), 1, device=gaussians.device)
         rendered = splat_values(torch.cat([instance, ones], 1))
         return StepInputs(
-            features=rendered[:, :-1], labels=view_labels(view, pixels), instance=instance,
-            touched=torch.arange(len(gaussians), device=gaussians.device), splat=splat_values,
-            pairs=self._pairs(iteration, generator), alpha=rendered[:, -1].detach(),
+            features=rendered[:, :-1],
+            labels=view_labels(view, pixels),
+            instance=instance,
+            touched=torch.arange(len(gaussians), device=gaussians.device),
+            splat=splat_values,
+            pairs=self._pairs(iteration, generator),
+            alpha=rendered[:, -1].detach(),
         )
 
     def _pairs(self, iteration: int, generator: torch.Generator) -> Tensor:
@@ -104,12 +121,17 @@ class JointTraining(Reconstruction):
             self._neighbors_key = key
         wanted = self.segmentation.reg3d_sample_size
         return self._neighbors.sample(
-            0 if iteration % self.segmentation.reg3d_interval else wanted, generator)
+            0 if iteration % self.segmentation.reg3d_interval else wanted, generator
+        )
 
     def state_dict(self) -> dict[str, Any]:
         graph = None if self._neighbors is None else self._neighbors.indices
-        return {**super().state_dict(), "decoder_optimizer": self.decoder_optimizer.state_dict(),
-                "neighbors": graph, "neighbors_key": list(self._neighbors_key)}
+        return {
+            **super().state_dict(),
+            "decoder_optimizer": self.decoder_optimizer.state_dict(),
+            "neighbors": graph,
+            "neighbors_key": list(self._neighbors_key),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)

@@ -45,21 +45,31 @@ class Monitor:
         points = len(self.training.gaussians)
         bar.set_postfix({"Loss": f"{self._smooth:.5f}", "Points": points}, refresh=False)
         terms = {f"train_loss_patches/{name}_loss": value for name, value in report.terms.items()}
-        self.log.write(iteration, {**terms, "train_loss_patches/total_loss": report.total,
-                                   "total_points": points})
+        self.log.write(
+            iteration,
+            {**terms, "train_loss_patches/total_loss": report.total, "total_points": points},
+        )
 
     def stage_done(self, stage: Stage, seconds: float, peak_bytes: int) -> None:
         """One record at the end of a stage: time, splats, memory."""
         self._smooth = None
-        self.log.write(stage.last, {"stage": stage.name, "seconds": seconds,
-                                    "peak_memory_bytes": peak_bytes,
-                                    "total_points": len(self.training.gaussians)})
+        self.log.write(
+            stage.last,
+            {
+                "stage": stage.name,
+                "seconds": seconds,
+                "peak_memory_bytes": peak_bytes,
+                "total_points": len(self.training.gaussians),
+            },
+        )
 
     def test(self, iteration: int) -> None:
         """Spot check of held-out (and some training) views: L1, PSNR, and mIoU with masks."""
         scene = self.training.scene
-        sets = {"test": spread(scene.test, MOST_TEST_VIEWS),
-                "train": spread(scene.train, TRAIN_TEST_VIEWS)}
+        sets = {
+            "test": spread(scene.test, MOST_TEST_VIEWS),
+            "train": spread(scene.train, TRAIN_TEST_VIEWS),
+        }
         for name, views in sets.items():
             if views:
                 self._test_set(iteration, name, views)
@@ -68,18 +78,27 @@ class Monitor:
     def _test_set(self, iteration: int, name: str, views: Any) -> None:
         training = self.training
         errors, ratios = [], []
-        scorer = SceneScorer("id" if training.config.segmentation.matching == "id" else "scene",
-                             training.config.model.zero_label)
+        scorer = SceneScorer(
+            "id" if training.config.segmentation.matching == "id" else "scene",
+            training.config.model.zero_label,
+        )
         segments = False
         for view in views:
-            rendered = render(view.camera, training.gaussians, training.background,
-                              backend=training.config.pipeline.backend, with_surface=False)
+            rendered = render(
+                view.camera,
+                training.gaussians,
+                training.background,
+                backend=training.config.pipeline.backend,
+                with_surface=False,
+            )
             image = view.image.to(training.background.device)
             errors.append(float(l1(rendered.color.clamp(0, 1), image)))
             ratios.append(float(psnr(rendered.color.clamp(0, 1), image)))
             segments |= self._score(scorer, view, rendered.instance)
-        values = {f"{name}/loss_viewpoint - l1_loss": float(np.mean(errors)),
-                  f"{name}/loss_viewpoint - psnr": float(np.mean(ratios))}
+        values = {
+            f"{name}/loss_viewpoint - l1_loss": float(np.mean(errors)),
+            f"{name}/loss_viewpoint - psnr": float(np.mean(ratios)),
+        }
         said = f"L1 {np.mean(errors):.4f} PSNR {np.mean(ratios):.2f}"
         if segments:
             scores = scorer.result().values
@@ -87,14 +106,20 @@ class Monitor:
             said += f" mIoU_gt {100 * values[f'{name}/mIoU_gt']:.1f}"
         logger.info("[ITER %d] Evaluating %s: %s", iteration, name, said)
         self.log.write(iteration, values)
-        self.log.image(iteration, f"{name}_view_{views[0].name}/render",
-                       self._first_picture(views[0]))
+        self.log.image(
+            iteration, f"{name}_view_{views[0].name}/render", self._first_picture(views[0])
+        )
 
     def _first_picture(self, view: View) -> Any:
         training = self.training
-        rendered = render(view.camera, training.gaussians, training.background,
-                          with_instance=False, with_surface=False,
-                          backend=training.config.pipeline.backend)
+        rendered = render(
+            view.camera,
+            training.gaussians,
+            training.background,
+            with_instance=False,
+            with_surface=False,
+            backend=training.config.pipeline.backend,
+        )
         return rendered.color.clamp(0, 1).cpu()
 
     def _score(self, scorer: SceneScorer, view: View, instance_map: torch.Tensor) -> bool:
@@ -102,8 +127,9 @@ class Monitor:
         if method is None or view.masks is None or not bool(method.matched.any()):
             return False
         prediction = method.segment(instance_map)
-        scorer.add_view(view.name, prediction.label_map.cpu().numpy(), view.masks.label_map,
-                        prediction.scores)
+        scorer.add_view(
+            view.name, prediction.label_map.cpu().numpy(), view.masks.label_map, prediction.scores
+        )
         return True
 
     def close(self) -> None:

@@ -37,8 +37,7 @@ def learning_rate_scale(options: OptimizationParams) -> float:
     return min(5.0, max(1.0, math.sqrt(REFERENCE_LENGTH / options.iterations)))
 
 
-def learning_rates(options: OptimizationParams, extent: float, iteration: int
-                   ) -> dict[str, float]:
+def learning_rates(options: OptimizationParams, extent: float, iteration: int) -> dict[str, float]:
     """Rate of each parameter at a step; positions fall log-linearly, the rest to `lr_final`."""
     scale = learning_rate_scale(options)
     steps = options.position_lr_max_steps or options.iterations
@@ -63,8 +62,9 @@ def splat_cap(options: OptimizationParams, scene: Scene, start: int) -> int:
     return max(start, min(wished, MOST_AUTOMATIC_SPLATS))
 
 
-def make_densifier(config: RunConfig, scene: Scene, gaussians: GaussianModel,
-                   optimizer: torch.optim.Optimizer) -> Densifier:
+def make_densifier(
+    config: RunConfig, scene: Scene, gaussians: GaussianModel, optimizer: torch.optim.Optimizer
+) -> Densifier:
     """The densifier of a run, from its settings."""
     options = config.optimization
     thresholds = DensifyThresholds(
@@ -92,8 +92,9 @@ class Reconstruction:
 
     name = "reconstruction"
 
-    def __init__(self, config: RunConfig, scene: Scene, gaussians: GaussianModel,
-                 background: Tensor) -> None:
+    def __init__(
+        self, config: RunConfig, scene: Scene, gaussians: GaussianModel, background: Tensor
+    ) -> None:
         self.config, self.scene, self.gaussians = config, scene, gaussians
         self.background = background
         self.options = config.optimization
@@ -128,7 +129,10 @@ class Reconstruction:
     def render_view(self, view: View, iteration: int) -> RenderOutput:
         """The view with gradients to all that this stage learns (no instances)."""
         return render(
-            view.camera, self.gaussians, self.background, with_instance=False,
+            view.camera,
+            self.gaussians,
+            self.background,
+            with_instance=False,
             depth_ratio=self.config.pipeline.depth_ratio,
             with_surface=self.uses_normals(iteration),
             screen_signal="signed" if self.options.densify_rule == "threshold" else "absolute",
@@ -148,8 +152,12 @@ class Reconstruction:
     def weights(self, iteration: int) -> dict[str, float]:
         """Weight of every term that may occur."""
         options = self.options
-        return {"l1": 1 - options.lambda_dssim, "dssim": options.lambda_dssim,
-                "normal": options.lambda_normal, "distortion": options.lambda_dist}
+        return {
+            "l1": 1 - options.lambda_dssim,
+            "dssim": options.lambda_dssim,
+            "normal": options.lambda_normal,
+            "distortion": options.lambda_dist,
+        }
 
     def advance(self, iteration: int, rendered: RenderOutput) -> None:
         """Optimizer step and densification, after the backward pass."""
@@ -162,8 +170,11 @@ class Reconstruction:
 
     def state_dict(self) -> dict[str, Any]:
         """Moments, densification statistics, view order."""
-        return {"optimizer": self.optimizer.state_dict(), "sampler": self.sampler.state_dict(),
-                "densifier": self.densifier.state_dict()}
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "densifier": self.densifier.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave; the Gaussians were put back before."""

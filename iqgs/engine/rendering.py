@@ -123,7 +123,10 @@ def picture_view(run: LoadedRun, camera: Camera, palette: Palette) -> Pictures:
     """Render and segment one view."""
     with torch.no_grad():
         rendered: RenderOutput = render(
-            camera, run.gaussians, run.background, with_instance=run.method is not None,
+            camera,
+            run.gaussians,
+            run.background,
+            with_instance=run.method is not None,
             backend=run.config.pipeline.backend,
         )
         surface = rendered.alpha[0] > SURFACE_ALPHA
@@ -180,8 +183,9 @@ def render_split(run: LoadedRun, split: str, params: RenderParams, palette: Pale
     return [folder]
 
 
-def _written_panels(run: LoadedRun, views: Sequence[View], folder: Path, params: RenderParams,
-                    palette: Palette) -> Iterator[Bytes]:
+def _written_panels(
+    run: LoadedRun, views: Sequence[View], folder: Path, params: RenderParams, palette: Palette
+) -> Iterator[Bytes]:
     """Write the pictures of each view, and give its panel to the video."""
     title = f"Rendering {folder.parent.name}"
     for index, view in enumerate(tqdm(views, desc=title, disable=params.quiet)):

@@ -28,12 +28,16 @@ def evaluate_runs(params: EvaluationParams) -> tuple[str, int]:
     objects = ""
     for path in params.model_paths:
         try:
-            found = (_lerf_rows(Path(path), params) if params.protocol == "lerf-mask"
-                     else _run_rows(Path(path), params))
+            found = (
+                _lerf_rows(Path(path), params)
+                if params.protocol == "lerf-mask"
+                else _run_rows(Path(path), params)
+            )
         except IQGSError as error:
             logger.error("%s: %s", path, error)
-            rows.append({"run": path, "scene": Path(path).name, "split": params.split,
-                         "error": str(error)})
+            rows.append(
+                {"run": path, "scene": Path(path).name, "split": params.split, "error": str(error)}
+            )
             continue
         rows += [row for row, _ in found]
         first = found[0][1]
@@ -41,16 +45,18 @@ def evaluate_runs(params: EvaluationParams) -> tuple[str, int]:
         if scores is not None and len(params.model_paths) == 1 and params.objects:
             objects = object_table(scores.objects)
     primary = (*PROTOCOLS[params.protocol].primary, *IMAGE_SCORES)
-    table = ResultTable(tuple(rows), primary if params.protocol == "iqgs"
-                        else PROTOCOLS[params.protocol].primary)
+    table = ResultTable(
+        tuple(rows), primary if params.protocol == "iqgs" else PROTOCOLS[params.protocol].primary
+    )
     text = str(getattr(table, params.format)())
     if objects and params.format == "text":
         text += "\n" + objects
     return text, 1 if table.failed else 0
 
 
-def _run_rows(path: Path, params: EvaluationParams
-              ) -> list[tuple[dict[str, Any], Evaluated | None]]:
+def _run_rows(
+    path: Path, params: EvaluationParams
+) -> list[tuple[dict[str, Any], Evaluated | None]]:
     device = choose_device(params.device)
     run = load_run(path, params.iteration, device=str(device))
     scene = Path(run.config.model.source_path).name
@@ -59,24 +65,43 @@ def _run_rows(path: Path, params: EvaluationParams
         write_results(path / "results.json", found.key, found.split, found.values)
         write_per_view(path / "per_view.json", found.key, found.split, found.per_view)
         name = str(path) if found.key.startswith("ours") else f"{path} (vote)"
-        rows.append(({"run": name, "scene": scene, "method": found.key, "split": found.split,
-                      **found.values}, found))
+        rows.append(
+            (
+                {
+                    "run": name,
+                    "scene": scene,
+                    "method": found.key,
+                    "split": found.split,
+                    **found.values,
+                },
+                found,
+            )
+        )
     return rows
 
 
-def _lerf_rows(path: Path, params: EvaluationParams
-               ) -> list[tuple[dict[str, Any], Evaluated | None]]:
+def _lerf_rows(
+    path: Path, params: EvaluationParams
+) -> list[tuple[dict[str, Any], Evaluated | None]]:
     """LERF-Mask: <view>/<prompt>.png against the scene's test_mask."""
     source = Path(saved_settings(path)["source_path"])
     folder = Path(params.predictions) if params.predictions else _newest_text_folder(path)
     if not folder.is_dir():
-        raise DataError(f"{folder}: no predicted masks; pass --predictions, the folder that holds "
-                        "<view>/<prompt>.png")
+        raise DataError(
+            f"{folder}: no predicted masks; pass --predictions, the folder that holds "
+            "<view>/<prompt>.png"
+        )
     found = lerf_mask_scores(source / (params.gt_path or "test_mask"), folder)
     key = f"lerf-mask:{folder.name}"
     write_results(path / "results.json", key, "test", found.values)
-    row = {"run": str(path), "scene": source.name, "method": key, "split": "test",
-           "ground_truth": "human", **found.values}
+    row = {
+        "run": str(path),
+        "scene": source.name,
+        "method": key,
+        "split": "test",
+        "ground_truth": "human",
+        **found.values,
+    }
     return [(row, None)]
 
 

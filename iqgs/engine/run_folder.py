@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of a run, and who may write them.
 
-    config.json cfg_args cameras.json input.ply ids.json log.jsonl events.out.tfevents*
-    chkpntN.pth  point_cloud/iteration_N/{point_cloud.ply, point_cloud_viewer.ply, iqgs.pth}
+config.json cfg_args cameras.json input.ply ids.json log.jsonl events.out.tfevents*
+chkpntN.pth  point_cloud/iteration_N/{point_cloud.ply, point_cloud_viewer.ply, iqgs.pth}
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ def open_folder(folder: Path, *, may_exist: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; pass another folder with -m")
     if (folder / "config.json").exists() and not may_exist:
-        raise UserError(f"{folder} already holds a run; pass --resume auto to go on, --overwrite "
-                        "to start anew, or another -m")
+        raise UserError(
+            f"{folder} already holds a run; pass --resume auto to go on, --overwrite "
+            "to start anew, or another -m"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".write_probe"
@@ -53,8 +55,11 @@ def remove_results(folder: Path) -> None:
     """With --overwrite: remove what an older run would leave beside the new one's files."""
     for name in ("log.jsonl", "results.json", "per_view.json"):
         (folder / name).unlink(missing_ok=True)
-    stale = [*folder.glob("chkpnt*.pth*"), *folder.glob("events.out.tfevents*"),
-             *folder.glob("point_cloud/iteration_*/*")]
+    stale = [
+        *folder.glob("chkpnt*.pth*"),
+        *folder.glob("events.out.tfevents*"),
+        *folder.glob("point_cloud/iteration_*/*"),
+    ]
     for path in stale:
         if path.is_file():
             path.unlink()
@@ -85,10 +90,18 @@ def write_scene_files(folder: Path, scene: Scene) -> None:
 
 def camera_entry(index: int, camera: Camera) -> dict[str, Any]:
     """One line of cameras.json as viewers of the family read it (rotation is camera to world)."""
-    return {"id": index, "img_name": camera.name, "width": camera.width, "height": camera.height,
-            "position": camera.center.tolist(),
-            "rotation": camera.world_to_view[:3, :3].T.tolist(),
-            "fy": camera.fy, "fx": camera.fx, "cx": camera.cx, "cy": camera.cy}
+    return {
+        "id": index,
+        "img_name": camera.name,
+        "width": camera.width,
+        "height": camera.height,
+        "position": camera.center.tolist(),
+        "rotation": camera.world_to_view[:3, :3].T.tolist(),
+        "fy": camera.fy,
+        "fx": camera.fx,
+        "cx": camera.cx,
+        "cy": camera.cy,
+    }
 
 
 def iterations_of(folder: Path) -> list[int]:
@@ -120,6 +133,18 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 def request_fields(model: ModelParams) -> dict[str, Any]:
     """The settings that decide how a scene is read."""
-    names = ("source_path", "images", "object_path", "resolution", "white_background", "eval",
-             "n_views", "train_split", "no_masks", "zero_label", "random_init", "skip_missing")
+    names = (
+        "source_path",
+        "images",
+        "object_path",
+        "resolution",
+        "white_background",
+        "eval",
+        "n_views",
+        "train_split",
+        "no_masks",
+        "zero_label",
+        "random_init",
+        "skip_missing",
+    )
     return {name: getattr(model, name) for name in names}

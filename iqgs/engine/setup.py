@@ -69,9 +69,13 @@ def initial_gaussians(config: RunConfig, scene: Scene) -> GaussianModel:
         if len(seeds):
             logger.info("%d background seeds beyond the cameras", len(seeds))
         points = points.joined(seeds)
-    return GaussianModel.from_points(points, config.model.sh_degree,
-                                     config.segmentation.instance_dim, generator,
-                                     config.segmentation.instance_std)
+    return GaussianModel.from_points(
+        points,
+        config.model.sh_degree,
+        config.segmentation.instance_dim,
+        generator,
+        config.segmentation.instance_std,
+    )
 
 
 def prepare(config: RunConfig) -> Training:
@@ -102,17 +106,23 @@ def starting_splats(config: RunConfig, generator: torch.Generator) -> GaussianMo
     from scene.gaussian_model import random_instance
 
     gaussians = GaussianModel.load_ply(config.train.start_ply)
-    gaussians.params["instance"] = torch.nn.Parameter(random_instance(
-        len(gaussians), config.segmentation.instance_dim, generator,
-        config.segmentation.instance_std))
+    gaussians.params["instance"] = torch.nn.Parameter(
+        random_instance(
+            len(gaussians),
+            config.segmentation.instance_dim,
+            generator,
+            config.segmentation.instance_std,
+        )
+    )
     return gaussians
 
 
 def make_method(training: Training) -> None:
     """Build the method that the settings name, for the ids of the scene's masks."""
     config = training.config
-    training.options = method_options(config.segmentation, training.scene,
-                                      config.model.zero_label, config.train.seed)
+    training.options = method_options(
+        config.segmentation, training.scene, config.model.zero_label, config.train.seed
+    )
     training.method = build_method(training.options).to(training.background.device)
 
 

@@ -25,8 +25,12 @@ def spread(views: Sequence[View], most: int) -> Sequence[View]:
 def instance_maps(training: Training, views: Sequence[View]) -> Iterator[Tensor]:
     """Rendered instance attribute [D_obj, H, W] of each view (Eq. 3 before P)."""
     for view in views:
-        yield splat(view.camera, training.gaussians, training.gaussians.instance,
-                    backend=training.config.pipeline.backend)
+        yield splat(
+            view.camera,
+            training.gaussians,
+            training.gaussians.instance,
+            backend=training.config.pipeline.backend,
+        )
 
 
 def refresh_mean_queries(training: Training) -> None:

@@ -49,8 +49,10 @@ def check_finite(total: Tensor, terms: dict[str, Tensor], iteration: int, view: 
     if bool(torch.isfinite(total)):
         return
     bad = [name for name, term in terms.items() if not bool(torch.isfinite(term))]
-    raise RunError(f"the loss is not finite at step {iteration}, view {view}, term "
-                   f"{', '.join(bad) or 'total'}; the last checkpoint is intact")
+    raise RunError(
+        f"the loss is not finite at step {iteration}, view {view}, term "
+        f"{', '.join(bad) or 'total'}; the last checkpoint is intact"
+    )
 
 
 def detached_floats(terms: dict[str, Tensor]) -> dict[str, float]:

@@ -50,23 +50,24 @@ StageMaker = Callable[[Training], Stage]
 
 def reconstruct(training: Training) -> Stage:
     """First stage of the two-stage route."""
-    return Reconstruction(training.config, training.scene, training.gaussians,
-                          training.background)
+    return Reconstruction(training.config, training.scene, training.gaussians, training.background)
 
 
 def learn_instances(training: Training) -> Stage:
     """Second stage, or the only one after --start_ply."""
     first = 1 if training.config.train.start_ply else training.config.optimization.iterations + 1
     assert training.method is not None
-    return InstanceLearning(training.config, training.scene, training.gaussians, training.method,
-                            first)
+    return InstanceLearning(
+        training.config, training.scene, training.gaussians, training.method, first
+    )
 
 
 def train_jointly(training: Training) -> Stage:
     """The only stage of the joint route."""
     assert training.method is not None
-    return JointTraining(training.config, training.scene, training.gaussians,
-                         training.background, training.method)
+    return JointTraining(
+        training.config, training.scene, training.gaussians, training.background, training.method
+    )
 
 
 def plan_stages(training: Training) -> list[StageMaker]:
@@ -142,8 +143,12 @@ class Loop:
         finally:
             self.monitor.close()
         minutes = (time.monotonic() - self.started) / 60
-        logger.info("Training complete: %.1f min, peak memory %.0f MiB, %d splats", minutes,
-                    peak_memory_bytes() / MIB, len(self.training.gaussians))
+        logger.info(
+            "Training complete: %.1f min, peak memory %.0f MiB, %d splats",
+            minutes,
+            peak_memory_bytes() / MIB,
+            len(self.training.gaussians),
+        )
         return 0
 
     def _run_stage(self, stage: Stage, first: int) -> None:
@@ -151,8 +156,13 @@ class Loop:
         if self.training.method is not None:
             self.training.method.train(stage.name != Reconstruction.name)
         began = time.monotonic()
-        with tqdm(total=stage.last, initial=first - 1, desc=f"Training {stage.name}",
-                  disable=self.options.quiet, mininterval=0.5) as bar:
+        with tqdm(
+            total=stage.last,
+            initial=first - 1,
+            desc=f"Training {stage.name}",
+            disable=self.options.quiet,
+            mininterval=0.5,
+        ) as bar:
             for iteration in range(first, stage.last + 1):
                 report = stage.step(iteration)
                 self.monitor.step(iteration, report, bar)
@@ -180,8 +190,9 @@ class Loop:
 
     def _checkpoint_due(self, iteration: int) -> bool:
         interval = self.options.checkpoint_interval
-        return (self._due(self.options.checkpoint_iterations, iteration)
-                or bool(interval and iteration % interval == 0))
+        return self._due(self.options.checkpoint_iterations, iteration) or bool(
+            interval and iteration % interval == 0
+        )
 
     def _test_due(self, iteration: int, ends: bool) -> bool:
         wanted = self.options.test_iterations
@@ -196,15 +207,28 @@ class Loop:
         else:
             running = copy.deepcopy(method.state_dict())
             refresh_mean_queries(training)
-            save_iteration(self.folder, iteration, training.gaussians, method, training.options,
-                           original_splat_labels(training))
+            save_iteration(
+                self.folder,
+                iteration,
+                training.gaussians,
+                method,
+                training.options,
+                original_splat_labels(training),
+            )
             method.load_state_dict(running)  # saving must not change what comes after
         logger.info("[ITER %d] Saving Gaussians", iteration)
 
     def _checkpoint(self, iteration: int, stage: Stage) -> None:
         training = self.training
         method = None if training.method is None else training.method.state_dict()
-        save_training(self.folder / f"chkpnt{iteration}.pth", iteration, training.config, {
-            "stage": stage.name, "stage_state": stage.state_dict(),
-            "gaussians": training.gaussians.state_dict(), "method": method,
-        })
+        save_training(
+            self.folder / f"chkpnt{iteration}.pth",
+            iteration,
+            training.config,
+            {
+                "stage": stage.name,
+                "stage_state": stage.state_dict(),
+                "gaussians": training.gaussians.state_dict(),
+                "method": method,
+            },
+        )

@@ -57,8 +57,12 @@ def select_rows(weights: BlendWeights, rows: Tensor) -> BlendWeights:
     total = int(row_start[-1])
     entries = torch.repeat_interleave(start - row_start[:-1], count, output_size=total)
     entries += torch.arange(total, device=rows.device)
-    return BlendWeights(row_start=row_start, splat=weights.splat[entries],
-                        weight=weights.weight[entries], n_splats=weights.n_splats)
+    return BlendWeights(
+        row_start=row_start,
+        splat=weights.splat[entries],
+        weight=weights.weight[entries],
+        n_splats=weights.n_splats,
+    )
 
 
 def sample_pixels(view: CachedView, count: int, generator: torch.Generator) -> SampledPixels:
@@ -70,16 +74,21 @@ def sample_pixels(view: CachedView, count: int, generator: torch.Generator) -> S
         rows = torch.arange(total, device=view.pixels.device)
     chosen = select_rows(view.weights, rows)
     touched, local = torch.unique(chosen.splat, return_inverse=True)
-    weights = BlendWeights(row_start=chosen.row_start, splat=local.to(torch.int32),
-                           weight=chosen.weight, n_splats=len(touched))
+    weights = BlendWeights(
+        row_start=chosen.row_start,
+        splat=local.to(torch.int32),
+        weight=chosen.weight,
+        n_splats=len(touched),
+    )
     return SampledPixels(pixels=view.pixels[rows], touched=touched.long(), weights=weights)
 
 
 class WeightCache:
     """Views by index; filled on first use with `compute(index)`, within `budget_bytes`."""
 
-    def __init__(self, n_views: int, compute: Callable[[int], BlendWeights], budget_bytes: float,
-                 seed: int) -> None:
+    def __init__(
+        self, n_views: int, compute: Callable[[int], BlendWeights], budget_bytes: float, seed: int
+    ) -> None:
         self._compute = compute
         self._share = budget_bytes / max(n_views, 1)
         self._budget = budget_bytes

@@ -48,8 +48,12 @@ def test_paper_preset_is_the_papers_configuration() -> None:
     assert (config.segmentation.num_queries, config.segmentation.feature_dim) == (300, 16)
     assert (config.segmentation.lr_iqgs, config.segmentation.lr_instance) == (5e-4, 2.5e-3)
     weights = config.segmentation
-    assert (weights.lambda_mask, weights.lambda_dice, weights.lambda_reg,
-            weights.lambda_geom) == (20, 1, 1, 1)
+    assert (weights.lambda_mask, weights.lambda_dice, weights.lambda_reg, weights.lambda_geom) == (
+        20,
+        1,
+        1,
+        1,
+    )
     assert resolve({"preset": "paper-literal"}).segmentation.lr_instance == 5e-4
 
 
@@ -57,22 +61,33 @@ def test_a_short_presets_schedule_scales_with_its_length() -> None:
     short = resolve(typed("--iterations", "300")).optimization
     full = resolve({}).optimization
     assert short.densify_until_iter / 300 == pytest.approx(
-        full.densify_until_iter / full.iterations, abs=0.01)
+        full.densify_until_iter / full.iterations, abs=0.01
+    )
     kept = resolve(typed("--iterations", "300", "--densify_until_iter", "50")).optimization
     assert kept.densify_until_iter == 50
 
 
-@pytest.mark.parametrize("layer", [
-    {"iterations": 0}, {"matching": "guess"}, {"sh_degree": 4}, {"preset": "fast"},
-    {"lambda_mask": -1.0}, {"focal_alpha": 2.0}, {"depth_ratio": 1.5},
-])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"iterations": 0},
+        {"matching": "guess"},
+        {"sh_degree": 4},
+        {"preset": "fast"},
+        {"lambda_mask": -1.0},
+        {"focal_alpha": 2.0},
+        {"depth_ratio": 1.5},
+    ],
+)
 def test_values_out_of_range_name_their_flag(layer: dict[str, object]) -> None:
     with pytest.raises(UserError, match=next(iter(layer))):
         resolve(layer)
 
 
-@pytest.mark.parametrize("arguments", [["--iteration", "3"], ["--iterations", "many"],
-                                       ["--matching", "guess"], ["--no-such-flag"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--iteration", "3"], ["--iterations", "many"], ["--matching", "guess"], ["--no-such-flag"]],
+)
 def test_a_wrong_command_line_is_one_sentence(arguments: list[str]) -> None:
     with pytest.raises(UserError):
         typed(*arguments)
@@ -93,8 +108,20 @@ def test_config_file_refuses_unknown_keys_and_wrong_types(tmp_path: Path) -> Non
 
 
 def test_a_saved_run_resolves_to_itself(tmp_path: Path) -> None:
-    config = resolve(typed("--preset", "paper", "--iterations", "123", "--seed", "5",
-                           "--test_iterations", "1", "2", "-w"))
+    config = resolve(
+        typed(
+            "--preset",
+            "paper",
+            "--iterations",
+            "123",
+            "--seed",
+            "5",
+            "--test_iterations",
+            "1",
+            "2",
+            "-w",
+        )
+    )
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"format": 1, **config_to_json(config), "versions": {}}))
     assert resolve(read_config_file(path)) == config

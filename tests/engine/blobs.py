@@ -25,8 +25,11 @@ def orbit(index: int, count: int) -> tuple[np.ndarray, np.ndarray, tuple[float, 
     angle = 2 * math.pi * index / count
     c, s = math.cos(angle), math.sin(angle)
     rotation = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-    return rotation, -rotation.T @ np.array([0, 0, RADIUS]), (math.cos(angle / 2), 0.0,
-                                                             math.sin(angle / 2), 0.0)
+    return (
+        rotation,
+        -rotation.T @ np.array([0, 0, RADIUS]),
+        (math.cos(angle / 2), 0.0, math.sin(angle / 2), 0.0),
+    )
 
 
 def cast(rotation: np.ndarray, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,10 +15,22 @@ from blobs import write_blobs
 
 from arguments import RunConfig, resolve
 
-SHORT = {"iterations": 20, "instance_iterations": 20, "eval": True, "quiet": True,
-         "pixels_per_step": 256, "densification_interval": 5, "densify_from_iter": 4,
-         "densify_until_iter": 16, "splat_cap": 260, "background_seeds": 0, "threads": 1,
-         "test_iterations": [-1], "sh_interval": 8, "normal_from_iter": 10}
+SHORT = {
+    "iterations": 20,
+    "instance_iterations": 20,
+    "eval": True,
+    "quiet": True,
+    "pixels_per_step": 256,
+    "densification_interval": 5,
+    "densify_from_iter": 4,
+    "densify_until_iter": 16,
+    "splat_cap": 260,
+    "background_seeds": 0,
+    "threads": 1,
+    "test_iterations": [-1],
+    "sh_interval": 8,
+    "normal_from_iter": 10,
+}
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +44,8 @@ def make_config(blobs: Path, tmp_path: Path) -> Callable[..., RunConfig]:
     """make_config(name, **settings) -> settings of a short run in its own folder."""
 
     def make(name: str, **settings: object) -> RunConfig:
-        return resolve(SHORT, {"source_path": str(blobs), "model_path": str(tmp_path / name),
-                               **settings})
+        return resolve(
+            SHORT, {"source_path": str(blobs), "model_path": str(tmp_path / name), **settings}
+        )
 
     return make

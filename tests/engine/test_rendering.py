@@ -100,8 +100,16 @@ def test_every_kind_of_picture_is_written_for_every_view(run: SimpleNamespace) -
     written = rendering.render_run(run, params(run))
     train, test = run.model_path / "train" / "ours_12", run.model_path / "test" / "ours_12"
     assert written == [train, test]
-    kinds = {"renders", "gt", "objects_id", "objects_pred", "objects_feature16", "depth_color",
-             "normals", "concat"}
+    kinds = {
+        "renders",
+        "gt",
+        "objects_id",
+        "objects_pred",
+        "objects_feature16",
+        "depth_color",
+        "normals",
+        "concat",
+    }
     for kind in kinds:
         names = {path.name for path in (train / kind).glob("*.png")}
         assert names == {"00000.png", "00001.png"}, kind

@@ -55,8 +55,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     stop_at = min(stop_at, 15) if route == "joint" else stop_at
     assert train(make_config("whole", route=route, checkpoint_iterations=[stop_at])) == 0
     checkpoint = str(tmp_path / "whole" / f"chkpnt{stop_at}.pth")
-    typed = {"start_checkpoint": checkpoint, "model_path": str(tmp_path / "second"),
-             "quiet": True, "test_iterations": [-1]}
+    typed = {
+        "start_checkpoint": checkpoint,
+        "model_path": str(tmp_path / "second"),
+        "quiet": True,
+        "test_iterations": [-1],
+    }
     assert train(resolve(going_on_settings(typed), typed)) == 0
     assert_same_state(tmp_path / "whole", tmp_path / "second", last)
     folder = f"point_cloud/iteration_{last}"
@@ -77,8 +81,10 @@ def test_the_same_seed_gives_the_same_bits_for_any_number_of_threads(
 def test_another_seed_gives_another_run(make_config: MakeConfig, tmp_path: Path) -> None:
     for seed in (0, 1):
         assert train(make_config(f"seed{seed}", seed=seed)) == 0
-    one, two = (read_ply(tmp_path / f"seed{s}/point_cloud/iteration_40/point_cloud.ply")["x"]
-                for s in (0, 1))
+    one, two = (
+        read_ply(tmp_path / f"seed{s}/point_cloud/iteration_40/point_cloud.ply")["x"]
+        for s in (0, 1)
+    )
     assert one.shape != two.shape or bool((one != two).any())
 
 
@@ -108,8 +114,13 @@ def test_a_signal_saves_everything_and_the_run_goes_on_from_there(
 
 
 def _flat(config: RunConfig) -> dict[str, object]:
-    return {**vars(config.model), **vars(config.pipeline), **vars(config.optimization),
-            **vars(config.segmentation), **vars(config.train)}
+    return {
+        **vars(config.model),
+        **vars(config.pipeline),
+        **vars(config.optimization),
+        **vars(config.segmentation),
+        **vars(config.train),
+    }
 
 
 def test_resume_passes_over_a_damaged_checkpoint(
@@ -154,14 +165,26 @@ def test_a_folder_with_a_run_is_not_overwritten_silently(
 
 
 def test_instances_are_learned_from_a_ply_alone(make_config: MakeConfig, tmp_path: Path) -> None:
-    assert train(make_config("scene", iterations=300, instance_iterations=0,
-                             densify_until_iter=200, splat_cap=700)) == 0
+    assert (
+        train(
+            make_config(
+                "scene",
+                iterations=300,
+                instance_iterations=0,
+                densify_until_iter=200,
+                splat_cap=700,
+            )
+        )
+        == 0
+    )
     ply = tmp_path / "scene/point_cloud/iteration_300/point_cloud.ply"
     assert train(make_config("ids", start_ply=str(ply), instance_iterations=250)) == 0
     run = load_run(tmp_path / "ids")
     assert run.iteration == 250 and run.method is not None
-    before, after = read_ply(ply), read_ply(
-        tmp_path / "ids/point_cloud/iteration_250/point_cloud.ply")
+    before, after = (
+        read_ply(ply),
+        read_ply(tmp_path / "ids/point_cloud/iteration_250/point_cloud.ply"),
+    )
     assert all((before[name] == after[name]).all() for name in ("x", "scale_0", "opacity"))
     viewer = read_ply(tmp_path / "ids/point_cloud/iteration_250/point_cloud_viewer.ply")
     assert {3, 7, 300} <= set(viewer["instance"].tolist()) <= {0, 3, 7, 300}

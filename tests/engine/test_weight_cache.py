@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import torch
-from diff_surfel_rasterization import BlendWeights
 
+from diff_surfel_rasterization import BlendWeights
 from iqgs.engine.weight_cache import (
     BYTES_PER_ENTRY,
     CachedView,
@@ -21,14 +21,18 @@ def make_weights(rows: int = 50, splats: int = 30, seed: int = 0) -> BlendWeight
     row_start = torch.zeros(rows + 1, dtype=torch.int64)
     row_start[1:] = counts.cumsum(0)
     total = int(row_start[-1])
-    return BlendWeights(row_start=row_start, n_splats=splats,
-                        splat=torch.randint(0, splats, (total,), generator=g).int(),
-                        weight=torch.rand(total, generator=g))
+    return BlendWeights(
+        row_start=row_start,
+        n_splats=splats,
+        splat=torch.randint(0, splats, (total,), generator=g).int(),
+        weight=torch.rand(total, generator=g),
+    )
 
 
 def dense(weights: BlendWeights) -> torch.Tensor:
-    rows = torch.repeat_interleave(torch.arange(len(weights.row_start) - 1),
-                                   weights.row_start.diff())
+    rows = torch.repeat_interleave(
+        torch.arange(len(weights.row_start) - 1), weights.row_start.diff()
+    )
     matrix = torch.zeros(len(weights.row_start) - 1, weights.n_splats)
     return matrix.index_put((rows, weights.splat.long()), weights.weight, accumulate=True)
 
