@@ -5,9 +5,11 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 
 #include <vector>
 
+#include "cpu/memory_pool.h"
 #include "cpu/rasterizer.h"
 
 namespace iqgs {
@@ -110,8 +112,17 @@ T* data(const Tensor& t) {
   return t.defined() ? static_cast<T*>(t.data_ptr()) : nullptr;
 }
 
-inline Tensor floats(at::IntArrayRef shape) { return at::empty(shape, at::TensorOptions(at::kFloat)); }
-inline Tensor ints(at::IntArrayRef shape) { return at::empty(shape, at::TensorOptions(at::kInt)); }
+// An uninitialised tensor; large ones come from the pool.
+inline Tensor uninitialised(at::IntArrayRef shape, at::ScalarType type) {
+  int64_t bytes = static_cast<int64_t>(c10::elementSize(type));
+  for (int64_t size : shape) bytes *= size;
+  if (bytes < static_cast<int64_t>(POOLED_FROM))
+    return at::empty(shape, at::TensorOptions(type));
+  return at::from_blob(take_block(bytes), shape, give_block, at::TensorOptions(type));
+}
+
+inline Tensor floats(at::IntArrayRef shape) { return uninitialised(shape, at::kFloat); }
+inline Tensor ints(at::IntArrayRef shape) { return uninitialised(shape, at::kInt); }
 
 }  // namespace torch_binding
 }  // namespace iqgs

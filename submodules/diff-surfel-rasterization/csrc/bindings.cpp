@@ -71,7 +71,7 @@ std::vector<Tensor> prepare(const Inputs& in, const View& view, Tensor& radii) {
   state[START] = ints({int64_t(grid.x) * grid.y + 1});
   state[SPLAT] = ints({pairs});
   state[ROW] = ints({pairs});
-  state[MASK] = at::empty({pairs}, at::TensorOptions(at::kShort));
+  state[MASK] = uninitialised({pairs}, at::kShort);
   state[USED] = ints({int64_t(grid.x) * grid.y});
   bin_splats({grid, n, data<SplatRecord>(state[RECORDS]), data<TileBox>(boxes),
                     data<int32_t>(state[OFFSET]), data<int32_t>(state[START]),
@@ -124,7 +124,8 @@ void choose_channels(const Inputs& in, at::IntArrayRef wanted, BlendGradParams& 
   for (int i = 0; i < 3; ++i)
     if (active[i]) last = end[i];
   p.channel_count = last ? last - p.first_channel : 0;
-  p.row_floats = (p.geometry ? MOMENTS : 0) + p.channel_count;
+  constexpr int LINE = 16;  // floats of a cache line
+  p.row_floats = (p.geometry ? MOMENTS : 0) + (p.channel_count + LINE - 1) / LINE * LINE;
 }
 
 BlendGradParams blend_grad_params(const Inputs& in, const View& view,
@@ -147,15 +148,26 @@ BlendGradParams blend_grad_params(const Inputs& in, const View& view,
   return p;
 }
 
-std::vector<Tensor> parameter_grads(const Inputs& in, at::IntArrayRef wanted) {
+std::vector<Tensor> parameter_grads(const Inputs& in, const BlendGradParams& p,
+                                    at::IntArrayRef wanted) {
+  const int end = p.first_channel + p.channel_count, color_end = SHADE_CHANNELS;
+  const bool color = p.channel_count && p.first_channel < color_end && end >= color_end;
+  const bool feature = p.channel_count && end > SHADE_CHANNELS;
+  bool written[PARAMETERS];
+  for (bool& w : written) w = p.geometry;
+  written[W_COLORS] = color;
+  written[W_SH] = p.row_floats > 0;
+  written[W_FEATURES] = feature;
+
   const int64_t n = in.count(), k = in.sh.defined() ? in.sh.size(1) : 0;
   const std::vector<int64_t> shapes[PARAMETERS] = {{n, 3}, {n, 2}, {n, 4}, {n, 1}, {n, 3},
                                                    {n, k, 3}, {n, in.channels()}, {n, 3}, {n, 3}};
   std::vector<Tensor> out;
-  // Zeros: a gradient may be wanted that no image asks for.
-  for (int i = 0; i < PARAMETERS; ++i)
-    out.push_back(at::zeros(wanted[i] ? at::IntArrayRef(shapes[i]) : at::IntArrayRef({0}),
-                            at::TensorOptions(at::kFloat)));
+  // Zero where a gradient is wanted that no image asks for; the others are written whole.
+  for (int i = 0; i < PARAMETERS; ++i) {
+    out.push_back(floats(wanted[i] ? at::IntArrayRef(shapes[i]) : at::IntArrayRef({0})));
+    if (!written[i]) out.back().zero_();
+  }
   return out;
 }
 
@@ -182,7 +194,7 @@ std::vector<Tensor> rasterize_backward(at::TensorList splats, at::ArrayRef<doubl
   BlendGradParams blend = blend_grad_params(in, view, state, grads, wanted);
   Tensor rows = floats({state[SPLAT].size(0), blend.row_floats});
   blend.rows = data<float>(rows);
-  std::vector<Tensor> out = parameter_grads(in, wanted);
+  std::vector<Tensor> out = parameter_grads(in, blend, wanted);
   if (blend.row_floats == 0) return out;
   blend_tiles_backward(blend, threads);
 
@@ -207,7 +219,7 @@ std::vector<Tensor> blend_weights(at::TensorList splats, at::ArrayRef<double> ca
   std::vector<Tensor> state = prepare(in, view, radii);
   const int64_t pixels = int64_t(view.camera.width) * view.camera.height;
   Tensor count = ints({pixels});
-  Tensor row_start = at::empty({pixels + 1}, at::TensorOptions(at::kLong));
+  Tensor row_start = uninitialised({pixels + 1}, at::kLong);
   WeightParams p = {blend_params(in, view, state), static_cast<float>(min_weight), nullptr,
                     data<int32_t>(count), nullptr, nullptr};
   weigh_tiles(p, threads);

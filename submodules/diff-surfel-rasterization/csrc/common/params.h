@@ -31,7 +31,7 @@ struct SplatRecord {
   float cut;                 // rho beyond which alpha < 1/255
   float anchor_x, anchor_y;  // centre of the low-pass disc, relative to (x, y)
   float x_rest, y_rest;      // what float32 leaves over of x and y: a tile adds it back
-  float unused;              // fills the cache line
+  float inverse_depth;       // 1 / depth
 };
 constexpr int RECORD_FLOATS = sizeof(SplatRecord) / sizeof(float);
 static_assert(RECORD_FLOATS == 16, "a record fills one cache line");
@@ -114,11 +114,12 @@ enum Moment {
   M_U, M_U_DX, M_U_DY,   // sums over pixels of (dL/du) / ratio times 1, dx, dy
   M_V, M_V_DX, M_V_DY,   // the same of v
   M_W, M_W_DX, M_W_DY,   // sums of dL/dratio times 1, dx, dy
-  M_DEPTH,               // sum of dL/d(depth of the centre), through the depth of the pixels
   M_ALPHA,               // sum of alpha dL/dalpha
   M_ANCHOR_X, M_ANCHOR_Y,  // sums of dL/danchor
+  M_ALWAYS,              // the rest needs gradients of depth, or the absolute signal
+  M_DEPTH = M_ALWAYS,    // sum of dL/d(depth of the centre), through the depth of the pixels
+  M_HIT_DEPTH,           // the same over pixels of the intersection alone (not the low-pass)
   M_ABS_X, M_ABS_Y,      // sums of |the screen signal of one pixel|
-  M_HIT_DEPTH,           // M_DEPTH over pixels of the intersection alone (not the low-pass)
   MOMENTS
 };
 
@@ -136,8 +137,8 @@ struct BlendGradParams {
   bool absolute;               // M_ABS_* are wanted
   int first_channel;           // the active channels are first .. first + count
   int channel_count;
-  int row_floats;              // MOMENTS (if geometry) + channel_count
-  float* rows;                 // [M, row_floats] out
+  int row_floats;              // MOMENTS (if geometry) + channel_count, in whole cache lines
+  float* rows;                 // [M, row_floats] out, on a cache line
 };
 
 // Gradients of pairs, summed per splat, to gradients of the parameters.

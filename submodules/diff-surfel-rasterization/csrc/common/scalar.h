@@ -21,8 +21,9 @@ SURFEL_HD float root(float a) { return sqrtf(a); }
 SURFEL_HD double root(double a) { return sqrt(a); }
 SURFEL_HD float natural_log(float a) { return logf(a); }
 SURFEL_HD double natural_log(double a) { return log(a); }
-SURFEL_HD float exponential(float a) { return expf(a); }
-SURFEL_HD double exponential(double a) { return exp(a); }
+// e^(-a / 2): the falloff of a splat at squared distance a.
+SURFEL_HD float exponential_half(float a) { return expf(-0.5f * a); }
+SURFEL_HD double exponential_half(double a) { return exp(-0.5 * a); }
 SURFEL_HD float smaller(float a, float b) { return b < a ? b : a; }
 SURFEL_HD double smaller(double a, double b) { return b < a ? b : a; }
 SURFEL_HD float larger(float a, float b) { return a < b ? b : a; }

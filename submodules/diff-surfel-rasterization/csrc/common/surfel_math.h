@@ -9,16 +9,19 @@
 
 namespace iqgs {
 
-// The part of a camera that pixels need.
-struct DepthRange {
-  float near;          // nearer intersections are dropped
-  float distortion;    // far near / (far - near), the factor of the distortion's depth mapping
+// What pixels need to know beside the splats.
+struct PixelOptions {
+  float inverse_near;  // nearer intersections are dropped
+  float distortion;    // k = far near / (far - near) of the distortion's depth mapping
+  float shift;         // added to mapped depths: any number gives the same distortion, one close
+                       // to them keeps its digits
   bool center_depth;   // see Camera
+  bool box_anchor;     // the low-pass disc is not at the projected centre
 };
 
-SURFEL_HD DepthRange depth_range(const Camera& camera) {
-  return {camera.near, camera.far * camera.near / (camera.far - camera.near),
-          camera.center_depth};
+SURFEL_HD PixelOptions pixel_options(const Camera& camera, const SplatRecord& first) {
+  const float k = camera.far * camera.near / (camera.far - camera.near);
+  return {1.0f / camera.near, k, k * first.inverse_depth, camera.center_depth, camera.aabb_anchor};
 }
 
 // Where the ray of a pixel meets the plane of a splat (2DGS Eq. 8-10 in centred, adjugate form).
@@ -32,35 +35,36 @@ struct Hit {
 };
 
 template <class R>
-SURFEL_HD Hit<R> intersect(const SplatRecord& s, const DepthRange& range, const R& px,
+SURFEL_HD Hit<R> intersect(const SplatRecord& s, const PixelOptions& o, const R& px,
                            const R& py) {
   Hit<R> h;
   h.dx = px - R(s.x);
   h.dy = py - R(s.y);
-  h.anchor_dx = h.dx - R(s.anchor_x);
-  h.anchor_dy = h.dy - R(s.anchor_y);
+  h.anchor_dx = o.box_anchor ? h.dx - R(s.anchor_x) : h.dx;
+  h.anchor_dy = o.box_anchor ? h.dy - R(s.anchor_y) : h.dy;
   h.ratio = fused(R(s.e), h.dx, fused(R(s.f), h.dy, R(1.0f)));
   h.inverse = reciprocal(h.ratio);
   // With the depth of the centre the low-pass disc needs no intersection: rays that miss the plane
   // see the disc alone. Otherwise `inside` drops them.
   auto meets = h.ratio > R(PARALLEL_RATIO);
-  if (range.center_depth) h.inverse = select(meets, h.inverse, R(0.0f));
+  if (o.center_depth) h.inverse = select(meets, h.inverse, R(0.0f));
   h.u = fused(R(s.a), h.dx, R(s.b) * h.dy) * h.inverse;
   h.v = fused(R(s.c), h.dx, R(s.d) * h.dy) * h.inverse;
   h.rho_hit = fused(h.u, h.u, h.v * h.v);
-  if (range.center_depth) h.rho_hit = select(meets, h.rho_hit, R(EVERYWHERE));
-  h.rho_disc =
-      R(LOW_PASS_PRECISION) * fused(h.anchor_dx, h.anchor_dx, h.anchor_dy * h.anchor_dy);
+  if (o.center_depth) h.rho_hit = select(meets, h.rho_hit, R(EVERYWHERE));
+  R distance2 = fused(h.anchor_dx, h.anchor_dx, h.anchor_dy * h.anchor_dy);
+  h.rho_disc = distance2 + distance2;
+  static_assert(LOW_PASS_PRECISION == 2.0f, "rho_disc doubles the squared distance");
   return h;
 }
 
 // Whether the pixel lies in the support and the hit in front of the near plane.
 template <class R>
-SURFEL_HD auto inside(const SplatRecord& s, const Hit<R>& h, const DepthRange& range) {
-  // z >= near <=> ratio near <= depth, also right for ratios at zero and below.
-  auto in_front = h.ratio * R(range.near) <= R(s.depth);
+SURFEL_HD auto inside(const SplatRecord& s, const Hit<R>& h, const PixelOptions& o) {
+  // z >= near <=> ratio <= depth / near, also right for ratios at zero and below.
+  auto in_front = h.ratio <= R(s.depth * o.inverse_near);
   auto support = smaller(h.rho_hit, h.rho_disc) <= R(s.cut);
-  auto reached = range.center_depth ? either(in_front, h.rho_disc < h.rho_hit)
+  auto reached = o.center_depth ? either(in_front, h.rho_disc < h.rho_hit)
                                     : both(in_front, h.ratio > R(PARALLEL_RATIO));
   return both(support, reached);
 }
@@ -69,47 +73,51 @@ SURFEL_HD auto inside(const SplatRecord& s, const Hit<R>& h, const DepthRange& r
 template <class R>
 SURFEL_HD R splat_alpha(const SplatRecord& s, const Hit<R>& h) {
   R rho = smaller(h.rho_hit, h.rho_disc);
-  return smaller(R(s.opacity) * exponential(R(-0.5f) * rho), R(MAX_ALPHA));
+  return smaller(R(s.opacity) * exponential_half(rho), R(MAX_ALPHA));
 }
 
-// Depth that the pixel reports for the splat.
+// Depth that the pixel reports for the splat; may be infinite where `inside` says no.
 template <class R>
-SURFEL_HD R hit_depth(const SplatRecord& s, const Hit<R>& h, const DepthRange& range) {
+SURFEL_HD R hit_depth(const SplatRecord& s, const Hit<R>& h, const PixelOptions& o) {
   R depth = R(s.depth) * h.inverse;
-  return range.center_depth ? select(h.rho_disc < h.rho_hit, R(s.depth), depth) : depth;
+  return o.center_depth ? select(h.rho_disc < h.rho_hit, R(s.depth), depth) : depth;
 }
 
-// Depth mapping of the distortion, up to a constant that cancels: m = -k / z.
+// 1 / depth of the pixel, finite whatever the ray does.
 template <class R>
-SURFEL_HD R mapped_depth(const R& depth, const DepthRange& range) {
-  return R(-range.distortion) * reciprocal(depth);
+SURFEL_HD R hit_inverse_depth(const SplatRecord& s, const Hit<R>& h, const PixelOptions& o) {
+  R inverse = h.ratio * R(s.inverse_depth);
+  return o.center_depth ? select(h.rho_disc < h.rho_hit, R(s.inverse_depth), inverse) : inverse;
 }
 
-// d m / d z for m = -k / z.
+// Depth mapping of the distortion, m = shift - k / z: that of 2DGS but for a constant.
 template <class R>
-SURFEL_HD R mapped_depth_slope(const R& depth, const DepthRange& range) {
-  R inverse = reciprocal(depth);
-  return R(range.distortion) * inverse * inverse;
+SURFEL_HD R mapped_depth(const R& inverse_depth, const PixelOptions& o) {
+  return fused(R(-o.distortion), inverse_depth, R(o.shift));
 }
 
-// Running sums of the distortion sum_{j<i} w_i w_j (m_i - m_j)^2.
+// d m / d z.
+template <class R>
+SURFEL_HD R mapped_depth_slope(const R& inverse_depth, const PixelOptions& o) {
+  return R(o.distortion) * inverse_depth * inverse_depth;
+}
+
+// The distortion sum_{j<i} w_i w_j (m_i - m_j)^2 of a pixel from its sums of w, w m, w m^2.
 template <class R>
 struct DistortionSums {
-  R weight, first, second;  // sums of w, w m, w m^2
+  R weight, first, second;
 
-  // What splat i adds, over the splats before it.
-  SURFEL_HD R step(const R& w, const R& m) {
-    R added = w * fused(m, fused(m, weight, R(-2.0f) * first), second);
-    weight = weight + w;
-    first = fused(w, m, first);
-    second = fused(w * m, m, second);
-    return added;
+  SURFEL_HD void add(const R& w, const R& m) {
+    R wm = w * m;
+    first = first + wm;
+    second = fused(wm, m, second);
   }
-  // d distortion / d w_i, with the sums over all splats.
+  SURFEL_HD R total() const { return larger(fused(weight, second, -(first * first)), R(0.0f)); }
+  // d distortion / d w_i.
   SURFEL_HD R weight_slope(const R& m) const {
     return fused(m, fused(m, weight, R(-2.0f) * first), second);
   }
-  // d distortion / d m_i, with the sums over all splats.
+  // d distortion / d m_i.
   SURFEL_HD R depth_slope(const R& w, const R& m) const {
     return R(2.0f) * w * fused(m, weight, -first);
   }
@@ -125,9 +133,10 @@ struct HitGrad {
   R hit_depth;           // `depth` where the intersection wins over the low-pass, else 0
 };
 
-// From alpha dL/dalpha (zero where clamped) and dL/dz to the gradient of the record.
-template <class R>
-SURFEL_HD HitGrad<R> hit_vjp(const SplatRecord& s, const Hit<R>& h, const DepthRange& range,
+// From alpha dL/dalpha (zero where clamped) and dL/dz to the gradient of the record. DEPTH: there
+// is a dL/dz at all.
+template <bool DEPTH, class R>
+SURFEL_HD HitGrad<R> hit_vjp(const SplatRecord& s, const Hit<R>& h, const PixelOptions& o,
                              const R& alpha_term, const R& depth_term) {
   HitGrad<R> g;
   const R zero(0.0f);
@@ -138,12 +147,17 @@ SURFEL_HD HitGrad<R> hit_vjp(const SplatRecord& s, const Hit<R>& h, const DepthR
   g.v = -through_hit * h.v * h.inverse;
   g.anchor_x = through_disc * h.anchor_dx;
   g.anchor_y = through_disc * h.anchor_dy;
+  if (!DEPTH) {
+    g.ratio = -fused(g.u, h.u, g.v * h.v);
+    g.depth = g.hit_depth = zero;
+    return g;
+  }
   R plane_term = depth_term;
-  if (range.center_depth) plane_term = select(low_pass, zero, depth_term);
+  if (o.center_depth) plane_term = select(low_pass, zero, depth_term);
   R plane_depth = plane_term * h.inverse;
   // z = depth / ratio
   g.ratio = -(fused(g.u, h.u, fused(g.v, h.v, plane_depth * R(s.depth) * h.inverse)));
-  g.depth = range.center_depth ? select(low_pass, depth_term, plane_depth) : plane_depth;
+  g.depth = o.center_depth ? select(low_pass, depth_term, plane_depth) : plane_depth;
   g.hit_depth = select(low_pass, zero, plane_depth);
   return g;
 }

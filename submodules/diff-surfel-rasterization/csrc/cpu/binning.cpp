@@ -21,6 +21,7 @@ struct DepthKey {
 
 constexpr int DIGIT_BITS = 11;  // three passes cover 32 bits; the counters stay in L1
 constexpr int DIGITS = 1 << DIGIT_BITS;
+constexpr size_t AHEAD = 16;  // splats; in depth order their boxes lie anywhere
 
 std::vector<DepthKey> visible_keys(const BinParams& p) {
   std::vector<DepthKey> keys;
@@ -89,20 +90,26 @@ void bin_splats(const BinParams& p, int threads) {
   auto band_start = [&](int64_t b) { return static_cast<int>(b * p.grid.y / bands); };
   std::fill(p.start, p.start + tiles + 1, 0);
   parallel_for(bands, 1, threads, [&](int64_t b, Arena&) {
-    for (const DepthKey& k : keys)
-      each_tile(p.boxes[k.splat], p.grid.x, band_start(b), band_start(b + 1),
+    for (int64_t n = 0; n < p.count; ++n)
+      each_tile(p.boxes[n], p.grid.x, band_start(b), band_start(b + 1),
                 [&](int tile, int) { ++p.start[tile + 1]; });
   });
   for (int t = 0; t < tiles; ++t) p.start[t + 1] += p.start[t];
   std::vector<int32_t> next(p.start, p.start + tiles);
   parallel_for(bands, 1, threads, [&](int64_t b, Arena&) {
-    for (const DepthKey& k : keys)
-      each_tile(p.boxes[k.splat], p.grid.x, band_start(b), band_start(b + 1),
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (i + AHEAD < keys.size()) {
+        __builtin_prefetch(p.boxes + keys[i + AHEAD].splat);
+        __builtin_prefetch(p.offset + keys[i + AHEAD].splat);
+      }
+      const int32_t splat = keys[i].splat;
+      each_tile(p.boxes[splat], p.grid.x, band_start(b), band_start(b + 1),
                 [&](int tile, int in_box) {
                   int32_t at = next[tile]++;
-                  p.splat[at] = k.splat;
-                  p.row[at] = p.offset[k.splat] + in_box;
+                  p.splat[at] = splat;
+                  p.row[at] = p.offset[splat] + in_box;
                 });
+    }
   });
 }
 

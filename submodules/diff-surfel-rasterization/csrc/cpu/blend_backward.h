@@ -76,7 +76,7 @@ IQGS_INLINE void contract_some(int channels, float* linear, const float* grads, 
   }
 }
 
-IQGS_INLINE void contract_channels(const BlendGradParams& p, const BackwardSpace& s) {
+IQGS_PHASE void contract_channels(const BlendGradParams& p, const BackwardSpace& s) {
   const float* rows = s.batch.rows + p.first_channel;
   if (p.channel_count == 0)
     __builtin_memset(s.linear, 0, sizeof(float) * LANES * s.block.count);
@@ -87,31 +87,54 @@ IQGS_INLINE void contract_channels(const BlendGradParams& p, const BackwardSpace
   }
 }
 
-// grads[i][c] += sum over pixels of weight[i] * pixels[.][c]: channels in lanes, no sums over lanes.
-IQGS_INLINE void spread_channels(const BlendGradParams& p, const BackwardSpace& s) {
-  const int wide = padded(p.channel_count);
-  for (int c = 0; c < wide; c += LANES) {
-    F16 g[LANES];
+// grads[i][c] += sum over pixels of weight[i] * pixels[.][c]: channels in lanes, no sums over
+// lanes. Sixteen channels from `c` on.
+IQGS_INLINE void spread_sixteen(const BackwardSpace& s, int c, int wide) {
+  F16 g[LANES];
 #pragma GCC unroll 16
-    for (int j = 0; j < LANES; ++j) g[j] = F16::load(s.pixels + j * wide + c);
-    for (int i = 0; i < s.block.count; ++i) {
-      const float* weight = s.block.weight + LANES * i;
-      float* out = s.grads + static_cast<int64_t>(s.block.id[i]) * s.grad_stride +
-                   MOMENT_FLOATS + c;
-      F16 even = F16::load(out), odd = F16(weight[1]) * g[1];
-      even = fused(F16(weight[0]), g[0], even);
+  for (int j = 0; j < LANES; ++j) g[j] = F16::load(s.pixels + j * wide + c);
+  for (int i = 0; i < s.block.count; ++i) {
+    const float* weight = s.block.weight + LANES * i;
+    float* out = s.grads + static_cast<int64_t>(s.block.id[i]) * s.grad_stride + MOMENT_FLOATS + c;
+    F16 even = F16::load(out), odd = F16(weight[1]) * g[1];
+    even = fused(F16(weight[0]), g[0], even);
 #pragma GCC unroll 16
-      for (int j = 2; j < LANES; j += 2) {
-        even = fused(F16(weight[j]), g[j], even);
-        odd = fused(F16(weight[j + 1]), g[j + 1], odd);
-      }
-      (even + odd).store(out);
+    for (int j = 2; j < LANES; j += 2) {
+      even = fused(F16(weight[j]), g[j], even);
+      odd = fused(F16(weight[j + 1]), g[j + 1], odd);
     }
+    (even + odd).store(out);
+  }
+}
+
+// The same for four channels.
+IQGS_INLINE void spread_four(const BackwardSpace& s, int c, int wide) {
+  Quad g[LANES];
+#pragma GCC unroll 16
+  for (int j = 0; j < LANES; ++j) g[j] = load_quad(s.pixels + j * wide + c);
+  for (int i = 0; i < s.block.count; ++i) {
+    const float* weight = s.block.weight + LANES * i;
+    float* out = s.grads + static_cast<int64_t>(s.block.id[i]) * s.grad_stride + MOMENT_FLOATS + c;
+    Quad even = load_quad(out), odd = {};
+#pragma GCC unroll 16
+    for (int j = 0; j < LANES; j += 2) {
+      even = fused_quad(weight[j] - Quad{}, g[j], even);
+      odd = fused_quad(weight[j + 1] - Quad{}, g[j + 1], odd);
+    }
+    store_quad(out, even + odd);
+  }
+}
+
+IQGS_PHASE void spread_channels(const BlendGradParams& p, const BackwardSpace& s) {
+  const int wide = padded(p.channel_count);
+  for (int c = 0; c < p.channel_count; c += LANES) {
+    if (p.channel_count - c > 4) spread_sixteen(s, c, wide);
+    else spread_four(s, c, wide);
   }
 }
 
 // Gathers the image gradients of a block; false where all are zero.
-IQGS_INLINE bool load_grads(const BlendGradParams& p, const BlockPixels& pixels,
+IQGS_PHASE bool load_grads(const BlendGradParams& p, const BlockPixels& pixels,
                             BackwardSpace& s, PixelGrad& g) {
   const BlendParams& f = p.forward;
   const int64_t plane = static_cast<int64_t>(f.camera.width) * f.camera.height;
@@ -133,13 +156,17 @@ IQGS_INLINE bool load_grads(const BlendGradParams& p, const BlockPixels& pixels,
       g.behind = fused(value, F16(f.background[c - 3]), g.behind);
     size = size + magnitude(value);
     value.store(s.channels + LANES * i);
-    for (int j = 0; j < LANES; ++j) s.pixels[j * wide + i] = s.channels[LANES * i + j];
   }
+  // Rounded up to four channels: what lies past the last one is never read.
+  for (int i = 0; i < p.channel_count; i += 4)
+    for (int j = 0; j < LANES; j += 4)
+      transpose_four(s.channels + LANES * i + j, LANES, s.pixels + j * wide + i, wide);
   return any(size > F16(0.0f));
 }
 
-IQGS_INLINE void store_moments(const SplatRecord& r, const Hit<F16>& h, const HitGrad<F16>& g,
-                               const F16& alpha_term, bool absolute, F16* m) {
+template <bool ABSOLUTE>
+IQGS_INLINE void set_moments(const SplatRecord& r, const Hit<F16>& h, const HitGrad<F16>& g,
+                             const F16& alpha_term, F16* m) {
   m[M_U] = g.u;
   m[M_U_DX] = g.u * h.dx;
   m[M_U_DY] = g.u * h.dy;
@@ -149,13 +176,13 @@ IQGS_INLINE void store_moments(const SplatRecord& r, const Hit<F16>& h, const Hi
   m[M_W] = g.ratio;
   m[M_W_DX] = g.ratio * h.dx;
   m[M_W_DY] = g.ratio * h.dy;
-  m[M_DEPTH] = g.depth;
   m[M_ALPHA] = alpha_term;
   m[M_ANCHOR_X] = g.anchor_x;
   m[M_ANCHOR_Y] = g.anchor_y;
+  m[M_DEPTH] = g.depth;
   m[M_HIT_DEPTH] = g.hit_depth;
   m[M_ABS_X] = m[M_ABS_Y] = F16(0.0f);
-  if (!absolute) return;
+  if (!ABSOLUTE) return;
   ScreenSignal<F16> signal = screen_signal(F16(r.a), F16(r.b), F16(r.c), F16(r.d), F16(r.e),
                                            F16(r.f), F16(r.depth), m);
   m[M_ABS_X] = magnitude(signal.x);
@@ -163,87 +190,99 @@ IQGS_INLINE void store_moments(const SplatRecord& r, const Hit<F16>& h, const Hi
 }
 
 // Back to front over the contributing splats: adds the moments of each to its gradient row.
-template <bool DISTORTION>
-void descend(const BlendGradParams& p, const BlockPixels& pixels, const PixelState& state,
+template <bool DEPTH, bool DISTORTION, bool ABSOLUTE>
+void descend(const BlockPixels& pixels, const PixelOptions& o, const PixelState& state,
              const PixelGrad& g, const BackwardSpace& s) {
-  const DepthRange range = depth_range(p.forward.camera);
   const F16 zero(0.0f), one(1.0f);
+  const F16 px = pixels.px, py = pixels.py;
+  constexpr int GROUPS = DEPTH || ABSOLUTE ? 4 : 3;
   F16 rest = state.transmittance * g.behind;
-  F16 m[MOMENT_FLOATS];
   for (int i = s.block.count - 1; i >= 0; --i) {
     const int id = s.block.id[i];
     const SplatRecord& splat = s.batch.records[id];
     const F16 w = F16::load(s.block.weight + LANES * i);
     const F16 alpha = F16::load(s.block.alpha + LANES * i);
     const Mask hit = alpha > zero;
-    Hit<F16> h = intersect(splat, range, pixels.px, pixels.py);
-    h.u = select(hit, h.u, zero);
-    h.v = select(hit, h.v, zero);
-    h.inverse = select(hit, h.inverse, zero);
-    const F16 z = hit_depth(splat, h, range);
+    Hit<F16> h = intersect(splat, o, px, py);
+    h.u = zero_unless(hit, h.u);
+    h.v = zero_unless(hit, h.v);
+    h.inverse = zero_unless(hit, h.inverse);
 
     // dL/dw and dL/dz.
-    F16 linear = fused(g.depth, z, F16::load(s.linear + LANES * i));
-    F16 depth_term = w * g.depth;
-    Mask median = equal(state.median, I16(id));
-    depth_term = depth_term + select(median, g.median_depth, zero);
+    F16 linear = F16::load(s.linear + LANES * i);
+    F16 depth_term = zero;
+    if (DEPTH) {
+      linear = fused(g.depth, hit_depth(splat, h, o), linear);
+      depth_term = w * g.depth;
+      Mask median = equal(state.median, I16(id));
+      depth_term = depth_term + zero_unless(median, g.median_depth);
+    }
     if (DISTORTION) {
-      F16 safe = select(hit, z, one);
-      F16 mapped = mapped_depth(safe, range);
+      F16 inverse_depth = hit_inverse_depth(splat, h, o);
+      F16 mapped = mapped_depth(inverse_depth, o);
       linear = fused(g.distortion, state.sums.weight_slope(mapped), linear);
       depth_term = fused(g.distortion * state.sums.depth_slope(w, mapped),
-                         mapped_depth_slope(safe, range), depth_term);
+                         mapped_depth_slope(inverse_depth, o), depth_term);
     }
 
     // alpha dL/dalpha = w dL/dw - alpha / (1 - alpha) (what lies behind).
     F16 lit = w * linear;
     F16 alpha_term = lit - rest * alpha * reciprocal(one - alpha);
-    alpha_term = select(alpha < F16(MAX_ALPHA), alpha_term, zero);
+    alpha_term = zero_unless(alpha < F16(MAX_ALPHA), alpha_term);
     rest = rest + lit;
 
-    HitGrad<F16> grad = hit_vjp(splat, h, range, alpha_term, depth_term);
-    store_moments(splat, h, grad, alpha_term, p.absolute, m);
-    add_lane_sums(m, s.grads + static_cast<int64_t>(id) * s.grad_stride);
+    HitGrad<F16> grad = hit_vjp<DEPTH>(splat, h, o, alpha_term, depth_term);
+    F16 m[MOMENT_FLOATS];
+    set_moments<ABSOLUTE>(splat, h, grad, alpha_term, m);
+    add_lane_sums<GROUPS>(m, s.grads + static_cast<int64_t>(id) * s.grad_stride);
   }
 }
 
-// Copies the finished gradients of the tile to their rows.
-IQGS_INLINE void write_rows(const BlendGradParams& p, int64_t first, int64_t last, int used,
-                            const BackwardSpace& s) {
-  const int moments = p.geometry ? MOMENTS : 0;
+// Copies the finished gradients of the tile to their rows: whole cache lines, past the cache.
+IQGS_PHASE void write_rows(const BlendGradParams& p, int64_t first, int64_t last, int used,
+                           const BackwardSpace& s) {
+  const int skip = p.geometry ? 0 : MOMENT_FLOATS;
+  const F16 zero(0.0f);
   for (int64_t i = first; i < last; ++i) {
     float* row = p.rows + static_cast<int64_t>(p.forward.lists.row[i]) * p.row_floats;
-    if (i - first >= used) {
-      for (int c = 0; c < p.row_floats; ++c) row[c] = 0.0f;
-      continue;
-    }
-    const float* grad = s.grads + (i - first) * s.grad_stride;
-    for (int c = 0; c < moments; ++c) row[c] = grad[c];
-    for (int c = 0; c < p.channel_count; ++c) row[moments + c] = grad[MOMENT_FLOATS + c];
+    const float* grad = s.grads + (i - first) * s.grad_stride + skip;
+    const bool seen = i - first < used;
+    for (int c = 0; c < p.row_floats; c += LANES)
+      (seen ? F16::load(grad + c) : zero).stream(row + c);
   }
+  finish_streams();
 }
 
-IQGS_INLINE void backward_block(const BlendGradParams& p, int tile, int k, BackwardSpace& s) {
+// The phases of one block, for the gradients that there are.
+template <bool DEPTH, bool DISTORTION>
+IQGS_INLINE void geometry_block(const BlendGradParams& p, int k, const BlockPixels& pixels,
+                                const PixelOptions& o, const PixelGrad& g, BackwardSpace& s) {
+  const int32_t* list = s.batch.lists + static_cast<int64_t>(k) * s.batch.list_stride;
+  PixelState state = fresh_pixels(pixels.inside);
+  weigh_block<TotalTerms<DEPTH, DISTORTION>>(s.batch, list, s.batch.count[k], pixels, o, state,
+                                             s.block);
+  contract_channels(p, s);
+  if (p.absolute) descend<DEPTH, DISTORTION, true>(pixels, o, state, g, s);
+  else descend<DEPTH, DISTORTION, false>(pixels, o, state, g, s);
+}
+
+IQGS_INLINE void backward_block(const BlendGradParams& p, int tile, int k, const PixelOptions& o,
+                                BackwardSpace& s) {
   BlockPixels pixels = block_pixels(p.forward, tile, k);
-  const DepthRange range = depth_range(p.forward.camera);
   PixelGrad g;
   if (!load_grads(p, pixels, s, g)) return;
-  PixelState state = fresh_pixels(pixels.inside);
-  const int32_t* list = s.batch.lists + static_cast<int64_t>(k) * s.batch.capacity;
   s.block.count = 0;
   if (!p.geometry) {
-    weigh_block<NoTerms>(s.batch, list, s.batch.count[k], pixels, range, state, s.block);
-    return spread_channels(p, s);
+    const int32_t* list = s.batch.lists + static_cast<int64_t>(k) * s.batch.list_stride;
+    PixelState state = fresh_pixels(pixels.inside);
+    weigh_block<NoTerms>(s.batch, list, s.batch.count[k], pixels, o, state, s.block);
+  } else if (p.distortion) {
+    geometry_block<true, true>(p, k, pixels, o, g, s);
+  } else if (p.depth || p.median_depth) {
+    geometry_block<true, false>(p, k, pixels, o, g, s);
+  } else {
+    geometry_block<false, false>(p, k, pixels, o, g, s);
   }
-  const bool distortion = p.distortion != nullptr;
-  if (distortion)
-    weigh_block<TotalTerms<true>>(s.batch, list, s.batch.count[k], pixels, range, state, s.block);
-  else
-    weigh_block<TotalTerms<false>>(s.batch, list, s.batch.count[k], pixels, range, state,
-                                   s.block);
-  contract_channels(p, s);
-  if (distortion) descend<true>(p, pixels, state, g, s);
-  else descend<false>(p, pixels, state, g, s);
   spread_channels(p, s);
 }
 
@@ -252,13 +291,14 @@ void blend_backward(const BlendGradParams& p, int tile, Arena& arena) {
   const int64_t first = lists.start[tile], last = lists.start[tile + 1];
   if (first == last) return;
   const int used = lists.used[tile];
+  const PixelOptions o = tile_options(p.forward, first, last);
   BackwardSpace s = backward_space(p, used, arena);
-  load_splats(p.forward, first, used, p.geometry, tile_origin(lists, tile), s.batch);
+  load_splats(p.forward, first, used, p.geometry, false, tile_origin(lists, tile), s.batch);
   __builtin_memcpy(s.batch.masks, lists.mask + first, sizeof(uint16_t) * used);
   list_blocks(s.batch, used, 0xffffu);
   __builtin_memset(s.grads, 0, sizeof(float) * s.grad_stride * used);
   for (int k = 0; k < BLOCKS_PER_TILE; ++k)
-    if (s.batch.count[k]) backward_block(p, tile, k, s);
+    if (s.batch.count[k]) backward_block(p, tile, k, o, s);
   write_rows(p, first, last, used, s);
 }
 

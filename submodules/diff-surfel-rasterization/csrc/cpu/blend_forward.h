@@ -46,7 +46,7 @@ IQGS_INLINE void accumulate_some(int channels, float* sums, const float* rows, i
   }
 }
 
-IQGS_INLINE void accumulate_channels(int channels, float* sums, const float* rows, int stride,
+IQGS_PHASE void accumulate_channels(int channels, float* sums, const float* rows, int stride,
                                      const BlockWeights& w) {
   for (int c = 0; c < channels; c += CHANNELS_AT_ONCE) {
     int n = channels - c < CHANNELS_AT_ONCE ? channels - c : CHANNELS_AT_ONCE;
@@ -76,7 +76,7 @@ IQGS_INLINE ForwardSpace forward_space(const BlendParams& p, Arena& arena) {
   return s;
 }
 
-IQGS_INLINE void write_block(const BlendParams& p, const BlockPixels& pixels, const PixelState& s,
+IQGS_PHASE void write_block(const BlendParams& p, const BlockPixels& pixels, const PixelState& s,
                              const float* sums) {
   const int64_t plane = static_cast<int64_t>(p.camera.width) * p.camera.height;
   for (int c = 0; c < 3; ++c) {
@@ -89,14 +89,14 @@ IQGS_INLINE void write_block(const BlendParams& p, const BlockPixels& pixels, co
   store_block(p, pixels, F16(1.0f) - s.transmittance, p.alpha);
   store_block(p, pixels, s.depth, p.depth);
   store_block(p, pixels, s.median_depth, p.median_depth);
-  store_block(p, pixels, s.distortion, p.distortion);
+  store_block(p, pixels, s.sums.total(), p.distortion);
 }
 
 void blend_forward(const BlendParams& p, int tile, Arena& arena) {
   const int channels = SHADE_CHANNELS + p.feature_count;
-  const DepthRange range = depth_range(p.camera);
   const int64_t first = p.lists.start[tile], last = p.lists.start[tile + 1];
   const TileOrigin origin = tile_origin(p.lists, tile);
+  const PixelOptions options = tile_options(p, first, last);
   ForwardSpace space = forward_space(p, arena);
 
   // Start every block.
@@ -113,17 +113,17 @@ void blend_forward(const BlendParams& p, int tile, Arena& arena) {
   while (at < last && open) {
     int count = last - at < FORWARD_BATCH ? static_cast<int>(last - at) : FORWARD_BATCH;
     TileBatch& b = space.batch;
-    load_splats(p, at, count, true, origin, b);
-    load_shapes(p, at, count, origin, b);
+    load_splats(p, at, count, true, true, origin, b);
+    load_shapes(p, at, count, b);
     for (int i = 0; i < count; i += LANES)
-      mask_sixteen(b, i);
+      mask_sixteen(b, i, origin);
     __builtin_memcpy(p.lists.mask + at, b.masks, sizeof(uint16_t) * count);
     list_blocks(b, count, open);
     for (int k = 0; k < BLOCKS_PER_TILE; ++k) {
       if (b.count[k] == 0) continue;
       space.block.count = 0;
-      weigh_block<ImageTerms>(b, b.lists + k * b.capacity, b.count[k], block_pixels(p, tile, k),
-                              range, space.state[k], space.block);
+      weigh_block<ImageTerms>(b, b.lists + k * b.list_stride, b.count[k], block_pixels(p, tile, k),
+                              options, space.state[k], space.block);
       accumulate_channels(channels, space.sums + k * channels * LANES, b.rows, b.row_stride,
                           space.block);
       if (!any(space.state[k].alive)) open &= ~(1u << k);

@@ -34,8 +34,8 @@ struct WeightParams {
 struct KernelTable {
   const char* name;
   // Splats first .. last of N, both multiples of LANES or N.
-  void (*project)(const ProjectParams&, int64_t first, int64_t last);
-  void (*project_backward)(const ProjectGradParams&, int64_t first, int64_t last);
+  void (*project)(const ProjectParams&, int64_t first, int64_t last, Arena&);
+  void (*project_backward)(const ProjectGradParams&, int64_t first, int64_t last, Arena&);
   // One tile.
   void (*blend_forward)(const BlendParams&, int tile, Arena&);
   void (*blend_backward)(const BlendGradParams&, int tile, Arena&);

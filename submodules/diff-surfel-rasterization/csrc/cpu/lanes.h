@@ -20,6 +20,8 @@ namespace iqgs {
 namespace IQGS_ISA {
 
 #define IQGS_INLINE inline __attribute__((always_inline))
+// A phase of a kernel: stays a function of its own, so that profiles can name it.
+#define IQGS_PHASE static __attribute__((noinline))
 
 #if defined(__AVX512F__)
 constexpr int NATIVE = 16;
@@ -52,7 +54,24 @@ struct F16 {
   IQGS_INLINE void store(float* m) const {
     IQGS_PARTS *reinterpret_cast<UnalignedF*>(m + p * NATIVE) = v[p];
   }
+  // Stores past the cache to an address on a cache line; end with `finish_streams`.
+  IQGS_INLINE void stream(float* m) const {
+#if defined(__AVX512F__)
+    _mm512_stream_ps(m, reinterpret_cast<__m512>(v[0]));
+#elif defined(__AVX2__)
+    IQGS_PARTS _mm256_stream_ps(m + p * NATIVE, reinterpret_cast<__m256>(v[p]));
+#else
+    store(m);
+#endif
+  }
 };
+
+// Orders streamed stores before whatever tells other threads about them.
+IQGS_INLINE void finish_streams() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
 
 struct I16 {
   NativeI v[PARTS];
@@ -146,6 +165,12 @@ IQGS_INLINE I16 select(Mask m, const I16& a, const I16& b) {
   r.v[0] = reinterpret_cast<NativeI>(_mm512_mask_blend_epi32(m.m, reg(b), reg(a)));
   return r;
 }
+// a where the mask is set, else zero.
+IQGS_INLINE F16 zero_unless(Mask m, const F16& a) {
+  F16 r;
+  r.v[0] = reinterpret_cast<NativeF>(_mm512_maskz_mov_ps(m.m, reg(a)));
+  return r;
+}
 #else
 struct Mask {
   NativeI v[PARTS];
@@ -207,6 +232,11 @@ IQGS_INLINE F16 select(const Mask& m, const F16& a, const F16& b) {
 IQGS_INLINE I16 select(const Mask& m, const I16& a, const I16& b) {
   I16 r;
   IQGS_PARTS r.v[p] = m.v[p] ? a.v[p] : b.v[p];
+  return r;
+}
+IQGS_INLINE F16 zero_unless(const Mask& m, const F16& a) {
+  F16 r;
+  IQGS_PARTS r.v[p] = reinterpret_cast<NativeF>(reinterpret_cast<NativeI>(a.v[p]) & m.v[p]);
   return r;
 }
 #endif

@@ -7,8 +7,26 @@
 namespace iqgs {
 namespace IQGS_ISA {
 
-IQGS_INLINE F16 smaller(const F16& a, const F16& b) { return select(b < a, b, a); }
-IQGS_INLINE F16 larger(const F16& a, const F16& b) { return select(a < b, b, a); }
+// b where either is no number, as the machine instructions have it.
+IQGS_INLINE F16 smaller(const F16& a, const F16& b) {
+  F16 r;
+#if defined(__AVX512F__)
+  r.v[0] = reinterpret_cast<NativeF>(_mm512_min_ps(reg(a), reg(b)));
+#else
+  IQGS_PARTS r.v[p] = a.v[p] < b.v[p] ? a.v[p] : b.v[p];
+#endif
+  return r;
+}
+
+IQGS_INLINE F16 larger(const F16& a, const F16& b) {
+  F16 r;
+#if defined(__AVX512F__)
+  r.v[0] = reinterpret_cast<NativeF>(_mm512_max_ps(reg(a), reg(b)));
+#else
+  IQGS_PARTS r.v[p] = a.v[p] > b.v[p] ? a.v[p] : b.v[p];
+#endif
+  return r;
+}
 
 IQGS_INLINE F16 magnitude(const F16& a) {
   return (I16::from_bits(a) & I16(0x7fffffff)).bits_to_float();
@@ -43,19 +61,19 @@ IQGS_INLINE F16 reciprocal(const F16& a) {
 #endif
 }
 
-// e^a for a in [-87, 0], to 2 ulp: 2^n 2^f with |f| <= 1/2 and a polynomial for 2^f.
-IQGS_INLINE F16 exponential(const F16& a) {
-  F16 t = larger(a * F16(1.44269504088896f), F16(-126.0f));
-  const F16 magic(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-  F16 shifted = t + magic;
-  F16 f = t - (shifted - magic);
-  F16 y(1.5353362e-4f);
-  y = fused(y, f, F16(1.3398874e-3f));
-  y = fused(y, f, F16(9.6184373e-3f));
-  y = fused(y, f, F16(5.5503324e-2f));
-  y = fused(y, f, F16(2.4022648e-1f));
-  y = fused(y, f, F16(6.9314720e-1f));
-  y = fused(y, f, F16(1.0f));
+// e^(-a / 2) for a in [0, 170], to 3 ulp; any number elsewhere. 2^n 2^f with |f| <= 1/2 and a
+// minimax polynomial for 2^f (relative error 7.5e-8).
+IQGS_INLINE F16 exponential_half(const F16& a) {
+  const F16 scale(-0.72134752044f);  // -log2(e) / 2
+  const F16 magic(12582912.0f);      // 1.5 * 2^23: adding it rounds to an integer
+  F16 shifted = fused(a, scale, magic);
+  F16 f = fused(a, scale, magic - shifted);
+  F16 y(1.327647129e-3f);
+  y = fused(y, f, F16(9.675541893e-3f));
+  y = fused(y, f, F16(5.550713092e-2f));
+  y = fused(y, f, F16(2.402212024e-1f));
+  y = fused(y, f, F16(6.931469440e-1f));
+  y = fused(y, f, F16(1.0000001192f));
   return (I16::from_bits(y) + shift_left(I16::from_bits(shifted), 23)).bits_to_float();
 }
 
@@ -74,33 +92,26 @@ IQGS_INLINE F16 natural_log(const F16& a) {
   return fused(exponent, F16(0.69314718f), s * y);
 }
 
+// Lanes of a, then of b, by constant positions.
+#if defined(__clang__)
+#define IQGS_SHUFFLE(I, a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define IQGS_SHUFFLE(I, a, b, ...) __builtin_shuffle(a, b, (I){__VA_ARGS__})
+#endif
+
 #define IQGS_ZIP_LOW(i) (i), (i) + NATIVE, (i) + 1, (i) + 1 + NATIVE
 #define IQGS_ZIP_HIGH(i) (i) + 2, (i) + 2 + NATIVE, (i) + 3, (i) + 3 + NATIVE
 #define IQGS_PAIR_LOW(i) (i), (i) + 1, (i) + NATIVE, (i) + 1 + NATIVE
 #define IQGS_PAIR_HIGH(i) (i) + 2, (i) + 3, (i) + 2 + NATIVE, (i) + 3 + NATIVE
 #if defined(__AVX512F__)
-#define IQGS_EACH(f) {f(0), f(4), f(8), f(12)}
+#define IQGS_EACH(f) f(0), f(4), f(8), f(12)
 #elif defined(__AVX2__)
-#define IQGS_EACH(f) {f(0), f(4)}
+#define IQGS_EACH(f) f(0), f(4)
 #else
-#define IQGS_EACH(f) {f(0)}
+#define IQGS_EACH(f) f(0)
 #endif
-
-#if defined(__clang__)
-#define IQGS_SHUFFLE_SUM(a, b, f, g)                                         \
-  ([&] {                                                                     \
-    const NativeI low = IQGS_EACH(f), high = IQGS_EACH(g);                   \
-    NativeF r;                                                               \
-    for (int i = 0; i < NATIVE; ++i)                                         \
-      r[i] = (low[i] < NATIVE ? a[low[i]] : b[low[i] - NATIVE]) +            \
-             (high[i] < NATIVE ? a[high[i]] : b[high[i] - NATIVE]);          \
-    return r;                                                                \
-  }())
-#else
-#define IQGS_SHUFFLE_SUM(a, b, f, g)                                             \
-  (__builtin_shuffle(a, b, (NativeI)IQGS_EACH(f)) +                              \
-   __builtin_shuffle(a, b, (NativeI)IQGS_EACH(g)))
-#endif
+#define IQGS_SHUFFLE_SUM(a, b, f, g) \
+  (IQGS_SHUFFLE(NativeI, a, b, IQGS_EACH(f)) + IQGS_SHUFFLE(NativeI, a, b, IQGS_EACH(g)))
 
 // Every group of four lanes of the result holds partial sums of a, b, c, d in this order.
 IQGS_INLINE NativeF sum_four(const NativeF& a, const NativeF& b, const NativeF& c,
@@ -118,23 +129,106 @@ IQGS_INLINE NativeF fold_parts(const F16& a) {
   return r;
 }
 
-// sums[i] += sum over lanes of m[i], for 16 vectors.
+typedef float Quad __attribute__((vector_size(16)));
+typedef int32_t QuadI __attribute__((vector_size(16)));
+
+IQGS_INLINE Quad load_quad(const float* m) {
+  Quad q;
+  __builtin_memcpy(&q, m, sizeof(q));
+  return q;
+}
+
+IQGS_INLINE void store_quad(float* m, const Quad& q) { __builtin_memcpy(m, &q, sizeof(q)); }
+
+// Four quads side by side, and back.
+IQGS_INLINE F16 join_quads(const Quad& a, const Quad& b, const Quad& c, const Quad& d) {
+  F16 r;
+#if defined(__AVX512F__)
+  __m512 x = _mm512_castps128_ps512(reinterpret_cast<__m128>(a));
+  x = _mm512_insertf32x4(x, reinterpret_cast<__m128>(b), 1);
+  x = _mm512_insertf32x4(x, reinterpret_cast<__m128>(c), 2);
+  r.v[0] = reinterpret_cast<NativeF>(_mm512_insertf32x4(x, reinterpret_cast<__m128>(d), 3));
+#elif defined(__AVX2__)
+  r.v[0] = reinterpret_cast<NativeF>(
+      _mm256_set_m128(reinterpret_cast<__m128>(b), reinterpret_cast<__m128>(a)));
+  r.v[1] = reinterpret_cast<NativeF>(
+      _mm256_set_m128(reinterpret_cast<__m128>(d), reinterpret_cast<__m128>(c)));
+#else
+  r.v[0] = a, r.v[1] = b, r.v[2] = c, r.v[3] = d;
+#endif
+  return r;
+}
+
+template <int I>
+IQGS_INLINE Quad quad_of(const F16& a) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Quad>(_mm512_extractf32x4_ps(reg(a), I));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Quad>(
+      _mm256_extractf128_ps(reinterpret_cast<__m256>(a.v[I / 2]), I % 2));
+#else
+  return a.v[I];
+#endif
+}
+
+// out[j][i] = in[i][j] of four by four numbers.
+IQGS_INLINE void transpose_four(const Quad* in, Quad* out) {
+  Quad ab_low = IQGS_SHUFFLE(QuadI, in[0], in[1], 0, 4, 1, 5);
+  Quad ab_high = IQGS_SHUFFLE(QuadI, in[0], in[1], 2, 6, 3, 7);
+  Quad cd_low = IQGS_SHUFFLE(QuadI, in[2], in[3], 0, 4, 1, 5);
+  Quad cd_high = IQGS_SHUFFLE(QuadI, in[2], in[3], 2, 6, 3, 7);
+  out[0] = IQGS_SHUFFLE(QuadI, ab_low, cd_low, 0, 1, 4, 5);
+  out[1] = IQGS_SHUFFLE(QuadI, ab_low, cd_low, 2, 3, 6, 7);
+  out[2] = IQGS_SHUFFLE(QuadI, ab_high, cd_high, 0, 1, 4, 5);
+  out[3] = IQGS_SHUFFLE(QuadI, ab_high, cd_high, 2, 3, 6, 7);
+}
+
+// The same from and to memory.
+IQGS_INLINE void transpose_four(const float* in, int in_stride, float* out, int out_stride) {
+  Quad m[4], t[4];
+  for (int i = 0; i < 4; ++i) m[i] = load_quad(in + i * in_stride);
+  transpose_four(m, t);
+  for (int i = 0; i < 4; ++i) store_quad(out + i * out_stride, t[i]);
+}
+
+// a b + c, see `fused`.
+IQGS_INLINE Quad fused_quad(const Quad& a, const Quad& b, const Quad& c) {
+#if defined(__AVX512F__) || defined(__FMA__)
+  return reinterpret_cast<Quad>(_mm_fmadd_ps(reinterpret_cast<__m128>(a),
+                                             reinterpret_cast<__m128>(b),
+                                             reinterpret_cast<__m128>(c)));
+#else
+  return a * b + c;
+#endif
+}
+
+// sums[i] += sum over lanes of m[i], for 4 GROUPS vectors.
+template <int GROUPS>
 IQGS_INLINE void add_lane_sums(const F16* m, float* sums) {
-  typedef float Quad __attribute__((vector_size(16)));
+  NativeF s[4];
 #pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {
-    NativeF s = sum_four(fold_parts(m[i]), fold_parts(m[i + 1]), fold_parts(m[i + 2]),
-                         fold_parts(m[i + 3]));
-    Quad q;
-    __builtin_memcpy(&q, sums + i, 16);
-#pragma GCC unroll 4
-    for (int j = 0; j < NATIVE / 4; ++j) {
-      Quad part;
-      __builtin_memcpy(&part, reinterpret_cast<const char*>(&s) + 16 * j, 16);
-      q += part;
-    }
-    __builtin_memcpy(sums + i, &q, 16);
+  for (int i = 0; i < 4; ++i)
+    s[i] = i < GROUPS ? sum_four(fold_parts(m[4 * i]), fold_parts(m[4 * i + 1]),
+                                 fold_parts(m[4 * i + 2]), fold_parts(m[4 * i + 3]))
+                      : NativeF{};
+  F16 r;
+#if defined(__AVX512F__)
+  auto fold = [](NativeF a, NativeF b) {
+    __m512 x = reinterpret_cast<__m512>(a), y = reinterpret_cast<__m512>(b);
+    return reinterpret_cast<NativeF>(
+        _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd)));
+  };
+  r.v[0] = fold(fold(s[0], s[1]), fold(s[2], s[3]));
+#elif defined(__AVX2__)
+  for (int p = 0; p < 2; ++p) {
+    __m256 x = reinterpret_cast<__m256>(s[2 * p]), y = reinterpret_cast<__m256>(s[2 * p + 1]);
+    r.v[p] = reinterpret_cast<NativeF>(_mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20),
+                                                     _mm256_permute2f128_ps(x, y, 0x31)));
   }
+#else
+  for (int p = 0; p < 4; ++p) r.v[p] = s[p];
+#endif
+  (F16::load(sums) + r).store(sums);
 }
 
 }  // namespace IQGS_ISA

@@ -3,27 +3,28 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 #include <exception>
 #include <mutex>
-#include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
+#include "memory_pool.h"
+
 namespace iqgs {
 
-Arena::~Arena() { std::free(memory); }
+Arena::~Arena() {
+  if (memory) give_block(memory);
+}
 
 void* Arena::reserve(size_t bytes) {
-  constexpr size_t LINE = 64;
   if (bytes > capacity) {
-    std::free(memory);
-    capacity = (bytes + bytes / 4 + LINE) / LINE * LINE;
-    memory = std::aligned_alloc(LINE, capacity);
-    if (!memory) {
-      capacity = 0;
-      throw std::bad_alloc();
-    }
+    if (memory) give_block(memory);
+    memory = nullptr;
+    capacity = 0;
+    const size_t wanted = bytes + bytes / 4;
+    memory = take_block(wanted);
+    capacity = wanted;
   }
   return memory;
 }

@@ -6,6 +6,7 @@
 #include "../common/projection_vjp.h"
 #include "../common/surfel_math.h"
 #include "project_forward.h"
+#include "tile_batch.h"
 
 namespace iqgs {
 namespace IQGS_ISA {
@@ -17,34 +18,41 @@ struct SplatSums {
   alignas(64) float normal[3][LANES];
 };
 
-// Where the gradient of channel c of splat n goes.
-IQGS_INLINE float* channel_slot(const ProjectGradParams& p, SplatSums& s, int64_t n, int lane,
-                                int c) {
-  if (c < 3) return &s.normal[c][lane];
-  if (c < SHADE_CHANNELS) return &s.color[c - 3][lane];
-  return p.features ? p.features + n * p.feature_count + (c - SHADE_CHANNELS) : nullptr;
+// Sum of one vector's worth of columns over the `count` rows of a splat.
+IQGS_INLINE F16 sum_column(const float* rows, int stride, int count) {
+  F16 sum(0.0f);
+  for (int k = 0; k < count; ++k) sum = sum + F16::load(rows + static_cast<int64_t>(k) * stride);
+  return sum;
 }
 
-IQGS_INLINE void sum_rows(const ProjectGradParams& p, int64_t first, int64_t last,
-                          SplatSums& s) {
+// Channel sums of splat n: features go out, normal and colour are kept.
+IQGS_INLINE void sum_channels(const ProjectGradParams& p, const float* rows, int count, int64_t n,
+                              int lane, float* space, SplatSums& s) {
+  for (int c = 0; c < p.channel_count; c += LANES)
+    sum_column(rows + c, p.row_floats, count).store(space + c);
+  const float* channel = space - p.first_channel;  // indexed by channel of the whole row
+  const int end = p.first_channel + p.channel_count;
+  for (int c = p.first_channel; c < end && c < SHADE_CHANNELS; ++c)
+    (c < 3 ? s.normal[c] : s.color[c - 3])[lane] = channel[c];
+  if (p.features && end > SHADE_CHANNELS)
+    copy_floats(channel + SHADE_CHANNELS, p.feature_count, p.features + n * p.feature_count);
+}
+
+IQGS_PHASE void sum_rows(const ProjectGradParams& p, int64_t first, int64_t last, float* space,
+                         SplatSums& s) {
   __builtin_memset(&s, 0, sizeof(s));
-  const int moments = p.geometry ? MOMENTS : 0;
+  alignas(64) float moments[LANES][LANES] = {};
+  const int skip = p.geometry ? MOMENT_FLOATS : 0;
   for (int64_t n = first; n < last; ++n) {
     const int lane = static_cast<int>(n - first);
     const float* rows = p.rows + static_cast<int64_t>(p.offset[n]) * p.row_floats;
     const int count = p.offset[n + 1] - p.offset[n];
-    for (int c = 0; c < moments; ++c) {
-      float sum = 0.0f;
-      for (int k = 0; k < count; ++k) sum += rows[static_cast<int64_t>(k) * p.row_floats + c];
-      s.moment[c][lane] = sum;
-    }
-    for (int c = 0; c < p.channel_count; ++c) {
-      float sum = 0.0f;
-      const float* row = rows + moments + c;
-      for (int k = 0; k < count; ++k) sum += row[static_cast<int64_t>(k) * p.row_floats];
-      if (float* slot = channel_slot(p, s, n, lane, p.first_channel + c)) *slot = sum;
-    }
+    if (p.geometry) sum_column(rows, p.row_floats, count).store(moments[lane]);
+    sum_channels(p, rows + skip, count, n, lane, space, s);
   }
+  for (int i = 0; p.geometry && i < LANES; i += 4)
+    for (int j = 0; j < LANES; j += 4)
+      transpose_four(&moments[i][j], LANES, &s.moment[j][i], LANES);
 }
 
 // Stores sixteen vectors' worth of columns into rows [N, width].
@@ -60,7 +68,7 @@ IQGS_INLINE void scatter_columns(const R (&columns)[WIDTH], float* rows, int64_t
 }
 
 // Gradients of the coefficients, and through the direction into the mean.
-IQGS_INLINE void color_vjp(const ProjectGradParams& p, const Vec3<F16>& mean, int64_t first,
+IQGS_PHASE void color_vjp(const ProjectGradParams& p, const Vec3<F16>& mean, int64_t first,
                            int64_t last, SplatSums& s, Vec3<F16>& grad_mean) {
   const ProjectParams& f = p.forward;
   F16 inverse_length;
@@ -103,13 +111,15 @@ IQGS_INLINE void write_signals(const ProjectGradParams& p, const SplatView<D16>&
   scatter_columns(absolute, p.screen_abs, first, last, live);
 }
 
-void project_backward(const ProjectGradParams& p, int64_t first_splat, int64_t last_splat) {
+void project_backward(const ProjectGradParams& p, int64_t first_splat, int64_t last_splat,
+                      Arena& arena) {
+  float* space = static_cast<float*>(arena.reserve(sizeof(float) * padded(p.channel_count)));
   const Camera& cam = p.forward.camera;
   for (int64_t first = first_splat; first < last_splat; first += LANES) {
     const int64_t last = first + LANES < last_splat ? first + LANES : last_splat;
     // Sum the rows; feature gradients are then complete.
     SplatSums s;
-    sum_rows(p, first, last, s);
+    sum_rows(p, first, last, space, s);
     if (p.colors && p.channel_count)
       for (int64_t n = first; n < last; ++n)
         for (int c = 0; c < 3; ++c) p.colors[3 * n + c] = s.color[c][n - first];

@@ -13,10 +13,10 @@ constexpr int64_t TILES_PER_CHUNK = 4;
 
 template <class Params>
 void each_splat_chunk(const Params& p, int64_t count, int threads,
-                      void (*kernel)(const Params&, int64_t, int64_t)) {
+                      void (*kernel)(const Params&, int64_t, int64_t, Arena&)) {
   const int64_t chunks = (count + SPLATS_PER_CHUNK - 1) / SPLATS_PER_CHUNK;
-  parallel_for(chunks, 1, threads, [&](int64_t c, Arena&) {
-    kernel(p, c * SPLATS_PER_CHUNK, std::min(count, (c + 1) * SPLATS_PER_CHUNK));
+  parallel_for(chunks, 1, threads, [&](int64_t c, Arena& arena) {
+    kernel(p, c * SPLATS_PER_CHUNK, std::min(count, (c + 1) * SPLATS_PER_CHUNK), arena);
   });
 }
 

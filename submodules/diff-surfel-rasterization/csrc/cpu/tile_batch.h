@@ -22,21 +22,25 @@ struct Carver {
   }
 };
 
+constexpr int SHAPE_FIELDS = 7;  // of a footprint that are used
+
 // Channel order of a splat's row: normal, colour, features. Positions are relative to the tile.
 struct TileBatch {
   int capacity;                // splats
   int row_stride;              // floats between two rows
   SplatRecord* records;        // [capacity]
   float* rows;                 // [capacity, row_stride]
-  float* shape;                // [7, capacity] footprints, one array per field
+  float* shape;                // [SHAPE_FIELDS, capacity] footprints, one array per field
   uint16_t* masks;             // [capacity] bit b: block b of the tile
-  int32_t* lists;              // [BLOCKS_PER_TILE, capacity] front to back
+  int32_t* lists;              // [BLOCKS_PER_TILE, list_stride] front to back
+  int list_stride;             // capacity, and room for one vector written past the end
   int count[BLOCKS_PER_TILE];  // lengths of the lists
 };
 
 IQGS_INLINE size_t batch_bytes(int capacity, int channels) {
-  size_t per_splat = sizeof(SplatRecord) + 4 * padded(channels) + 4 * 7 + 2 + 4 * BLOCKS_PER_TILE;
-  return per_splat * capacity + 64 * 8;
+  size_t per_splat =
+      sizeof(SplatRecord) + 4 * (padded(channels) + SHAPE_FIELDS + BLOCKS_PER_TILE) + 2;
+  return per_splat * capacity + 4 * LANES * BLOCKS_PER_TILE + 64 * 8;
 }
 
 IQGS_INLINE TileBatch carve_batch(Carver& arena, int capacity, int channels) {
@@ -45,24 +49,22 @@ IQGS_INLINE TileBatch carve_batch(Carver& arena, int capacity, int channels) {
   b.row_stride = padded(channels);
   b.records = arena.take<SplatRecord>(capacity);
   b.rows = arena.take<float>(static_cast<size_t>(capacity) * b.row_stride);
-  b.shape = arena.take<float>(static_cast<size_t>(capacity) * 7);
+  b.shape = arena.take<float>(static_cast<size_t>(capacity) * SHAPE_FIELDS);
   b.masks = arena.take<uint16_t>(capacity);
-  b.lists = arena.take<int32_t>(static_cast<size_t>(capacity) * BLOCKS_PER_TILE);
+  b.list_stride = capacity + LANES;
+  b.lists = arena.take<int32_t>(static_cast<size_t>(b.list_stride) * BLOCKS_PER_TILE);
   return b;
+}
+
+IQGS_INLINE void copy_floats(const float* from, int count, float* to) {
+  int c = 0;
+  for (; c + LANES <= count; c += LANES) F16::load(from + c).store(to + c);
+  for (; c < count; ++c) to[c] = from[c];
 }
 
 IQGS_INLINE void copy_row(const BlendParams& p, int64_t splat, float* row) {
   __builtin_memcpy(row, p.shades + splat, sizeof(SplatShade));  // rows have room for its padding
-  const float* feature = p.features + p.feature_count * splat;
-  for (int c = 0; c < p.feature_count; ++c) row[SHADE_CHANNELS + c] = feature[c];
-}
-
-// Positions in pixels of the tile: small numbers, so that float32 keeps their digits.
-IQGS_INLINE SplatRecord in_tile(const SplatRecord& s, float tile_x, float tile_y) {
-  SplatRecord r = s;
-  r.x = (s.x - tile_x) + s.x_rest;
-  r.y = (s.y - tile_y) + s.y_rest;
-  return r;
+  copy_floats(p.features + p.feature_count * splat, p.feature_count, row + SHADE_CHANNELS);
 }
 
 struct TileOrigin {
@@ -75,29 +77,42 @@ IQGS_INLINE TileOrigin tile_origin(const TileLists& lists, int tile) {
 }
 
 // Copies the records and rows of `count` pairs from pair `first` on.
-IQGS_INLINE void load_splats(const BlendParams& p, int64_t first, int count, bool rows,
-                             TileOrigin origin, TileBatch& b) {
+IQGS_PHASE void load_splats(const BlendParams& p, int64_t first, int count, bool rows,
+                            bool shapes, TileOrigin origin, TileBatch& b) {
   const int32_t* splat = p.lists.splat + first;
-  constexpr int AHEAD = 6;  // pairs; hides the latency of rows that lie anywhere
+  constexpr int AHEAD = 12;  // pairs; hides the latency of rows that lie anywhere
   for (int i = 0; i < count; ++i) {
     if (i + AHEAD < count) {
       int64_t n = splat[i + AHEAD];
       __builtin_prefetch(p.records + n);
       if (rows) __builtin_prefetch(p.shades + n);
       if (rows) __builtin_prefetch(p.features + n * p.feature_count);
+      if (shapes) __builtin_prefetch(p.footprints + n);
     }
-    b.records[i] = in_tile(p.records[splat[i]], origin.x, origin.y);
+    // Positions in pixels of the tile: small numbers, so that float32 keeps their digits.
+    const SplatRecord& record = p.records[splat[i]];
+    F16::load(&record.x).store(&b.records[i].x);
+    b.records[i].x = (record.x - origin.x) + record.x_rest;
+    b.records[i].y = (record.y - origin.y) + record.y_rest;
     if (rows) copy_row(p, splat[i], b.rows + static_cast<int64_t>(i) * b.row_stride);
   }
 }
 
 // Copies the footprints, one array per field, padded to whole vectors by repeating the last.
-IQGS_INLINE void load_shapes(const BlendParams& p, int64_t first, int count, TileOrigin origin,
-                             TileBatch& b) {
-  for (int i = 0; i < padded(count); ++i) {
-    const Footprint& f = p.footprints[p.lists.splat[first + (i < count ? i : count - 1)]];
-    const float m[7] = {f.x - origin.x, f.y - origin.y, f.half_x, f.half_y, f.slope, f.chord, f.disc};
-    for (int k = 0; k < 7; ++k) b.shape[k * b.capacity + i] = m[k];
+// Positions stay those of the image.
+IQGS_PHASE void load_shapes(const BlendParams& p, int64_t first, int count, TileBatch& b) {
+  const int32_t* splat = p.lists.splat + first;
+  for (int i = 0; i < count; i += 4) {
+    Quad low[4], high[4], fields[8];
+    for (int j = 0; j < 4; ++j) {
+      const int at = i + j < count ? i + j : count - 1;
+      const float* f = reinterpret_cast<const float*>(p.footprints + splat[at]);
+      low[j] = load_quad(f);
+      high[j] = load_quad(f + 4);
+    }
+    transpose_four(low, fields);
+    transpose_four(high, fields + 4);
+    for (int k = 0; k < SHAPE_FIELDS; ++k) store_quad(b.shape + k * b.capacity + i, fields[k]);
   }
 }
 
@@ -130,9 +145,11 @@ IQGS_INLINE Span band_span(const F16* f, const F16& anchor_x, const F16& anchor_
 }
 
 // Block masks of sixteen splats from `first` on.
-IQGS_INLINE void mask_sixteen(TileBatch& b, int first) {
-  F16 f[7];
-  for (int k = 0; k < 7; ++k) f[k] = F16::load(b.shape + k * b.capacity + first);
+IQGS_PHASE void mask_sixteen(TileBatch& b, int first, TileOrigin origin) {
+  F16 f[SHAPE_FIELDS];
+  for (int k = 0; k < SHAPE_FIELDS; ++k) f[k] = F16::load(b.shape + k * b.capacity + first);
+  f[0] = f[0] - F16(origin.x);
+  f[1] = f[1] - F16(origin.y);
   alignas(64) float ax[LANES], ay[LANES];
   for (int i = 0; i < LANES; ++i) {
     int n = first + i < b.capacity ? first + i : first;
@@ -157,14 +174,32 @@ IQGS_INLINE void mask_sixteen(TileBatch& b, int first) {
 }
 
 // The lists of the blocks from the masks; blocks outside `wanted` stay empty.
-IQGS_INLINE void list_blocks(TileBatch& b, int count, uint32_t wanted) {
+IQGS_PHASE void list_blocks(TileBatch& b, int count, uint32_t wanted) {
   for (int k = 0; k < BLOCKS_PER_TILE; ++k) b.count[k] = 0;
+#if defined(__AVX512F__)
+  // Sixteen masks at a time: the positions of those with bit k close up to the left.
+  const __m512i step = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  for (int i = 0; i < count; i += LANES) {
+    const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b.masks + i));
+    const uint32_t valid = count - i < LANES ? (1u << (count - i)) - 1u : 0xffffu;
+    const __m512i masks = _mm512_maskz_cvtepu16_epi32(static_cast<__mmask16>(valid), raw);
+    const __m512i position = _mm512_add_epi32(step, _mm512_set1_epi32(i));
+    for (uint32_t blocks = wanted; blocks; blocks &= blocks - 1) {
+      const int k = __builtin_ctz(blocks);
+      const __mmask16 hit = _mm512_test_epi32_mask(masks, _mm512_set1_epi32(1 << k));
+      _mm512_storeu_si512(b.lists + k * b.list_stride + b.count[k],
+                          _mm512_maskz_compress_epi32(hit, position));
+      b.count[k] += __builtin_popcount(hit);
+    }
+  }
+#else
   for (int i = 0; i < count; ++i) {
     for (uint32_t bits = b.masks[i] & wanted; bits; bits &= bits - 1) {
       int k = __builtin_ctz(bits);
-      b.lists[k * b.capacity + b.count[k]++] = i;
+      b.lists[k * b.list_stride + b.count[k]++] = i;
     }
   }
+#endif
 }
 
 // Pixel centres of a block, one per lane, row by row.
@@ -187,35 +222,41 @@ IQGS_INLINE BlockPixels block_pixels(const BlendParams& p, int tile, int block) 
   return b;
 }
 
-IQGS_INLINE void store_block(const BlendParams& p, const BlockPixels& b, const F16& value,
-                             float* plane) {
-  alignas(64) float m[LANES];
-  value.store(m);
-  const int w = p.camera.width, h = p.camera.height;
-  float* out = plane + static_cast<int64_t>(b.y) * w + b.x;
-  if (b.x + BLOCK <= w && b.y + BLOCK <= h) {
-    for (int j = 0; j < BLOCK; ++j)
-      __builtin_memcpy(out + static_cast<int64_t>(j) * w, m + BLOCK * j, BLOCK * sizeof(float));
-    return;
-  }
-  for (int j = 0; j < BLOCK && b.y + j < h; ++j)
-    for (int i = 0; i < BLOCK && b.x + i < w; ++i)
-      out[static_cast<int64_t>(j) * w + i] = m[BLOCK * j + i];
+// Whether no pixel of the block lies outside the image.
+IQGS_INLINE bool whole_block(const BlendParams& p, const BlockPixels& b) {
+  return b.x + BLOCK <= p.camera.width && b.y + BLOCK <= p.camera.height;
 }
 
+IQGS_INLINE void store_block(const BlendParams& p, const BlockPixels& b, const F16& value,
+                             float* plane) {
+  const int64_t w = p.camera.width;
+  const int h = p.camera.height;
+  float* out = plane + b.y * w + b.x;
+  if (whole_block(p, b)) {
+    store_quad(out, quad_of<0>(value));
+    store_quad(out + w, quad_of<1>(value));
+    store_quad(out + 2 * w, quad_of<2>(value));
+    store_quad(out + 3 * w, quad_of<3>(value));
+    return;
+  }
+  alignas(64) float m[LANES];
+  value.store(m);
+  for (int j = 0; j < BLOCK && b.y + j < h; ++j)
+    for (int i = 0; i < BLOCK && b.x + i < w; ++i) out[j * w + i] = m[BLOCK * j + i];
+}
+
+// Zero outside the image, and where there is no plane.
 IQGS_INLINE F16 load_block(const BlendParams& p, const BlockPixels& b, const float* plane) {
   if (!plane) return F16(0.0f);
+  const int64_t w = p.camera.width;
+  const int h = p.camera.height;
+  const float* in = plane + b.y * w + b.x;
+  if (whole_block(p, b))
+    return join_quads(load_quad(in), load_quad(in + w), load_quad(in + 2 * w),
+                      load_quad(in + 3 * w));
   alignas(64) float m[LANES] = {};
-  const int w = p.camera.width, h = p.camera.height;
-  const float* in = plane + static_cast<int64_t>(b.y) * w + b.x;
-  if (b.x + BLOCK <= w && b.y + BLOCK <= h) {
-    for (int j = 0; j < BLOCK; ++j)
-      __builtin_memcpy(m + BLOCK * j, in + static_cast<int64_t>(j) * w, BLOCK * sizeof(float));
-  } else {
-    for (int j = 0; j < BLOCK && b.y + j < h; ++j)
-      for (int i = 0; i < BLOCK && b.x + i < w; ++i)
-        m[BLOCK * j + i] = in[static_cast<int64_t>(j) * w + i];
-  }
+  for (int j = 0; j < BLOCK && b.y + j < h; ++j)
+    for (int i = 0; i < BLOCK && b.x + i < w; ++i) m[BLOCK * j + i] = in[j * w + i];
   return F16::load(m);
 }
 

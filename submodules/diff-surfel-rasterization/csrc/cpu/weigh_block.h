@@ -9,18 +9,24 @@
 namespace iqgs {
 namespace IQGS_ISA {
 
+// The pixels' options, with the first splat of the tile as the origin of mapped depths.
+IQGS_INLINE PixelOptions tile_options(const BlendParams& p, int64_t first, int64_t last) {
+  static const SplatRecord none = {};
+  return pixel_options(p.camera, first < last ? p.records[p.lists.splat[first]] : none);
+}
+
 // What sixteen pixels carry from splat to splat.
 struct PixelState {
   F16 transmittance;
   Mask alive;  // in the image and not saturated
-  F16 depth, median_depth, distortion;
+  F16 depth, median_depth;
   DistortionSums<F16> sums;
-  I16 median;  // list position of the splat that gave the median depth
+  I16 median;  // batch position of the splat that gave the median depth
 };
 
 IQGS_INLINE PixelState fresh_pixels(Mask inside) {
   const F16 zero(0.0f);
-  return {F16(1.0f), inside, zero, zero, zero, {zero, zero, zero}, I16(-1)};
+  return {F16(1.0f), inside, zero, zero, {zero, zero, zero}, I16(-1)};
 }
 
 // The contributing splats of a block, in order.
@@ -31,62 +37,80 @@ struct BlockWeights {
   int count;
 };
 
-// The images that only the forward pass needs. See `weigh_block`.
+// The sums that only the images need. See `weigh_block`.
 struct ImageTerms {
-  static IQGS_INLINE void add(const F16& w, const F16& z, Mask hit, int, const DepthRange& range,
-                              PixelState& s) {
+  static IQGS_INLINE void add(const SplatRecord& splat, const Hit<F16>& h, const PixelOptions& o,
+                              const F16& w, Mask hit, int, PixelState& s) {
+    F16 z = zero_unless(hit, hit_depth(splat, h, o));
     Mask upper = hit & (s.transmittance > F16(MEDIAN_TRANSMITTANCE));
     s.median_depth = select(upper, z, s.median_depth);
     s.depth = fused(w, z, s.depth);
-    s.distortion = s.distortion + s.sums.step(w, mapped_depth(z, range));
+    s.sums.add(w, mapped_depth(hit_inverse_depth(splat, h, o), o));
   }
 };
 
 // The totals that the backward pass needs before it turns round.
-template <bool DISTORTION>
+template <bool DEPTH, bool DISTORTION>
 struct TotalTerms {
-  static IQGS_INLINE void add(const F16& w, const F16& z, Mask hit, int id,
-                              const DepthRange& range, PixelState& s) {
-    Mask upper = hit & (s.transmittance > F16(MEDIAN_TRANSMITTANCE));
-    s.median = select(upper, I16(id), s.median);
-    if (DISTORTION) s.sums.step(w, mapped_depth(z, range));
+  static IQGS_INLINE void add(const SplatRecord& splat, const Hit<F16>& h, const PixelOptions& o,
+                              const F16& w, Mask hit, int id, PixelState& s) {
+    if (DEPTH) {
+      Mask upper = hit & (s.transmittance > F16(MEDIAN_TRANSMITTANCE));
+      s.median = select(upper, I16(id), s.median);
+    }
+    if (DISTORTION) s.sums.add(w, mapped_depth(hit_inverse_depth(splat, h, o), o));
   }
 };
 
 struct NoTerms {
-  static IQGS_INLINE void add(const F16&, const F16&, Mask, int, const DepthRange&, PixelState&) {}
+  static IQGS_INLINE void add(const SplatRecord&, const Hit<F16>&, const PixelOptions&, const F16&,
+                              Mask, int, PixelState&) {}
 };
 
 // Appends the splats of `list` that contribute; `Terms` says what else is summed on the way.
 template <class Terms>
-IQGS_INLINE void weigh_block(const TileBatch& b, const int32_t* list, int count,
-                             const BlockPixels& pixels, const DepthRange& range, PixelState& s,
-                             BlockWeights& out) {
-  const F16 one(1.0f), zero(0.0f);
-  for (int i = 0; i < count; ++i) {
+IQGS_PHASE void weigh_block(const TileBatch& b, const int32_t* list, int count,
+                            const BlockPixels& pixels, const PixelOptions& o, PixelState& state,
+                            BlockWeights& out) {
+  PixelState s = state;
+  const F16 px = pixels.px, py = pixels.py, limit(STOP_TRANSMITTANCE);
+  float* weights = out.weight + LANES * out.count;
+  float* alphas = out.alpha ? out.alpha + LANES * out.count : nullptr;
+  int32_t* ids = out.id + out.count;
+  bool open = true;
+  for (int i = 0; i < count && open; ++i) {
     const int id = list[i];
     const SplatRecord& splat = b.records[id];
-    Hit<F16> h = intersect(splat, range, pixels.px, pixels.py);
-    Mask hit = inside(splat, h, range) & s.alive;
+    Hit<F16> h = intersect(splat, o, px, py);
+    Mask hit = inside(splat, h, o) & s.alive;
     if (!any(hit)) continue;
 
-    F16 alpha = splat_alpha(splat, h);
+    // Lanes that are not hit, or saturated before, have alpha 0: T stays as it is.
+    F16 alpha = zero_unless(hit, splat_alpha(splat, h));
     F16 w = alpha * s.transmittance;
     F16 next = s.transmittance - w;
-    Mask stop = hit & (next < F16(STOP_TRANSMITTANCE));
-    hit = hit & ~stop;
-    w = select(hit, w, zero);
-    w.store(out.weight + LANES * out.count);
-    if (out.alpha) select(hit, alpha, zero).store(out.alpha + LANES * out.count);
-    out.id[out.count++] = id;
-
-    F16 z = select(hit, hit_depth(splat, h, range), one);
-    Terms::add(w, z, hit, id, range, s);
-    s.transmittance = select(hit, next, s.transmittance);
-    if (!any(stop)) continue;
-    s.alive = s.alive & ~stop;
-    if (!any(s.alive)) return;
+    Mask stop = next < limit;
+    if (any(stop)) {
+      s.alive = s.alive & ~stop;
+      hit = hit & ~stop;
+      alpha = zero_unless(hit, alpha);
+      w = alpha * s.transmittance;
+      next = s.transmittance - w;
+      open = any(s.alive);
+    }
+    w.store(weights);
+    weights += LANES;
+    if (alphas) {
+      alpha.store(alphas);
+      alphas += LANES;
+    }
+    *ids++ = id;
+    Terms::add(splat, h, o, w, hit, id, s);
+    s.transmittance = next;
   }
+  s.sums.weight = F16(1.0f) - s.transmittance;
+  out.count = static_cast<int>(ids - out.id);
+  state = s;
 }
 
 }  // namespace IQGS_ISA

@@ -27,9 +27,9 @@ IQGS_INLINE void emit_block(const WeightParams& p, int64_t first, const BlockPix
 
 void weigh_pixels(const WeightParams& p, int tile, Arena& arena) {
   const BlendParams& blend = p.blend;
-  const DepthRange range = depth_range(blend.camera);
   const int64_t first = blend.lists.start[tile], last = blend.lists.start[tile + 1];
   const TileOrigin origin = tile_origin(blend.lists, tile);
+  const PixelOptions options = tile_options(blend, first, last);
   ForwardSpace space = forward_space(blend, arena);
   TileBatch& b = space.batch;
   for (int k = 0; k < BLOCKS_PER_TILE; ++k) {
@@ -38,13 +38,13 @@ void weigh_pixels(const WeightParams& p, int tile, Arena& arena) {
     int32_t filled[LANES] = {};
     for (int64_t at = first; at < last && any(state.alive); at += FORWARD_BATCH) {
       int count = last - at < FORWARD_BATCH ? static_cast<int>(last - at) : FORWARD_BATCH;
-      load_splats(blend, at, count, false, origin, b);
-      load_shapes(blend, at, count, origin, b);
+      load_splats(blend, at, count, false, true, origin, b);
+      load_shapes(blend, at, count, b);
       for (int i = 0; i < count; i += LANES)
-        mask_sixteen(b, i);
+        mask_sixteen(b, i, origin);
       list_blocks(b, count, 1u << k);
       space.block.count = 0;
-      weigh_block<NoTerms>(b, b.lists + k * b.capacity, b.count[k], pixels, range, state,
+      weigh_block<NoTerms>(b, b.lists + k * b.list_stride, b.count[k], pixels, options, state,
                            space.block);
       emit_block(p, at, pixels, space.block, filled);
     }
