@@ -165,6 +165,10 @@ class SegmentationParams:
     lambda_dice: float = option(1.0, "weight of the dice term (Eq. 12)")
     lambda_reg: float = option(1.0, "weight of the 3D smoothness (Eq. 13)")
     lambda_geom: float = option(1.0, "weight of the 2D-3D consistency (Eq. 14)")
+    steady_matching: bool = option(
+        False, "Hungarian: match by queries averaged over recent views, not by the view's own"
+    )
+    usage_cost: float = option(0.0, "Hungarian: extra cost of queries that own other objects")
     focal_gamma: float = option(2.0, "focusing exponent; 0 is better on noisy ids")
     focal_alpha: float = option(-1.0, "class balance of the focal term; -1: none")
     reg_target: str = option(

@@ -37,6 +37,8 @@ SHORT_INSTANCES: dict[str, Any] = {
     "lr_iqgs_final": 0.05,
     "pixels_per_step": 2048,
     "attention_pixels": 2048,
+    "steady_matching": True,
+    "usage_cost": 0.3,
 }
 
 PAPER: dict[str, Any] = {"focal_alpha": 0.25}

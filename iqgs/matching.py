@@ -31,7 +31,7 @@ class IDMatcher:
         self.first = 0 if background else 1
         self.stop = num_ids + 1  # queries first..stop-1 are supervised: the known ids
 
-    def __call__(self, logits: Tensor, labels: Tensor) -> Matching:
+    def __call__(self, logits: Tensor, labels: Tensor, usage: Tensor | None = None) -> Matching:
         """Labels [P] of the supervised pixels -> the ids that occur, each with its own query."""
         ids = torch.unique(labels)
         if ids.numel() and int(ids[-1]) > self.num_ids:
@@ -60,7 +60,10 @@ class MatchingCost:
 class HungarianMatcher:
     """The assignment of least total cost, anew in each view (Eq. 10); id 0 is pinned to query 0."""
 
-    def __init__(self, num_queries: int, background: bool, cost: MatchingCost) -> None:
+    def __init__(
+        self, num_queries: int, background: bool, cost: MatchingCost, usage_cost: float = 0.0
+    ) -> None:
+        self.usage_cost = usage_cost
         self.num_queries = num_queries
         self.background = background
         self.first = 0 if background else 1
@@ -68,9 +71,12 @@ class HungarianMatcher:
         self.cost = cost
 
     @torch.no_grad()
-    def __call__(self, logits: Tensor, labels: Tensor) -> Matching:
+    def __call__(self, logits: Tensor, labels: Tensor, usage: Tensor | None = None) -> Matching:
         """Logits [S, P] of queries first..stop-1, labels [P] -> one query for each id that occurs.
 
+        `usage` [Q] in 0..1, how often each query was matched lately, times `usage_cost` is added
+        to the cost: an object that no query knows yet goes to a query that owns nothing, instead
+        of one whose own object this view happens not to show.
         Raises UserError when the view shows more objects than there are queries for objects.
         """
         ids = torch.unique(labels)
@@ -82,6 +88,8 @@ class HungarianMatcher:
             )
         candidates = logits.detach()[1 - self.first :]  # queries 1..Q-1
         cost = self.cost(candidates, labels[None, :] == objects[:, None])
+        if usage is not None:
+            cost = cost + self.usage_cost * usage[1:, None]
         if not bool(torch.isfinite(cost).all()):
             raise RunError(
                 "the scores of the queries are not finite; lower the learning rate or resume from "

@@ -27,7 +27,8 @@ def _hungarian_matcher(options: MethodOptions) -> HungarianMatcher:
     cost = MatchingCost(
         options.lambda_mask, options.lambda_dice, options.focal_gamma, options.focal_alpha
     )
-    return HungarianMatcher(options.num_queries, options.zero_label == "background", cost)
+    background = options.zero_label == "background"
+    return HungarianMatcher(options.num_queries, background, cost, options.usage_cost)
 
 
 METHODS: dict[str, Callable[[MethodOptions], IDMatcher | HungarianMatcher]] = {
@@ -79,4 +80,5 @@ def build_method(options: MethodOptions) -> IQGS:
         weights=weights,
         background=options.zero_label == "background",
         attention_pixels=options.attention_pixels,
+        steady_matching=options.steady_matching,
     )

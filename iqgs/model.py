@@ -17,6 +17,8 @@ from iqgs.types import PointSegmentation, QueryPrediction, Segmentation, StepInp
 from iqgs.winners import Winners, find_winners, mean_scores, panoptic_keep
 
 MEAN_MOMENTUM = 0.99  # running mean of queries over about the last hundred views
+STEADY_MOMENTUM = 0.95  # of the queries that matching looks at: follows training in some views
+USAGE_MOMENTUM = 0.99  # of how often a query was matched
 EVEN_LOGIT = 0.0  # sigma(s) > 0.5 where s > 0
 
 
@@ -32,6 +34,8 @@ class IQGS(nn.Module):
     matched: Tensor
     mean_queries: Tensor
     mean_weight: Tensor
+    steady_queries: Tensor
+    usage: Tensor
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class IQGS(nn.Module):
         weights: dict[str, float],
         background: bool,
         attention_pixels: int,
+        steady_matching: bool,
     ) -> None:
         super().__init__()
         self.projection = projection
@@ -52,13 +57,21 @@ class IQGS(nn.Module):
         self.weights = weights
         self.background = background
         self.attention_pixels = attention_pixels
+        self.steady_matching = steady_matching
         queries = decoder.queries
         self.register_buffer("matched", torch.zeros(queries.shape[0], dtype=torch.bool))
         self.register_buffer("mean_queries", torch.zeros_like(queries))
         self.register_buffer("mean_weight", torch.zeros(()))
+        self.register_buffer("steady_queries", torch.zeros_like(queries))
+        self.register_buffer("usage", torch.zeros(queries.shape[0]))
 
     def terms(self, step: StepInputs) -> dict[str, Tensor]:
-        """Unweighted loss terms of one step; in training mode also notes which queries matched."""
+        """Unweighted loss terms of one step; in training mode also notes which queries matched.
+
+        With `steady_matching` the assignment is made by queries averaged over recent views: judged
+        by its own enriched queries a view may swap two objects for good, and the attention then
+        learns to swap them by view.
+        """
         keep = None if self.background else step.labels > 0
         features = self.projection(step.features)
         stride = -(-len(features) // self.attention_pixels)
@@ -67,19 +80,26 @@ class IQGS(nn.Module):
         shown = features if keep is None else features[keep]
         logits = score(queries[matcher.first : matcher.stop], shown)
         labels = step.labels if keep is None else step.labels[keep]
-        matching = matcher(logits, labels)
+        judged = logits
+        if self.steady_matching and bool(self.mean_weight > 0):
+            with torch.no_grad():
+                judged = score(self.steady_queries[matcher.first : matcher.stop], shown)
+        matching = matcher(judged, labels, self.usage)
         if self.training:
             self.matched[matching.query] = True
-            self._remember(queries.detach())
+            self._remember(queries.detach(), matching.query)
         prediction = QueryPrediction(queries, logits, matcher.first)
         return self.criterion(step, prediction, matching, keep, self.projection)
 
     @torch.no_grad()
-    def _remember(self, queries: Tensor) -> None:
-        """Exponential mean, exact over the first views, of the enriched queries."""
+    def _remember(self, queries: Tensor, matched: Tensor) -> None:
+        """Exponential means, exact over the first views: enriched queries, and who was matched."""
         self.mean_weight += 1.0
-        share = self.mean_weight.reciprocal().clamp_min(1.0 - MEAN_MOMENTUM)
-        self.mean_queries.lerp_(queries, share)
+        newest = self.mean_weight.reciprocal()
+        self.mean_queries.lerp_(queries, newest.clamp_min(1.0 - MEAN_MOMENTUM))
+        self.steady_queries.lerp_(queries, newest.clamp_min(1.0 - STEADY_MOMENTUM))
+        self.usage.mul_(USAGE_MOMENTUM)
+        self.usage[matched] += 1.0 - USAGE_MOMENTUM
 
     @torch.no_grad()
     def enrich(self, instance_map: Tensor) -> Tensor:

@@ -82,6 +82,8 @@ class MethodOptions:
     reg_target: str  # probability | feature (Eq. 13 read literally)
     attention_pixels: int  # queries are enriched from at most this many pixels of a view
     seed: int
+    steady_matching: bool = False  # Hungarian: match by queries averaged over recent views
+    usage_cost: float = 0.0  # Hungarian: cost of a query that was matched in every recent view
     residual: bool = True  # False: Eq. 5 without residuals and norms, which collapses (ablation)
 
 

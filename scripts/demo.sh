@@ -10,9 +10,9 @@ set -euo pipefail
 # ---- what is run -----------------------------------------------------------------------------------
 VIEWS=60 WIDTH=256 HEIGHT=192 SEED=0
 ITERATIONS=2000             # reconstruction, once; the other two runs learn on the same splats
-INSTANCE_ITERATIONS=800     # output/demo/iqgs           clean masks, matching by id
-HUNGARIAN_ITERATIONS=800    # output/demo/iqgs-h         ids shuffled in every view, assignment
-DEGRADED_ITERATIONS=800     # output/demo/iqgs-degraded  masks as SAM and trackers leave them
+INSTANCE_ITERATIONS=1000    # output/demo/iqgs           clean masks, matching by id
+HUNGARIAN_ITERATIONS=2000   # output/demo/iqgs-h         ids shuffled in every view, assignment
+DEGRADED_ITERATIONS=1000    # output/demo/iqgs-degraded  masks as SAM and trackers leave them
 PATH_FRAMES=48
 OBJECT=17                   # the object that is written as a PLY of its own: a chair
 # -----------------------------------------------------------------------------------------------------

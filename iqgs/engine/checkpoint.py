@@ -112,6 +112,8 @@ def method_options(
         lambda_geom=options.lambda_geom,
         focal_gamma=options.focal_gamma,
         focal_alpha=None if options.focal_alpha == -1 else options.focal_alpha,
+        steady_matching=options.steady_matching,
+        usage_cost=options.usage_cost,
         reg_target=options.reg_target,
         attention_pixels=options.attention_pixels,
         seed=seed,

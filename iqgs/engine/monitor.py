@@ -79,7 +79,7 @@ class Monitor:
         training = self.training
         errors, ratios = [], []
         scorer = SceneScorer(
-            "id" if training.config.segmentation.matching == "id" else "scene",
+            "id" if training.config.segmentation.matching == "id" else "view",
             training.config.model.zero_label,
         )
         segments = False

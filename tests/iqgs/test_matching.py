@@ -111,3 +111,15 @@ def test_a_view_of_background_only_or_of_nothing() -> None:
     assert only.query.tolist() == only.target.tolist() == [0]
     nothing = HungarianMatcher(4, False, COST)(torch.randn(3, 0), torch.zeros(0, dtype=torch.int64))
     assert nothing.query.numel() == 0
+
+
+def test_an_unknown_object_goes_to_a_query_that_owns_nothing() -> None:
+    """Usage breaks ties between queries that know an object equally little, and only those."""
+    labels = torch.tensor([1, 1, 2, 2, 0, 0])
+    logits = torch.zeros(4, 6)
+    logits[1] = torch.where(labels == 1, 8.0, -8.0)  # query 1 knows object 1
+    usage = torch.tensor([1.0, 1.0, 0.9, 0.0])  # query 2 owns something that this view lacks
+    matcher = HungarianMatcher(4, True, COST, usage_cost=0.3)
+    assert matcher(logits, labels, usage).query.tolist() == [0, 1, 3]
+    flipped = torch.tensor([1.0, 1.0, 0.0, 0.9])
+    assert matcher(logits, labels, flipped).query.tolist() == [0, 1, 2]

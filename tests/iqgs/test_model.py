@@ -279,3 +279,33 @@ def test_training_forms_scores_for_supervised_queries_only() -> None:
 def test_bad_options_are_refused_by_name(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_method(replace(OPTIONS, **change))
+
+
+def test_steady_matching_is_judged_by_queries_averaged_over_views(world: ToyWorld) -> None:
+    """After the first step the matcher must see the averaged queries, not the view's own."""
+    options = replace(OPTIONS, matching="hungarian", num_queries=13, steady_matching=True)
+    method = build_method(options)
+    seen: list[torch.Tensor] = []
+    matcher = method.matcher
+
+    class Recorder:
+        first, stop = matcher.first, matcher.stop
+
+        def __call__(self, logits: torch.Tensor, *rest: torch.Tensor) -> object:
+            seen.append(logits.detach().clone())
+            return matcher(logits, *rest)
+
+    method.matcher = Recorder()  # type: ignore[assignment]
+    view, generator = world.views[0], torch.Generator().manual_seed(0)
+    pixels = torch.randperm(view.labels.numel(), generator=generator)[:200]
+    instance = torch.randn(len(world.labels), 16, generator=generator)
+    step = view.step(instance, pixels, torch.zeros(0, 2, dtype=torch.int64), view.labels[pixels])
+    method.terms(step)
+    steady = method.steady_queries.clone()
+    with torch.no_grad():  # the view's own queries now differ from the average
+        method.decoder.queries.add_(torch.randn_like(method.decoder.queries))
+    method.terms(step)
+    with torch.no_grad():
+        expected = steady[matcher.first : matcher.stop] @ method.projection(step.features).T
+    assert torch.allclose(seen[1], expected, atol=1e-5)
+    assert not torch.allclose(seen[0], seen[1], atol=1e-2)
