@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the operators have in common: checks that name function, argument, expected and got, and
-// the way from lists of tensors and numbers to the kernels' structs.
+// What the operators have in common: checks that name function, argument, expected and got, the
+// way from lists of tensors and numbers to the kernels' structs, and the phases before the pixels.
 #pragma once
 
+#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
@@ -23,13 +24,13 @@ enum Result { COLOR, FEATURES, ALPHA, DEPTH, MEDIAN, NORMAL, DISTORTION, RADII, 
 enum State { RECORDS, FOOTPRINTS, SHADES, OFFSET, START, SPLAT, ROW, MASK, USED, STATES };
 
 inline void check(const char* function, const char* name, const Tensor& t, at::IntArrayRef shape,
-           at::ScalarType type = at::kFloat) {
+                  at::ScalarType type = at::kFloat) {
   TORCH_CHECK_VALUE(t.device().is_cpu(), function, ": ", name, " must be on the CPU, got ",
                     t.device());
   TORCH_CHECK_VALUE(t.scalar_type() == type, function, ": ", name, " must be ", type, ", got ",
                     t.scalar_type());
-  TORCH_CHECK_VALUE(t.sizes() == shape, function, ": ", name, " must have shape ", shape,
-                    ", got ", t.sizes());
+  TORCH_CHECK_VALUE(t.sizes() == shape, function, ": ", name, " must have shape ", shape, ", got ",
+                    t.sizes());
 }
 
 // The inputs, contiguous; `colors` or `sh` is undefined where the other is given.
@@ -82,10 +83,9 @@ inline View take_view(const char* function, at::ArrayRef<double> v, at::IntArray
   TORCH_CHECK_VALUE(v.size() == 26 && options.size() == 5, function,
                     ": expected 26 camera numbers and 5 options, got ", v.size(), " and ",
                     options.size());
-  TORCH_CHECK_VALUE(options[0] > 0 && options[1] > 0 && options[0] < (1 << 20) &&
-                        options[1] < (1 << 20),
-                    function, ": width and height must be 1 .. 2^20 - 1, got ", options[0], " x ",
-                    options[1]);
+  TORCH_CHECK_VALUE(
+      options[0] > 0 && options[1] > 0 && options[0] < (1 << 20) && options[1] < (1 << 20),
+      function, ": width and height must be 1 .. 2^20 - 1, got ", options[0], " x ", options[1]);
   View r = {};
   Camera& c = r.camera;
   for (int i = 0; i < 3; ++i) {
@@ -116,13 +116,83 @@ T* data(const Tensor& t) {
 inline Tensor uninitialised(at::IntArrayRef shape, at::ScalarType type) {
   int64_t bytes = static_cast<int64_t>(c10::elementSize(type));
   for (int64_t size : shape) bytes *= size;
-  if (bytes < static_cast<int64_t>(POOLED_FROM))
-    return at::empty(shape, at::TensorOptions(type));
+  if (bytes < static_cast<int64_t>(POOLED_FROM)) return at::empty(shape, at::TensorOptions(type));
   return at::from_blob(take_block(bytes), shape, give_block, at::TensorOptions(type));
 }
 
-inline Tensor floats(at::IntArrayRef shape) { return uninitialised(shape, at::kFloat); }
-inline Tensor ints(at::IntArrayRef shape) { return uninitialised(shape, at::kInt); }
+inline Tensor floats(at::IntArrayRef shape) {
+  return uninitialised(shape, at::kFloat);
+}
+inline Tensor ints(at::IntArrayRef shape) {
+  return uninitialised(shape, at::kInt);
+}
+
+inline ProjectParams project_params(const Inputs& in, const View& view,
+                                    const std::vector<Tensor>& state, const Tensor& boxes,
+                                    const Tensor& radii) {
+  return {view.camera,
+          in.count(),
+          data<float>(in.means),
+          data<float>(in.scales),
+          data<float>(in.rotations),
+          data<float>(in.opacities),
+          data<float>(in.colors),
+          data<float>(in.sh),
+          in.sh.defined() ? static_cast<int>(in.sh.size(1)) : 0,
+          view.sh_degree,
+          data<SplatRecord>(state[RECORDS]),
+          data<Footprint>(state[FOOTPRINTS]),
+          data<TileBox>(boxes),
+          data<int32_t>(radii),
+          data<SplatShade>(state[SHADES])};
+}
+
+inline BlendParams blend_params(const Inputs& in, const View& view,
+                                const std::vector<Tensor>& state) {
+  const TileGrid grid = tile_grid(view.camera);
+  BlendParams p = {};
+  p.camera = view.camera;
+  p.lists = {grid.x,
+             grid.y,
+             data<int32_t>(state[START]),
+             data<int32_t>(state[SPLAT]),
+             data<int32_t>(state[ROW]),
+             data<uint16_t>(state[MASK]),
+             data<int32_t>(state[USED])};
+  p.records = data<SplatRecord>(state[RECORDS]);
+  p.footprints = data<Footprint>(state[FOOTPRINTS]);
+  p.shades = data<SplatShade>(state[SHADES]);
+  p.features = data<float>(in.features);
+  p.feature_count = in.channels();
+  for (int i = 0; i < 3; ++i) p.background[i] = view.background[i];
+  return p;
+}
+
+// Projection and tile lists: everything before the pixels.
+inline std::vector<Tensor> prepare(const Inputs& in, const View& view, Tensor& radii) {
+  const int64_t n = in.count();
+  const int threads = at::get_num_threads();
+  const TileGrid grid = tile_grid(view.camera);
+  std::vector<Tensor> state(STATES);
+  state[RECORDS] = floats({n, RECORD_FLOATS});
+  state[FOOTPRINTS] = floats({n, FOOTPRINT_FLOATS});
+  state[SHADES] = floats({n, SHADE_FLOATS});
+  state[OFFSET] = ints({n + 1});
+  radii = ints({n});
+  Tensor boxes = ints({n, 2});
+  project_splats(project_params(in, view, state, boxes, radii), threads);
+  const int64_t pairs = count_pairs(data<TileBox>(boxes), n, data<int32_t>(state[OFFSET]));
+  state[START] = ints({int64_t(grid.x) * grid.y + 1});
+  state[SPLAT] = ints({pairs});
+  state[ROW] = ints({pairs});
+  state[MASK] = uninitialised({pairs}, at::kShort);
+  state[USED] = ints({int64_t(grid.x) * grid.y});
+  bin_splats({grid, n, data<SplatRecord>(state[RECORDS]), data<TileBox>(boxes),
+              data<int32_t>(state[OFFSET]), data<int32_t>(state[START]),
+              data<int32_t>(state[SPLAT]), data<int32_t>(state[ROW])},
+             threads);
+  return state;
+}
 
 }  // namespace torch_binding
 }  // namespace iqgs

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The operators of the CPU backend: allocate results, fill the kernels' structs, call them.
-#include <ATen/Parallel.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include "binding_inputs.h"
@@ -11,74 +8,6 @@
 namespace iqgs {
 namespace torch_binding {
 namespace {
-
-ProjectParams project_params(const Inputs& in, const View& view,
-                                   const std::vector<Tensor>& state, const Tensor& boxes,
-                                   const Tensor& radii) {
-  return {view.camera,
-          in.count(),
-          data<float>(in.means),
-          data<float>(in.scales),
-          data<float>(in.rotations),
-          data<float>(in.opacities),
-          data<float>(in.colors),
-          data<float>(in.sh),
-          in.sh.defined() ? static_cast<int>(in.sh.size(1)) : 0,
-          view.sh_degree,
-          data<SplatRecord>(state[RECORDS]),
-          data<Footprint>(state[FOOTPRINTS]),
-          data<TileBox>(boxes),
-          data<int32_t>(radii),
-          data<SplatShade>(state[SHADES])};
-}
-
-BlendParams blend_params(const Inputs& in, const View& view,
-                               const std::vector<Tensor>& state) {
-  const TileGrid grid = tile_grid(view.camera);
-  BlendParams p = {};
-  p.camera = view.camera;
-  p.lists = {grid.x,
-             grid.y,
-             data<int32_t>(state[START]),
-             data<int32_t>(state[SPLAT]),
-             data<int32_t>(state[ROW]),
-             data<uint16_t>(state[MASK]),
-             data<int32_t>(state[USED])};
-  p.records = data<SplatRecord>(state[RECORDS]);
-  p.footprints = data<Footprint>(state[FOOTPRINTS]);
-  p.shades = data<SplatShade>(state[SHADES]);
-  p.features = data<float>(in.features);
-  p.feature_count = in.channels();
-  for (int i = 0; i < 3; ++i) p.background[i] = view.background[i];
-  return p;
-}
-
-// Projection and tile lists: everything before the pixels.
-std::vector<Tensor> prepare(const Inputs& in, const View& view, Tensor& radii) {
-  const int64_t n = in.count();
-  const int threads = at::get_num_threads();
-  const TileGrid grid = tile_grid(view.camera);
-  std::vector<Tensor> state(STATES);
-  state[RECORDS] = floats({n, RECORD_FLOATS});
-  state[FOOTPRINTS] = floats({n, FOOTPRINT_FLOATS});
-  state[SHADES] = floats({n, SHADE_FLOATS});
-  state[OFFSET] = ints({n + 1});
-  radii = ints({n});
-  Tensor boxes = ints({n, 2});
-  project_splats(project_params(in, view, state, boxes, radii), threads);
-  const int64_t pairs =
-      count_pairs(data<TileBox>(boxes), n, data<int32_t>(state[OFFSET]));
-  state[START] = ints({int64_t(grid.x) * grid.y + 1});
-  state[SPLAT] = ints({pairs});
-  state[ROW] = ints({pairs});
-  state[MASK] = uninitialised({pairs}, at::kShort);
-  state[USED] = ints({int64_t(grid.x) * grid.y});
-  bin_splats({grid, n, data<SplatRecord>(state[RECORDS]), data<TileBox>(boxes),
-                    data<int32_t>(state[OFFSET]), data<int32_t>(state[START]),
-                    data<int32_t>(state[SPLAT]), data<int32_t>(state[ROW])},
-                   threads);
-  return state;
-}
 
 std::vector<Tensor> rasterize(at::TensorList splats, at::ArrayRef<double> camera,
                               at::IntArrayRef options) {
@@ -107,8 +36,18 @@ std::vector<Tensor> rasterize(at::TensorList splats, at::ArrayRef<double> camera
 // Image gradients of the backward pass, an empty tensor where there is none.
 enum ImageGrad { G_COLOR, G_FEATURES, G_ALPHA, G_DEPTH, G_MEDIAN, G_NORMAL, G_DISTORTION, IMAGES };
 // Parameter gradients, an empty tensor where not wanted.
-enum Wanted { W_MEANS, W_SCALES, W_ROTATIONS, W_OPACITIES, W_COLORS, W_SH, W_FEATURES, W_SCREEN,
-              W_SCREEN_ABS, PARAMETERS };
+enum Wanted {
+  W_MEANS,
+  W_SCALES,
+  W_ROTATIONS,
+  W_OPACITIES,
+  W_COLORS,
+  W_SH,
+  W_FEATURES,
+  W_SCREEN,
+  W_SCREEN_ABS,
+  PARAMETERS
+};
 
 // The channels with a gradient: normal, colour and features lie side by side in a splat's row.
 void choose_channels(const Inputs& in, at::IntArrayRef wanted, BlendGradParams& p) {
@@ -160,8 +99,8 @@ std::vector<Tensor> parameter_grads(const Inputs& in, const BlendGradParams& p,
   written[W_FEATURES] = feature;
 
   const int64_t n = in.count(), k = in.sh.defined() ? in.sh.size(1) : 0;
-  const std::vector<int64_t> shapes[PARAMETERS] = {{n, 3}, {n, 2}, {n, 4}, {n, 1}, {n, 3},
-                                                   {n, k, 3}, {n, in.channels()}, {n, 3}, {n, 3}};
+  const std::vector<int64_t> shapes[PARAMETERS] = {
+      {n, 3}, {n, 2}, {n, 4}, {n, 1}, {n, 3}, {n, k, 3}, {n, in.channels()}, {n, 3}, {n, 3}};
   std::vector<Tensor> out;
   // Zero where a gradient is wanted that no image asks for; the others are written whole.
   for (int i = 0; i < PARAMETERS; ++i) {
@@ -176,10 +115,10 @@ std::vector<Tensor> rasterize_backward(at::TensorList splats, at::ArrayRef<doubl
                                        at::TensorList saved, at::TensorList image_grads,
                                        at::IntArrayRef wanted) {
   const char* const name = "rasterize_backward";
-  TORCH_CHECK_VALUE(saved.size() == STATES && image_grads.size() == IMAGES &&
-                        wanted.size() == PARAMETERS,
-                    name, ": expected ", int(STATES), " saved tensors, ", int(IMAGES),
-                    " image gradients and ", int(PARAMETERS), " wishes");
+  TORCH_CHECK_VALUE(
+      saved.size() == STATES && image_grads.size() == IMAGES && wanted.size() == PARAMETERS, name,
+      ": expected ", int(STATES), " saved tensors, ", int(IMAGES), " image gradients and ",
+      int(PARAMETERS), " wishes");
   const Inputs in = take_inputs(name, splats);
   const View view = take_view(name, camera, options);
   const std::vector<Tensor> state(saved.begin(), saved.end());
@@ -200,10 +139,21 @@ std::vector<Tensor> rasterize_backward(at::TensorList splats, at::ArrayRef<doubl
 
   auto slot = [&](int i) { return wanted[i] ? data<float>(out[i]) : nullptr; };
   ProjectGradParams p = {project_params(in, view, state, Tensor(), radii),
-                         data<int32_t>(state[OFFSET]), blend.rows, blend.row_floats,
-                         blend.geometry, blend.first_channel, blend.channel_count, in.channels(),
-                         slot(W_MEANS), slot(W_SCALES), slot(W_ROTATIONS), slot(W_OPACITIES),
-                         slot(W_COLORS), slot(W_SH), slot(W_FEATURES), slot(W_SCREEN),
+                         data<int32_t>(state[OFFSET]),
+                         blend.rows,
+                         blend.row_floats,
+                         blend.geometry,
+                         blend.first_channel,
+                         blend.channel_count,
+                         in.channels(),
+                         slot(W_MEANS),
+                         slot(W_SCALES),
+                         slot(W_ROTATIONS),
+                         slot(W_OPACITIES),
+                         slot(W_COLORS),
+                         slot(W_SH),
+                         slot(W_FEATURES),
+                         slot(W_SCREEN),
                          slot(W_SCREEN_ABS)};
   project_splats_backward(p, threads);
   return out;
@@ -220,8 +170,12 @@ std::vector<Tensor> blend_weights(at::TensorList splats, at::ArrayRef<double> ca
   const int64_t pixels = int64_t(view.camera.width) * view.camera.height;
   Tensor count = ints({pixels});
   Tensor row_start = uninitialised({pixels + 1}, at::kLong);
-  WeightParams p = {blend_params(in, view, state), static_cast<float>(min_weight), nullptr,
-                    data<int32_t>(count), nullptr, nullptr};
+  WeightParams p = {blend_params(in, view, state),
+                    static_cast<float>(min_weight),
+                    nullptr,
+                    data<int32_t>(count),
+                    nullptr,
+                    nullptr};
   weigh_tiles(p, threads);
   int64_t* start = data<int64_t>(row_start);
   start[0] = 0;
@@ -243,9 +197,12 @@ SparseParams sparse_params(const char* name, const Tensor& row_start, const Tens
   check(name, "rows", rows, {rows.numel()}, at::kLong);
   for (const Tensor& t : {row_start, splat, weight, rows})
     TORCH_CHECK_VALUE(t.is_contiguous(), name, ": the weights and rows must be contiguous");
-  return {data<int64_t>(row_start), data<int32_t>(splat), data<float>(weight),
+  return {data<int64_t>(row_start),
+          data<int32_t>(splat),
+          data<float>(weight),
           all_rows ? nullptr : data<int64_t>(rows),
-          all_rows ? row_start.numel() - 1 : rows.numel(), splat_count,
+          all_rows ? row_start.numel() - 1 : rows.numel(),
+          splat_count,
           static_cast<int>(channels)};
 }
 
@@ -256,8 +213,8 @@ Tensor splat_weights(const Tensor& row_start, const Tensor& splat, const Tensor&
                     values.sizes());
   check(name, "values", values, values.sizes());
   const Tensor dense = values.contiguous();
-  SparseParams p = sparse_params(name, row_start, splat, weight, rows, all_rows, dense.size(0),
-                                 dense.size(1));
+  SparseParams p =
+      sparse_params(name, row_start, splat, weight, rows, all_rows, dense.size(0), dense.size(1));
   Tensor out = floats({p.row_count, p.channels});
   gather_values(p, data<float>(dense), data<float>(out), at::get_num_threads());
   return out;
@@ -269,15 +226,17 @@ Tensor splat_weights_backward(const Tensor& row_start, const Tensor& splat, cons
   const char* const name = "splat_weights_backward";
   TORCH_CHECK_VALUE(grad.dim() == 2, name, ": grad must have shape [P, C], got ", grad.sizes());
   const Tensor dense = grad.contiguous();
-  SparseParams p = sparse_params(name, row_start, splat, weight, rows, all_rows, splat_count,
-                                 dense.size(1));
+  SparseParams p =
+      sparse_params(name, row_start, splat, weight, rows, all_rows, splat_count, dense.size(1));
   check(name, "grad", dense, {p.row_count, p.channels});
   Tensor out = floats({splat_count, p.channels});
   scatter_grads(p, data<float>(dense), data<float>(out), at::get_num_threads());
   return out;
 }
 
-std::string instruction_set() { return kernels().name; }
+std::string instruction_set() {
+  return kernels().name;
+}
 
 TORCH_LIBRARY(iqgs_surfel, m) {
   m.def("rasterize(Tensor[] splats, float[] camera, int[] options) -> Tensor[]");

@@ -15,8 +15,8 @@ struct Camera {
   double scale_modifier;  // multiplies the scales
   float near, far;        // near cuts; both shape the depth mapping of the distortion
   int width, height;      // pixels
-  bool center_depth;     // low-pass pixels take the depth of the centre, not of the plane
-  bool aabb_anchor;      // low-pass disc at the centre of the 3 sigma box, not of the splat
+  bool center_depth;      // low-pass pixels take the depth of the centre, not of the plane
+  bool aabb_anchor;       // low-pass disc at the centre of the 3 sigma box, not of the splat
 };
 
 // A splat as its pixels see it. With (dx, dy) = pixel - (x, y):
@@ -111,55 +111,63 @@ struct BlendParams {
 
 // Layout of a pair's gradient row: MOMENTS floats, then the active channels.
 enum Moment {
-  M_U, M_U_DX, M_U_DY,   // sums over pixels of (dL/du) / ratio times 1, dx, dy
-  M_V, M_V_DX, M_V_DY,   // the same of v
-  M_W, M_W_DX, M_W_DY,   // sums of dL/dratio times 1, dx, dy
-  M_ALPHA,               // sum of alpha dL/dalpha
-  M_ANCHOR_X, M_ANCHOR_Y,  // sums of dL/danchor
-  M_ALWAYS,              // the rest needs gradients of depth, or the absolute signal
-  M_DEPTH = M_ALWAYS,    // sum of dL/d(depth of the centre), through the depth of the pixels
-  M_HIT_DEPTH,           // the same over pixels of the intersection alone (not the low-pass)
-  M_ABS_X, M_ABS_Y,      // sums of |the screen signal of one pixel|
+  M_U,
+  M_U_DX,
+  M_U_DY,  // sums over pixels of (dL/du) / ratio times 1, dx, dy
+  M_V,
+  M_V_DX,
+  M_V_DY,  // the same of v
+  M_W,
+  M_W_DX,
+  M_W_DY,   // sums of dL/dratio times 1, dx, dy
+  M_ALPHA,  // sum of alpha dL/dalpha
+  M_ANCHOR_X,
+  M_ANCHOR_Y,          // sums of dL/danchor
+  M_ALWAYS,            // the rest needs gradients of depth, or the absolute signal
+  M_DEPTH = M_ALWAYS,  // sum of dL/d(depth of the centre), through the depth of the pixels
+  M_HIT_DEPTH,         // the same over pixels of the intersection alone (not the low-pass)
+  M_ABS_X,
+  M_ABS_Y,  // sums of |the screen signal of one pixel|
   MOMENTS
 };
 
 // Gradients of images to gradients of pairs. Null image gradients are zero.
 struct BlendGradParams {
-  BlendParams forward;         // its output pointers are not read
-  const float* color;          // [3, H, W] dL/dcolor, and so on
-  const float* feature;        // [C, H, W]
-  const float* alpha;          // [H, W]
-  const float* depth;          // [H, W]
-  const float* median_depth;   // [H, W]
-  const float* normal;         // [3, H, W]
-  const float* distortion;     // [H, W]
-  bool geometry;               // moments are wanted
-  bool absolute;               // M_ABS_* are wanted
-  int first_channel;           // the active channels are first .. first + count
+  BlendParams forward;        // its output pointers are not read
+  const float* color;         // [3, H, W] dL/dcolor, and so on
+  const float* feature;       // [C, H, W]
+  const float* alpha;         // [H, W]
+  const float* depth;         // [H, W]
+  const float* median_depth;  // [H, W]
+  const float* normal;        // [3, H, W]
+  const float* distortion;    // [H, W]
+  bool geometry;              // moments are wanted
+  bool absolute;              // M_ABS_* are wanted
+  int first_channel;          // the active channels are first .. first + count
   int channel_count;
-  int row_floats;              // MOMENTS (if geometry) + channel_count, in whole cache lines
-  float* rows;                 // [M, row_floats] out, on a cache line
+  int row_floats;  // MOMENTS (if geometry) + channel_count, in whole cache lines
+  float* rows;     // [M, row_floats] out, on a cache line
 };
 
 // Gradients of pairs, summed per splat, to gradients of the parameters.
 struct ProjectGradParams {
-  ProjectParams forward;         // its output pointers are not written
-  const int32_t* offset;         // [N + 1] first row of each splat
-  const float* rows;             // [M, row_floats]
-  int row_floats;                // as above
-  bool geometry;                 // rows hold moments
-  int first_channel;             // of the active channels
-  int channel_count;             // 0: no channel gradients
-  int feature_count;             // C
-  float* means;                  // [N, 3] out; null where not wanted, as all below
-  float* scales;                 // [N, 2]
-  float* rotations;              // [N, 4]
-  float* opacities;              // [N]
-  float* colors;                 // [N, 3]
-  float* sh;                     // [N, sh_stride, 3]
-  float* features;               // [N, C]
-  float* screen;                 // [N, 3]
-  float* screen_abs;             // [N, 3]
+  ProjectParams forward;  // its output pointers are not written
+  const int32_t* offset;  // [N + 1] first row of each splat
+  const float* rows;      // [M, row_floats]
+  int row_floats;         // as above
+  bool geometry;          // rows hold moments
+  int first_channel;      // of the active channels
+  int channel_count;      // 0: no channel gradients
+  int feature_count;      // C
+  float* means;           // [N, 3] out; null where not wanted, as all below
+  float* scales;          // [N, 2]
+  float* rotations;       // [N, 4]
+  float* opacities;       // [N]
+  float* colors;          // [N, 3]
+  float* sh;              // [N, sh_stride, 3]
+  float* features;        // [N, C]
+  float* screen;          // [N, 3]
+  float* screen_abs;      // [N, 3]
 };
 
 }  // namespace iqgs

@@ -55,8 +55,7 @@ SURFEL_HD void view_vjp(const Camera& cam, const SplatFrame<R>& f, const SplatVi
   R sx = gx * R(cam.fx) * inverse, sy = gy * R(cam.fy) * inverse;
   g.center.x = g.center.x + sx;
   g.center.y = g.center.y + sy;
-  g.center.z = g.center.z + m[M_DEPTH] + gk_times_k * inverse -
-               fused(sx, p.x, sy * p.y) * inverse;
+  g.center.z = g.center.z + m[M_DEPTH] + gk_times_k * inverse - fused(sx, p.x, sy * p.y) * inverse;
 }
 
 // Adds the gradient of the offset of the 3 sigma box's centre from the projected centre.
@@ -73,10 +72,8 @@ SURFEL_HD void box_anchor_vjp(const Camera& cam, const SplatFrame<R>& f, const R
   R k = rho / denominator;
   R px = k * gx, py = k * gy;
   R scale = -(fused(gx, q.offset_x, gy * q.offset_y) / denominator);
-  Vec3<R> gu = {px * m.uz, py * m.uz,
-                fused(px, m.ux, py * m.uy) + R(2.0f) * rho * scale * m.uz};
-  Vec3<R> gv = {px * m.vz, py * m.vz,
-                fused(px, m.vx, py * m.vy) + R(2.0f) * rho * scale * m.vz};
+  Vec3<R> gu = {px * m.uz, py * m.uz, fused(px, m.ux, py * m.uy) + R(2.0f) * rho * scale * m.uz};
+  Vec3<R> gv = {px * m.vz, py * m.vz, fused(px, m.vx, py * m.vy) + R(2.0f) * rho * scale * m.vz};
   // ux = fx (tangent.x - slope_x tangent.z), slope_x = center.x / center.z, and so on.
   R inverse = R(1.0f) / p.z;
   R slope_x = p.x * inverse, slope_y = p.y * inverse;
@@ -88,8 +85,8 @@ SURFEL_HD void box_anchor_vjp(const Camera& cam, const SplatFrame<R>& f, const R
   gv.z = gv.z - fused(gv.x, slope_x, gv.y * slope_y);
   g.center.x = g.center.x + g_slope_x * inverse;
   g.center.y = g.center.y + g_slope_y * inverse;
-  g.center.z = g.center.z - R(2.0f) * scale * p.z -
-               fused(g_slope_x, slope_x, g_slope_y * slope_y) * inverse;
+  g.center.z =
+      g.center.z - R(2.0f) * scale * p.z - fused(g_slope_x, slope_x, g_slope_y * slope_y) * inverse;
   g.tangent_u = g.tangent_u + gu * f.scale_u;
   g.tangent_v = g.tangent_v + gv * f.scale_v;
   g.scale_u = g.scale_u + dot(gu, f.tangent_u);
@@ -98,8 +95,7 @@ SURFEL_HD void box_anchor_vjp(const Camera& cam, const SplatFrame<R>& f, const R
 
 // From the camera frame to the parameters, through the quaternion's normalisation.
 template <class R>
-SURFEL_HD SplatGrad<R> frame_vjp(const Camera& cam, const SplatFrame<R>& f,
-                                 const FrameGrad<R>& g) {
+SURFEL_HD SplatGrad<R> frame_vjp(const Camera& cam, const SplatFrame<R>& f, const FrameGrad<R>& g) {
   SplatGrad<R> r;
   r.mean = rotate_back(cam.rotation, g.center);
   r.scale_u = g.scale_u * R(cam.scale_modifier);

@@ -13,27 +13,67 @@
 
 namespace iqgs {
 
-SURFEL_HD float select(bool m, float a, float b) { return m ? a : b; }
-SURFEL_HD double select(bool m, double a, double b) { return m ? a : b; }
-SURFEL_HD float fused(float a, float b, float c) { return fmaf(a, b, c); }
-SURFEL_HD double fused(double a, double b, double c) { return fma(a, b, c); }
-SURFEL_HD float root(float a) { return sqrtf(a); }
-SURFEL_HD double root(double a) { return sqrt(a); }
-SURFEL_HD float natural_log(float a) { return logf(a); }
-SURFEL_HD double natural_log(double a) { return log(a); }
+SURFEL_HD float select(bool m, float a, float b) {
+  return m ? a : b;
+}
+SURFEL_HD double select(bool m, double a, double b) {
+  return m ? a : b;
+}
+SURFEL_HD float fused(float a, float b, float c) {
+  return fmaf(a, b, c);
+}
+SURFEL_HD double fused(double a, double b, double c) {
+  return fma(a, b, c);
+}
+SURFEL_HD float root(float a) {
+  return sqrtf(a);
+}
+SURFEL_HD double root(double a) {
+  return sqrt(a);
+}
+SURFEL_HD float natural_log(float a) {
+  return logf(a);
+}
+SURFEL_HD double natural_log(double a) {
+  return log(a);
+}
 // e^(-a / 2): the falloff of a splat at squared distance a.
-SURFEL_HD float exponential_half(float a) { return expf(-0.5f * a); }
-SURFEL_HD double exponential_half(double a) { return exp(-0.5 * a); }
-SURFEL_HD float smaller(float a, float b) { return b < a ? b : a; }
-SURFEL_HD double smaller(double a, double b) { return b < a ? b : a; }
-SURFEL_HD float larger(float a, float b) { return a < b ? b : a; }
-SURFEL_HD double larger(double a, double b) { return a < b ? b : a; }
-SURFEL_HD float magnitude(float a) { return fabsf(a); }
-SURFEL_HD double magnitude(double a) { return fabs(a); }
-SURFEL_HD float reciprocal(float a) { return 1.0f / a; }
-SURFEL_HD double reciprocal(double a) { return 1.0 / a; }
-SURFEL_HD bool either(bool a, bool b) { return a || b; }
-SURFEL_HD bool both(bool a, bool b) { return a && b; }
+SURFEL_HD float exponential_half(float a) {
+  return expf(-0.5f * a);
+}
+SURFEL_HD double exponential_half(double a) {
+  return exp(-0.5 * a);
+}
+SURFEL_HD float smaller(float a, float b) {
+  return b < a ? b : a;
+}
+SURFEL_HD double smaller(double a, double b) {
+  return b < a ? b : a;
+}
+SURFEL_HD float larger(float a, float b) {
+  return a < b ? b : a;
+}
+SURFEL_HD double larger(double a, double b) {
+  return a < b ? b : a;
+}
+SURFEL_HD float magnitude(float a) {
+  return fabsf(a);
+}
+SURFEL_HD double magnitude(double a) {
+  return fabs(a);
+}
+SURFEL_HD float reciprocal(float a) {
+  return 1.0f / a;
+}
+SURFEL_HD double reciprocal(double a) {
+  return 1.0 / a;
+}
+SURFEL_HD bool either(bool a, bool b) {
+  return a || b;
+}
+SURFEL_HD bool both(bool a, bool b) {
+  return a && b;
+}
 
 template <class R>
 struct Vec3 {

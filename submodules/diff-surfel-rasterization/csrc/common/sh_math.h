@@ -17,7 +17,9 @@ constexpr float SH_C3B = 2.890611442640554f;    // sqrt(105 / 4 pi)
 constexpr float SH_C3C = 0.4570457994644658f;   // sqrt(21 / 32 pi)
 constexpr float SH_C3D = 0.3731763325901154f;   // sqrt(7 / 16 pi)
 
-SURFEL_HD int sh_coefficients(int degree) { return (degree + 1) * (degree + 1); }
+SURFEL_HD int sh_coefficients(int degree) {
+  return (degree + 1) * (degree + 1);
+}
 
 // Values of the basis at the unit direction d; writes (degree + 1)^2 entries of `out`.
 template <class R>
@@ -65,19 +67,18 @@ SURFEL_HD Vec3<R> sh_basis_vjp(const Vec3<R>& d, int degree, const R* g) {
   const R b12 = R(SH_C3D) * g[12], b13 = R(-SH_C3C) * g[13], b14 = R(0.5f * SH_C3B) * g[14];
   const R b15 = R(-SH_C3A) * g[15];
   const R ring = R(4.0f) * zz - xx - yy;
-  r.x = r.x + six * b9 * xy + b10 * yz - two * b11 * xy - six * b12 * xz +
-        b13 * (ring - two * xx) + two * b14 * xz + three * b15 * (xx - yy);
+  r.x = r.x + six * b9 * xy + b10 * yz - two * b11 * xy - six * b12 * xz + b13 * (ring - two * xx) +
+        two * b14 * xz + three * b15 * (xx - yy);
   r.y = r.y + three * b9 * (xx - yy) + b10 * xz + b11 * (ring - two * yy) - six * b12 * yz -
         two * b13 * xy - two * b14 * yz - six * b15 * xy;
-  r.z = r.z + b10 * xy + eight * b11 * yz + three * b12 * (two * zz - xx - yy) +
-        eight * b13 * xz + b14 * (xx - yy);
+  r.z = r.z + b10 * xy + eight * b11 * yz + three * b12 * (two * zz - xx - yy) + eight * b13 * xz +
+        b14 * (xx - yy);
   return r;
 }
 
 // Gradient of v from that of its direction v / |v|.
 template <class R>
-SURFEL_HD Vec3<R> direction_vjp(const Vec3<R>& unit, const R& inverse_length,
-                                const Vec3<R>& grad) {
+SURFEL_HD Vec3<R> direction_vjp(const Vec3<R>& unit, const R& inverse_length, const Vec3<R>& grad) {
   return (grad - unit * dot(unit, grad)) * inverse_length;
 }
 

@@ -35,8 +35,7 @@ struct Hit {
 };
 
 template <class R>
-SURFEL_HD Hit<R> intersect(const SplatRecord& s, const PixelOptions& o, const R& px,
-                           const R& py) {
+SURFEL_HD Hit<R> intersect(const SplatRecord& s, const PixelOptions& o, const R& px, const R& py) {
   Hit<R> h;
   h.dx = px - R(s.x);
   h.dy = py - R(s.y);
@@ -65,7 +64,7 @@ SURFEL_HD auto inside(const SplatRecord& s, const Hit<R>& h, const PixelOptions&
   auto in_front = h.ratio <= R(s.depth * o.inverse_near);
   auto support = smaller(h.rho_hit, h.rho_disc) <= R(s.cut);
   auto reached = o.center_depth ? either(in_front, h.rho_disc < h.rho_hit)
-                                    : both(in_front, h.ratio > R(PARALLEL_RATIO));
+                                : both(in_front, h.ratio > R(PARALLEL_RATIO));
   return both(support, reached);
 }
 

@@ -46,8 +46,7 @@ void sort_by_depth(std::vector<DepthKey>& keys) {
     int32_t* at = place.data() + pass * DIGITS;
     int32_t sum = 0;
     for (int d = 0; d < DIGITS; ++d) sum += std::exchange(at[d], sum);
-    for (const DepthKey& k : keys)
-      other[at[(k.depth >> (pass * DIGIT_BITS)) & (DIGITS - 1)]++] = k;
+    for (const DepthKey& k : keys) other[at[(k.depth >> (pass * DIGIT_BITS)) & (DIGITS - 1)]++] = k;
     keys.swap(other);
   }
 }
@@ -64,8 +63,7 @@ void each_tile(const TileBox& box, int tiles_x, int y0, int y1, const Visit& vis
 }  // namespace
 
 TileGrid tile_grid(const Camera& camera) {
-  return {(camera.width + TILE - 1) / TILE,
-          (camera.height + TILE - 1) / TILE};
+  return {(camera.width + TILE - 1) / TILE, (camera.height + TILE - 1) / TILE};
 }
 
 int64_t count_pairs(const TileBox* boxes, int64_t count, int32_t* offset) {

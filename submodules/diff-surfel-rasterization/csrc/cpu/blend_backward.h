@@ -4,7 +4,7 @@
 // Every sum has a fixed order, and every pair writes its own row: no locks, no atomics.
 #pragma once
 
-#include "blend_forward.h"
+#include "channel_products.h"
 
 namespace iqgs {
 namespace IQGS_ISA {
@@ -38,8 +38,8 @@ IQGS_INLINE BackwardSpace backward_space(const BlendGradParams& p, int count, Ar
                        static_cast<size_t>(n) * s.grad_stride * 4 + 1024;
   Carver carver = {static_cast<char*>(arena.reserve(bytes))};
   s.batch = carve_batch(carver, n, channels);
-  s.block = {carver.take<float>(LANES * n), carver.take<float>(LANES * n),
-             carver.take<int32_t>(n), 0};
+  s.block = {carver.take<float>(LANES * n), carver.take<float>(LANES * n), carver.take<int32_t>(n),
+             0};
   s.linear = carver.take<float>(LANES * n);
   s.channels = carver.take<float>(static_cast<size_t>(wide) * LANES);
   s.pixels = carver.take<float>(static_cast<size_t>(wide) * LANES);
@@ -47,95 +47,9 @@ IQGS_INLINE BackwardSpace backward_space(const BlendGradParams& p, int count, Ar
   return s;
 }
 
-// linear[i] += sum over N channels of row[c] * grad[c].
-template <int N>
-void contract(float* linear, const float* grads, const float* rows, int stride,
-              const BlockWeights& w, bool first) {
-  F16 g[N];
-#pragma GCC unroll 24
-  for (int c = 0; c < N; ++c) g[c] = F16::load(grads + LANES * c);
-  for (int i = 0; i < w.count; ++i) {
-    const float* row = rows + static_cast<int64_t>(w.id[i]) * stride;
-    F16 even = first ? F16(0.0f) : F16::load(linear + LANES * i), odd(0.0f);
-#pragma GCC unroll 24
-    for (int c = 0; c + 1 < N; c += 2) {
-      even = fused(F16(row[c]), g[c], even);
-      odd = fused(F16(row[c + 1]), g[c + 1], odd);
-    }
-    if (N % 2) even = fused(F16(row[N - 1]), g[N - 1], even);
-    (even + odd).store(linear + LANES * i);
-  }
-}
-
-template <int N>
-IQGS_INLINE void contract_some(int channels, float* linear, const float* grads, const float* rows,
-                               int stride, const BlockWeights& w, bool first) {
-  if constexpr (N > 0) {
-    if (channels == N) return contract<N>(linear, grads, rows, stride, w, first);
-    contract_some<N - 1>(channels, linear, grads, rows, stride, w, first);
-  }
-}
-
-IQGS_PHASE void contract_channels(const BlendGradParams& p, const BackwardSpace& s) {
-  const float* rows = s.batch.rows + p.first_channel;
-  if (p.channel_count == 0)
-    __builtin_memset(s.linear, 0, sizeof(float) * LANES * s.block.count);
-  for (int c = 0; c < p.channel_count; c += CHANNELS_AT_ONCE) {
-    int left = p.channel_count - c, n = left < CHANNELS_AT_ONCE ? left : CHANNELS_AT_ONCE;
-    contract_some<CHANNELS_AT_ONCE>(n, s.linear, s.channels + LANES * c, rows + c,
-                                    s.batch.row_stride, s.block, c == 0);
-  }
-}
-
-// grads[i][c] += sum over pixels of weight[i] * pixels[.][c]: channels in lanes, no sums over
-// lanes. Sixteen channels from `c` on.
-IQGS_INLINE void spread_sixteen(const BackwardSpace& s, int c, int wide) {
-  F16 g[LANES];
-#pragma GCC unroll 16
-  for (int j = 0; j < LANES; ++j) g[j] = F16::load(s.pixels + j * wide + c);
-  for (int i = 0; i < s.block.count; ++i) {
-    const float* weight = s.block.weight + LANES * i;
-    float* out = s.grads + static_cast<int64_t>(s.block.id[i]) * s.grad_stride + MOMENT_FLOATS + c;
-    F16 even = F16::load(out), odd = F16(weight[1]) * g[1];
-    even = fused(F16(weight[0]), g[0], even);
-#pragma GCC unroll 16
-    for (int j = 2; j < LANES; j += 2) {
-      even = fused(F16(weight[j]), g[j], even);
-      odd = fused(F16(weight[j + 1]), g[j + 1], odd);
-    }
-    (even + odd).store(out);
-  }
-}
-
-// The same for four channels.
-IQGS_INLINE void spread_four(const BackwardSpace& s, int c, int wide) {
-  Quad g[LANES];
-#pragma GCC unroll 16
-  for (int j = 0; j < LANES; ++j) g[j] = load_quad(s.pixels + j * wide + c);
-  for (int i = 0; i < s.block.count; ++i) {
-    const float* weight = s.block.weight + LANES * i;
-    float* out = s.grads + static_cast<int64_t>(s.block.id[i]) * s.grad_stride + MOMENT_FLOATS + c;
-    Quad even = load_quad(out), odd = {};
-#pragma GCC unroll 16
-    for (int j = 0; j < LANES; j += 2) {
-      even = fused_quad(weight[j] - Quad{}, g[j], even);
-      odd = fused_quad(weight[j + 1] - Quad{}, g[j + 1], odd);
-    }
-    store_quad(out, even + odd);
-  }
-}
-
-IQGS_PHASE void spread_channels(const BlendGradParams& p, const BackwardSpace& s) {
-  const int wide = padded(p.channel_count);
-  for (int c = 0; c < p.channel_count; c += LANES) {
-    if (p.channel_count - c > 4) spread_sixteen(s, c, wide);
-    else spread_four(s, c, wide);
-  }
-}
-
 // Gathers the image gradients of a block; false where all are zero.
-IQGS_PHASE bool load_grads(const BlendGradParams& p, const BlockPixels& pixels,
-                            BackwardSpace& s, PixelGrad& g) {
+IQGS_PHASE bool load_grads(const BlendGradParams& p, const BlockPixels& pixels, BackwardSpace& s,
+                           PixelGrad& g) {
   const BlendParams& f = p.forward;
   const int64_t plane = static_cast<int64_t>(f.camera.width) * f.camera.height;
   const int wide = padded(p.channel_count);
@@ -148,12 +62,14 @@ IQGS_PHASE bool load_grads(const BlendGradParams& p, const BlockPixels& pixels,
   for (int i = 0; i < p.channel_count; ++i) {
     int c = p.first_channel + i;
     const float* in = nullptr;
-    if (c < 3) in = p.normal ? p.normal + c * plane : nullptr;
-    else if (c < SHADE_CHANNELS) in = p.color ? p.color + (c - 3) * plane : nullptr;
-    else in = p.feature ? p.feature + (c - SHADE_CHANNELS) * plane : nullptr;
+    if (c < 3)
+      in = p.normal ? p.normal + c * plane : nullptr;
+    else if (c < SHADE_CHANNELS)
+      in = p.color ? p.color + (c - 3) * plane : nullptr;
+    else
+      in = p.feature ? p.feature + (c - SHADE_CHANNELS) * plane : nullptr;
     F16 value = load_block(f, pixels, in);
-    if (c >= 3 && c < SHADE_CHANNELS)
-      g.behind = fused(value, F16(f.background[c - 3]), g.behind);
+    if (c >= 3 && c < SHADE_CHANNELS) g.behind = fused(value, F16(f.background[c - 3]), g.behind);
     size = size + magnitude(value);
     value.store(s.channels + LANES * i);
   }
@@ -183,8 +99,8 @@ IQGS_INLINE void set_moments(const SplatRecord& r, const Hit<F16>& h, const HitG
   m[M_HIT_DEPTH] = g.hit_depth;
   m[M_ABS_X] = m[M_ABS_Y] = F16(0.0f);
   if (!ABSOLUTE) return;
-  ScreenSignal<F16> signal = screen_signal(F16(r.a), F16(r.b), F16(r.c), F16(r.d), F16(r.e),
-                                           F16(r.f), F16(r.depth), m);
+  ScreenSignal<F16> signal =
+      screen_signal(F16(r.a), F16(r.b), F16(r.c), F16(r.d), F16(r.e), F16(r.f), F16(r.depth), m);
   m[M_ABS_X] = magnitude(signal.x);
   m[M_ABS_Y] = magnitude(signal.y);
 }
@@ -261,9 +177,12 @@ IQGS_INLINE void geometry_block(const BlendGradParams& p, int k, const BlockPixe
   PixelState state = fresh_pixels(pixels.inside);
   weigh_block<TotalTerms<DEPTH, DISTORTION>>(s.batch, list, s.batch.count[k], pixels, o, state,
                                              s.block);
-  contract_channels(p, s);
-  if (p.absolute) descend<DEPTH, DISTORTION, true>(pixels, o, state, g, s);
-  else descend<DEPTH, DISTORTION, false>(pixels, o, state, g, s);
+  contract_channels(p.channel_count, s.linear, s.channels, s.batch.rows + p.first_channel,
+                    s.batch.row_stride, s.block);
+  if (p.absolute)
+    descend<DEPTH, DISTORTION, true>(pixels, o, state, g, s);
+  else
+    descend<DEPTH, DISTORTION, false>(pixels, o, state, g, s);
 }
 
 IQGS_INLINE void backward_block(const BlendGradParams& p, int tile, int k, const PixelOptions& o,
@@ -283,7 +202,8 @@ IQGS_INLINE void backward_block(const BlendGradParams& p, int tile, int k, const
   } else {
     geometry_block<false, false>(p, k, pixels, o, g, s);
   }
-  spread_channels(p, s);
+  spread_channels(p.channel_count, s.pixels, padded(p.channel_count), s.grads + MOMENT_FLOATS,
+                  s.grad_stride, s.block);
 }
 
 void blend_backward(const BlendGradParams& p, int tile, Arena& arena) {

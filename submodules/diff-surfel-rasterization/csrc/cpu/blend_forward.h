@@ -3,56 +3,13 @@
 // weights and channels with the accumulators in registers.
 #pragma once
 
-#include "weigh_block.h"
+#include "channel_products.h"
 
 namespace iqgs {
 namespace IQGS_ISA {
 
 // Splats copied at a time: records, rows and lists of a batch stay in the first-level cache.
 constexpr int FORWARD_BATCH = 192;
-
-// Channel accumulators that fit in registers beside the weights.
-#if defined(__AVX512F__)
-constexpr int CHANNELS_AT_ONCE = 24;
-#elif defined(__AVX2__)
-constexpr int CHANNELS_AT_ONCE = 6;
-#else
-constexpr int CHANNELS_AT_ONCE = 2;
-#endif
-
-// sums[c] += sum over splats of weight * row[c], for N channels.
-template <int N>
-void accumulate(float* sums, const float* rows, int stride, const BlockWeights& w) {
-  F16 s[N];
-#pragma GCC unroll 24
-  for (int c = 0; c < N; ++c) s[c] = F16::load(sums + LANES * c);
-  for (int i = 0; i < w.count; ++i) {
-    const float* row = rows + static_cast<int64_t>(w.id[i]) * stride;
-    F16 weight = F16::load(w.weight + LANES * i);
-#pragma GCC unroll 24
-    for (int c = 0; c < N; ++c) s[c] = fused(weight, F16(row[c]), s[c]);
-  }
-#pragma GCC unroll 24
-  for (int c = 0; c < N; ++c) s[c].store(sums + LANES * c);
-}
-
-// Calls the instance of `accumulate` for a run-time channel count up to CHANNELS_AT_ONCE.
-template <int N>
-IQGS_INLINE void accumulate_some(int channels, float* sums, const float* rows, int stride,
-                                 const BlockWeights& w) {
-  if constexpr (N > 0) {
-    if (channels == N) return accumulate<N>(sums, rows, stride, w);
-    accumulate_some<N - 1>(channels, sums, rows, stride, w);
-  }
-}
-
-IQGS_PHASE void accumulate_channels(int channels, float* sums, const float* rows, int stride,
-                                     const BlockWeights& w) {
-  for (int c = 0; c < channels; c += CHANNELS_AT_ONCE) {
-    int n = channels - c < CHANNELS_AT_ONCE ? channels - c : CHANNELS_AT_ONCE;
-    accumulate_some<CHANNELS_AT_ONCE>(n, sums + LANES * c, rows + c, stride, w);
-  }
-}
 
 struct ForwardSpace {
   TileBatch batch;
@@ -77,7 +34,7 @@ IQGS_INLINE ForwardSpace forward_space(const BlendParams& p, Arena& arena) {
 }
 
 IQGS_PHASE void write_block(const BlendParams& p, const BlockPixels& pixels, const PixelState& s,
-                             const float* sums) {
+                            const float* sums) {
   const int64_t plane = static_cast<int64_t>(p.camera.width) * p.camera.height;
   for (int c = 0; c < 3; ++c) {
     store_block(p, pixels, F16::load(sums + LANES * c), p.normal + c * plane);
@@ -115,8 +72,7 @@ void blend_forward(const BlendParams& p, int tile, Arena& arena) {
     TileBatch& b = space.batch;
     load_splats(p, at, count, true, true, origin, b);
     load_shapes(p, at, count, b);
-    for (int i = 0; i < count; i += LANES)
-      mask_sixteen(b, i, origin);
+    for (int i = 0; i < count; i += LANES) mask_sixteen(b, i, origin);
     __builtin_memcpy(p.lists.mask + at, b.masks, sizeof(uint16_t) * count);
     list_blocks(b, count, open);
     for (int k = 0; k < BLOCKS_PER_TILE; ++k) {

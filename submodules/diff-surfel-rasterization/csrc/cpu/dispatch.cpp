@@ -43,8 +43,7 @@ const KernelTable& choose() {
                                ": this processor or build has no more than " + NAMES[best]);
     return table(level);
   }
-  throw std::runtime_error(std::string("IQGS_ISA=") + wish +
-                           ": expected avx512, avx2 or baseline");
+  throw std::runtime_error(std::string("IQGS_ISA=") + wish + ": expected avx512, avx2 or baseline");
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ constexpr int PARTS = LANES / NATIVE;
 
 typedef float NativeF __attribute__((vector_size(NATIVE * 4)));
 typedef int32_t NativeI __attribute__((vector_size(NATIVE * 4)));
+typedef uint32_t NativeU __attribute__((vector_size(NATIVE * 4)));
 typedef float UnalignedF __attribute__((vector_size(NATIVE * 4), aligned(4), may_alias));
 
 // Loops over the parts of a vector; always unrolled, the parts stay in registers.
@@ -43,16 +44,14 @@ typedef float UnalignedF __attribute__((vector_size(NATIVE * 4), aligned(4), may
 struct F16 {
   NativeF v[PARTS];
   F16() = default;
-  IQGS_INLINE explicit F16(float s) {
-    IQGS_PARTS v[p] = s - NativeF{};
-  }
+  IQGS_INLINE explicit F16(float s) { IQGS_PARTS v[p] = s - NativeF{}; }
   static IQGS_INLINE F16 load(const float* m) {
     F16 r;
     IQGS_PARTS r.v[p] = *reinterpret_cast<const UnalignedF*>(m + p * NATIVE);
     return r;
   }
   IQGS_INLINE void store(float* m) const {
-    IQGS_PARTS *reinterpret_cast<UnalignedF*>(m + p * NATIVE) = v[p];
+    IQGS_PARTS* reinterpret_cast<UnalignedF*>(m + p * NATIVE) = v[p];
   }
   // Stores past the cache to an address on a cache line; end with `finish_streams`.
   IQGS_INLINE void stream(float* m) const {
@@ -76,9 +75,7 @@ IQGS_INLINE void finish_streams() {
 struct I16 {
   NativeI v[PARTS];
   I16() = default;
-  IQGS_INLINE explicit I16(int32_t s) {
-    IQGS_PARTS v[p] = s - NativeI{};
-  }
+  IQGS_INLINE explicit I16(int32_t s) { IQGS_PARTS v[p] = s - NativeI{}; }
   static IQGS_INLINE I16 from_bits(const F16& a) {
     I16 r;
     IQGS_PARTS r.v[p] = reinterpret_cast<NativeI>(a.v[p]);
@@ -97,18 +94,16 @@ struct I16 {
   IQGS_INLINE void store(int32_t* m) const { bits_to_float().store(reinterpret_cast<float*>(m)); }
 };
 
-#define IQGS_BINARY(T, op)                        \
+#define IQGS_BINARY(T, op)                            \
   IQGS_INLINE T operator op(const T& a, const T& b) { \
-    T r;                                          \
-    IQGS_PARTS r.v[p] = a.v[p] op b.v[p];         \
-    return r;                                     \
+    T r;                                              \
+    IQGS_PARTS r.v[p] = a.v[p] op b.v[p];             \
+    return r;                                         \
   }
 IQGS_BINARY(F16, +)
 IQGS_BINARY(F16, -)
 IQGS_BINARY(F16, *)
 IQGS_BINARY(F16, /)
-IQGS_BINARY(I16, +)
-IQGS_BINARY(I16, -)
 IQGS_BINARY(I16, &)
 IQGS_BINARY(I16, |)
 #undef IQGS_BINARY
@@ -125,9 +120,24 @@ IQGS_INLINE I16 shift_right(const I16& a, int n) {
   return r;
 }
 
+// Unsigned inside: lanes that nobody looks at may overflow.
 IQGS_INLINE I16 shift_left(const I16& a, int n) {
   I16 r;
-  IQGS_PARTS r.v[p] = a.v[p] << n;
+  IQGS_PARTS r.v[p] = reinterpret_cast<NativeI>(reinterpret_cast<NativeU>(a.v[p]) << n);
+  return r;
+}
+
+IQGS_INLINE I16 operator+(const I16& a, const I16& b) {
+  I16 r;
+  IQGS_PARTS r.v[p] = reinterpret_cast<NativeI>(reinterpret_cast<NativeU>(a.v[p]) +
+                                                reinterpret_cast<NativeU>(b.v[p]));
+  return r;
+}
+
+IQGS_INLINE I16 operator-(const I16& a, const I16& b) {
+  I16 r;
+  IQGS_PARTS r.v[p] = reinterpret_cast<NativeI>(reinterpret_cast<NativeU>(a.v[p]) -
+                                                reinterpret_cast<NativeU>(b.v[p]));
   return r;
 }
 
@@ -136,14 +146,25 @@ IQGS_INLINE I16 shift_left(const I16& a, int n) {
 struct Mask {
   __mmask16 m;
 };
-IQGS_INLINE Mask operator&(Mask a, Mask b) { return {static_cast<__mmask16>(a.m & b.m)}; }
-IQGS_INLINE Mask operator|(Mask a, Mask b) { return {static_cast<__mmask16>(a.m | b.m)}; }
-IQGS_INLINE Mask operator~(Mask a) { return {static_cast<__mmask16>(~a.m)}; }
-IQGS_INLINE uint32_t lane_bits(Mask a) { return a.m; }
-IQGS_INLINE Mask mask_from_bits(uint32_t bits) { return {static_cast<__mmask16>(bits)}; }
-IQGS_INLINE __m512 reg(const F16& a) { return reinterpret_cast<__m512>(a.v[0]); }
-IQGS_INLINE __m512i reg(const I16& a) { return reinterpret_cast<__m512i>(a.v[0]); }
-#define IQGS_COMPARE(op, code) \
+IQGS_INLINE Mask operator&(Mask a, Mask b) {
+  return {static_cast<__mmask16>(a.m & b.m)};
+}
+IQGS_INLINE Mask operator|(Mask a, Mask b) {
+  return {static_cast<__mmask16>(a.m | b.m)};
+}
+IQGS_INLINE Mask operator~(Mask a) {
+  return {static_cast<__mmask16>(~a.m)};
+}
+IQGS_INLINE uint32_t lane_bits(Mask a) {
+  return a.m;
+}
+IQGS_INLINE __m512 reg(const F16& a) {
+  return reinterpret_cast<__m512>(a.v[0]);
+}
+IQGS_INLINE __m512i reg(const I16& a) {
+  return reinterpret_cast<__m512i>(a.v[0]);
+}
+#define IQGS_COMPARE(op, code)                               \
   IQGS_INLINE Mask operator op(const F16& a, const F16& b) { \
     return {_mm512_cmp_ps_mask(reg(a), reg(b), code)};       \
   }
@@ -203,16 +224,11 @@ IQGS_INLINE uint32_t lane_bits(const Mask& a) {
 #endif
   return bits;
 }
-IQGS_INLINE Mask mask_from_bits(uint32_t bits) {
-  Mask r;
-  for (int i = 0; i < LANES; ++i) r.v[i / NATIVE][i % NATIVE] = -int32_t((bits >> i) & 1u);
-  return r;
-}
-#define IQGS_COMPARE(op)                                 \
+#define IQGS_COMPARE(op)                                     \
   IQGS_INLINE Mask operator op(const F16& a, const F16& b) { \
-    Mask r;                                              \
-    IQGS_PARTS r.v[p] = a.v[p] op b.v[p];                \
-    return r;                                            \
+    Mask r;                                                  \
+    IQGS_PARTS r.v[p] = a.v[p] op b.v[p];                    \
+    return r;                                                \
   }
 IQGS_COMPARE(<)
 IQGS_COMPARE(<=)
@@ -241,9 +257,15 @@ IQGS_INLINE F16 zero_unless(const Mask& m, const F16& a) {
 }
 #endif
 
-IQGS_INLINE bool any(const Mask& m) { return lane_bits(m) != 0; }
-IQGS_INLINE Mask both(const Mask& a, const Mask& b) { return a & b; }
-IQGS_INLINE Mask either(const Mask& a, const Mask& b) { return a | b; }
+IQGS_INLINE bool any(const Mask& m) {
+  return lane_bits(m) != 0;
+}
+IQGS_INLINE Mask both(const Mask& a, const Mask& b) {
+  return a & b;
+}
+IQGS_INLINE Mask either(const Mask& a, const Mask& b) {
+  return a | b;
+}
 
 // a b + c; one rounding where the set has it. Never left to the compiler: forward and backward
 // must round alike.
@@ -252,9 +274,9 @@ IQGS_INLINE F16 fused(const F16& a, const F16& b, const F16& c) {
 #if defined(__AVX512F__)
   r.v[0] = reinterpret_cast<NativeF>(_mm512_fmadd_ps(reg(a), reg(b), reg(c)));
 #elif defined(__FMA__)
-  IQGS_PARTS r.v[p] = reinterpret_cast<NativeF>(
-      _mm256_fmadd_ps(reinterpret_cast<__m256>(a.v[p]), reinterpret_cast<__m256>(b.v[p]),
-                      reinterpret_cast<__m256>(c.v[p])));
+  IQGS_PARTS r.v[p] = reinterpret_cast<NativeF>(_mm256_fmadd_ps(reinterpret_cast<__m256>(a.v[p]),
+                                                                reinterpret_cast<__m256>(b.v[p]),
+                                                                reinterpret_cast<__m256>(c.v[p])));
 #else
   IQGS_PARTS r.v[p] = a.v[p] * b.v[p] + c.v[p];
 #endif

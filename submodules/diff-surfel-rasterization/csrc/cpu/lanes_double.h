@@ -19,9 +19,7 @@ typedef float HalfF __attribute__((vector_size(NATIVE_D * 4)));
 struct D16 {
   NativeD v[PARTS_D];
   D16() = default;
-  IQGS_INLINE explicit D16(double s) {
-    IQGS_PARTS_D v[p] = s - NativeD{};
-  }
+  IQGS_INLINE explicit D16(double s) { IQGS_PARTS_D v[p] = s - NativeD{}; }
   static IQGS_INLINE D16 load(const float* m) {
     D16 r;
     IQGS_PARTS_D {
@@ -43,11 +41,11 @@ struct MaskD {
   NativeL v[PARTS_D];
 };
 
-#define IQGS_BINARY(op)                                   \
+#define IQGS_BINARY(op)                                     \
   IQGS_INLINE D16 operator op(const D16& a, const D16& b) { \
-    D16 r;                                                \
-    IQGS_PARTS_D r.v[p] = a.v[p] op b.v[p];               \
-    return r;                                             \
+    D16 r;                                                  \
+    IQGS_PARTS_D r.v[p] = a.v[p] op b.v[p];                 \
+    return r;                                               \
   }
 IQGS_BINARY(+)
 IQGS_BINARY(-)
@@ -55,11 +53,11 @@ IQGS_BINARY(*)
 IQGS_BINARY(/)
 #undef IQGS_BINARY
 
-#define IQGS_COMPARE(op)                                    \
+#define IQGS_COMPARE(op)                                      \
   IQGS_INLINE MaskD operator op(const D16& a, const D16& b) { \
-    MaskD r;                                                \
-    IQGS_PARTS_D r.v[p] = a.v[p] op b.v[p];                 \
-    return r;                                               \
+    MaskD r;                                                  \
+    IQGS_PARTS_D r.v[p] = a.v[p] op b.v[p];                   \
+    return r;                                                 \
   }
 IQGS_COMPARE(<)
 IQGS_COMPARE(>)
@@ -77,17 +75,23 @@ IQGS_INLINE D16 select(const MaskD& m, const D16& a, const D16& b) {
   return r;
 }
 
-IQGS_INLINE D16 larger(const D16& a, const D16& b) { return select(a < b, b, a); }
+IQGS_INLINE D16 larger(const D16& a, const D16& b) {
+  return select(a < b, b, a);
+}
 
 // Two roundings: doubles have digits to spare here.
-IQGS_INLINE D16 fused(const D16& a, const D16& b, const D16& c) { return a * b + c; }
+IQGS_INLINE D16 fused(const D16& a, const D16& b, const D16& c) {
+  return a * b + c;
+}
 
 IQGS_INLINE D16 root(const D16& a) {
   D16 r;
 #if defined(__AVX512F__)
-  IQGS_PARTS_D r.v[p] = reinterpret_cast<NativeD>(_mm512_sqrt_pd(reinterpret_cast<__m512d>(a.v[p])));
+  IQGS_PARTS_D r.v[p] =
+      reinterpret_cast<NativeD>(_mm512_sqrt_pd(reinterpret_cast<__m512d>(a.v[p])));
 #elif defined(__AVX2__)
-  IQGS_PARTS_D r.v[p] = reinterpret_cast<NativeD>(_mm256_sqrt_pd(reinterpret_cast<__m256d>(a.v[p])));
+  IQGS_PARTS_D r.v[p] =
+      reinterpret_cast<NativeD>(_mm256_sqrt_pd(reinterpret_cast<__m256d>(a.v[p])));
 #else
   IQGS_PARTS_D for (int i = 0; i < NATIVE_D; ++i) r.v[p][i] = __builtin_sqrt(a.v[p][i]);
 #endif
@@ -98,8 +102,9 @@ IQGS_INLINE D16 root(const D16& a) {
 IQGS_INLINE uint32_t lane_bits(const MaskD& a) {
   uint32_t bits = 0;
 #if defined(__AVX512F__)
-  IQGS_PARTS_D bits |= static_cast<uint32_t>(_mm512_movepi64_mask(reinterpret_cast<__m512i>(a.v[p])))
-                       << (p * NATIVE_D);
+  IQGS_PARTS_D bits |=
+      static_cast<uint32_t>(_mm512_movepi64_mask(reinterpret_cast<__m512i>(a.v[p])))
+      << (p * NATIVE_D);
 #else
   for (int i = 0; i < LANES; ++i) bits |= (a.v[i / NATIVE_D][i % NATIVE_D] & 1u) << i;
 #endif
@@ -123,7 +128,9 @@ IQGS_INLINE D16 natural_log(const D16& a) {
   return widen(natural_log(narrow(a)));
 }
 
-IQGS_INLINE Vec3<F16> narrow(const Vec3<D16>& a) { return {narrow(a.x), narrow(a.y), narrow(a.z)}; }
+IQGS_INLINE Vec3<F16> narrow(const Vec3<D16>& a) {
+  return {narrow(a.x), narrow(a.y), narrow(a.z)};
+}
 
 }  // namespace IQGS_ISA
 }  // namespace iqgs

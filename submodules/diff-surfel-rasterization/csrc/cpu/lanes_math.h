@@ -37,8 +37,7 @@ IQGS_INLINE F16 root(const F16& a) {
 #if defined(__AVX512F__)
   r.v[0] = reinterpret_cast<NativeF>(_mm512_sqrt_ps(reg(a)));
 #elif defined(__AVX2__)
-  IQGS_PARTS r.v[p] =
-      reinterpret_cast<NativeF>(_mm256_sqrt_ps(reinterpret_cast<__m256>(a.v[p])));
+  IQGS_PARTS r.v[p] = reinterpret_cast<NativeF>(_mm256_sqrt_ps(reinterpret_cast<__m256>(a.v[p])));
 #elif defined(__SSE2__)
   IQGS_PARTS r.v[p] = reinterpret_cast<NativeF>(_mm_sqrt_ps(reinterpret_cast<__m128>(a.v[p])));
 #else
@@ -138,7 +137,9 @@ IQGS_INLINE Quad load_quad(const float* m) {
   return q;
 }
 
-IQGS_INLINE void store_quad(float* m, const Quad& q) { __builtin_memcpy(m, &q, sizeof(q)); }
+IQGS_INLINE void store_quad(float* m, const Quad& q) {
+  __builtin_memcpy(m, &q, sizeof(q));
+}
 
 // Four quads side by side, and back.
 IQGS_INLINE F16 join_quads(const Quad& a, const Quad& b, const Quad& c, const Quad& d) {
@@ -164,8 +165,7 @@ IQGS_INLINE Quad quad_of(const F16& a) {
 #if defined(__AVX512F__)
   return reinterpret_cast<Quad>(_mm512_extractf32x4_ps(reg(a), I));
 #elif defined(__AVX2__)
-  return reinterpret_cast<Quad>(
-      _mm256_extractf128_ps(reinterpret_cast<__m256>(a.v[I / 2]), I % 2));
+  return reinterpret_cast<Quad>(_mm256_extractf128_ps(reinterpret_cast<__m256>(a.v[I / 2]), I % 2));
 #else
   return a.v[I];
 #endif
@@ -194,9 +194,8 @@ IQGS_INLINE void transpose_four(const float* in, int in_stride, float* out, int 
 // a b + c, see `fused`.
 IQGS_INLINE Quad fused_quad(const Quad& a, const Quad& b, const Quad& c) {
 #if defined(__AVX512F__) || defined(__FMA__)
-  return reinterpret_cast<Quad>(_mm_fmadd_ps(reinterpret_cast<__m128>(a),
-                                             reinterpret_cast<__m128>(b),
-                                             reinterpret_cast<__m128>(c)));
+  return reinterpret_cast<Quad>(_mm_fmadd_ps(
+      reinterpret_cast<__m128>(a), reinterpret_cast<__m128>(b), reinterpret_cast<__m128>(c)));
 #else
   return a * b + c;
 #endif
@@ -222,8 +221,8 @@ IQGS_INLINE void add_lane_sums(const F16* m, float* sums) {
 #elif defined(__AVX2__)
   for (int p = 0; p < 2; ++p) {
     __m256 x = reinterpret_cast<__m256>(s[2 * p]), y = reinterpret_cast<__m256>(s[2 * p + 1]);
-    r.v[p] = reinterpret_cast<NativeF>(_mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20),
-                                                     _mm256_permute2f128_ps(x, y, 0x31)));
+    r.v[p] = reinterpret_cast<NativeF>(
+        _mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20), _mm256_permute2f128_ps(x, y, 0x31)));
   }
 #else
   for (int p = 0; p < 4; ++p) r.v[p] = s[p];

@@ -69,7 +69,7 @@ IQGS_INLINE void scatter_columns(const R (&columns)[WIDTH], float* rows, int64_t
 
 // Gradients of the coefficients, and through the direction into the mean.
 IQGS_PHASE void color_vjp(const ProjectGradParams& p, const Vec3<F16>& mean, int64_t first,
-                           int64_t last, SplatSums& s, Vec3<F16>& grad_mean) {
+                          int64_t last, SplatSums& s, Vec3<F16>& grad_mean) {
   const ProjectParams& f = p.forward;
   F16 inverse_length;
   Vec3<F16> direction = view_directions(f.camera, mean, inverse_length);
@@ -140,10 +140,13 @@ void project_backward(const ProjectGradParams& p, int64_t first_splat, int64_t l
     for (int k = 0; k < MOMENTS; ++k) m[k] = D16::load(s.moment[k]);
     const D16 zero(0.0);
     D16 side = select(frame.facing > zero, D16(-1.0), D16(1.0));
-    FrameGrad<D16> grad = {{zero, zero, zero}, {zero, zero, zero}, {zero, zero, zero},
+    FrameGrad<D16> grad = {{zero, zero, zero},
+                           {zero, zero, zero},
+                           {zero, zero, zero},
                            {D16::load(s.normal[0]) * side, D16::load(s.normal[1]) * side,
                             D16::load(s.normal[2]) * side},
-                           zero, zero};
+                           zero,
+                           zero};
     view_vjp(cam, frame, view, m, grad);
     if (cam.aabb_anchor) box_anchor_vjp(cam, frame, m[M_ANCHOR_X], m[M_ANCHOR_Y], grad);
     SplatGrad<D16> out = frame_vjp(cam, frame, grad);

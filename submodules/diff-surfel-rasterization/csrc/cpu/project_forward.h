@@ -49,7 +49,7 @@ struct Bounds16 {
 
 // The bounds have slack, so float32 does.
 IQGS_PHASE void bound_splats(const Camera& cam, const SplatFrame<D16>& f, const SplatView<D16>& v,
-                              Bounds16& out) {
+                             Bounds16& out) {
   CenteredAxes<D16> wide = centered_axes(cam, f);
   CenteredAxes<F16> axes = {narrow(wide.ux), narrow(wide.uy), narrow(wide.uz),
                             narrow(wide.vx), narrow(wide.vy), narrow(wide.vz)};
@@ -141,7 +141,7 @@ IQGS_INLINE Vec3<F16> view_directions(const Camera& cam, const Vec3<F16>& mean,
 
 // Colours of the visible splats among sixteen: half + sum of basis times coefficients, at least 0.
 IQGS_PHASE void color_splats(const ProjectParams& p, const Vec3<F16>& mean, int64_t first,
-                              uint32_t visible) {
+                             uint32_t visible) {
   F16 inverse_length;
   Vec3<F16> direction = view_directions(p.camera, mean, inverse_length);
   F16 basis[MAX_SH_COEFFICIENTS];
@@ -162,14 +162,14 @@ IQGS_PHASE void color_splats(const ProjectParams& p, const Vec3<F16>& mean, int6
 
 // Writes records and shades of the visible splats among sixteen.
 IQGS_PHASE void write_splats(const ProjectParams& p, const SplatView<D16>& v, int64_t first,
-                              uint32_t visible) {
+                             uint32_t visible) {
   alignas(64) float m[RECORD_FLOATS + 3][LANES];
   D16 whole_x = widen(narrow(v.x)), whole_y = widen(narrow(v.y));
   const D16 x_rest = v.x - whole_x, y_rest = v.y - whole_y, inverse = D16(1.0) / v.depth;
   const D16* fields[RECORD_FLOATS + 3] = {
-      &v.x,     &v.y,   &v.a,        &v.b,        &v.c,    &v.d,    &v.e,    &v.f,        &v.depth,
-      &v.opacity, &v.cut, &v.anchor_x, &v.anchor_y, &x_rest, &y_rest, &inverse, &v.normal.x,
-      &v.normal.y, &v.normal.z};
+      &v.x,    &v.y,     &v.a,        &v.b,        &v.c,        &v.d,        &v.e,
+      &v.f,    &v.depth, &v.opacity,  &v.cut,      &v.anchor_x, &v.anchor_y, &x_rest,
+      &y_rest, &inverse, &v.normal.x, &v.normal.y, &v.normal.z};
 #pragma GCC unroll 1
   for (int k = 0; k < RECORD_FLOATS + 3; ++k) fields[k]->store(m[k]);
   for (; visible; visible &= visible - 1) {
@@ -190,8 +190,7 @@ void project(const ProjectParams& p, int64_t first_splat, int64_t last_splat, Ar
     SplatInput<D16> s = gather_splats(p, first);
     SplatFrame<D16> f = splat_frame(p.camera, s);
     SplatView<D16> v = splat_view(p.camera, f, s.opacity);
-    uint32_t supported =
-        splats_alive(p.camera, f) & lane_bits(narrow(v.cut) >= F16(0.0f));
+    uint32_t supported = splats_alive(p.camera, f) & lane_bits(narrow(v.cut) >= F16(0.0f));
     Bounds16 bounds;
     bound_splats(p.camera, f, v, bounds);
     uint32_t visible = 0;

@@ -11,7 +11,9 @@ namespace {
 
 constexpr int64_t ROWS_PER_CHUNK = 512;
 
-int64_t row_of(const SparseParams& p, int64_t i) { return p.rows ? p.rows[i] : i; }
+int64_t row_of(const SparseParams& p, int64_t i) {
+  return p.rows ? p.rows[i] : i;
+}
 
 }  // namespace
 
@@ -28,8 +30,7 @@ void gather_values(const SparseParams& p, const float* values, float* out, int t
   });
 }
 
-void scatter_grads(const SparseParams& p, const float* grad_out, float* grad_values,
-                   int threads) {
+void scatter_grads(const SparseParams& p, const float* grad_out, float* grad_values, int threads) {
   // Transpose the used rows by counting: entries of a splat keep the order of the rows.
   std::vector<int64_t> start(p.splat_count + 1, 0);
   for (int64_t i = 0; i < p.row_count; ++i) {

@@ -9,7 +9,9 @@ namespace iqgs {
 namespace IQGS_ISA {
 
 // A cache line's worth of floats: rows start on cache lines.
-IQGS_INLINE int padded(int floats) { return (floats + LANES - 1) / LANES * LANES; }
+IQGS_INLINE int padded(int floats) {
+  return (floats + LANES - 1) / LANES * LANES;
+}
 
 // Splits an arena into arrays.
 struct Carver {
@@ -77,8 +79,8 @@ IQGS_INLINE TileOrigin tile_origin(const TileLists& lists, int tile) {
 }
 
 // Copies the records and rows of `count` pairs from pair `first` on.
-IQGS_PHASE void load_splats(const BlendParams& p, int64_t first, int count, bool rows,
-                            bool shapes, TileOrigin origin, TileBatch& b) {
+IQGS_PHASE void load_splats(const BlendParams& p, int64_t first, int count, bool rows, bool shapes,
+                            TileOrigin origin, TileBatch& b) {
   const int32_t* splat = p.lists.splat + first;
   constexpr int AHEAD = 12;  // pairs; hides the latency of rows that lie anywhere
   for (int i = 0; i < count; ++i) {
@@ -204,8 +206,8 @@ IQGS_PHASE void list_blocks(TileBatch& b, int count, uint32_t wanted) {
 
 // Pixel centres of a block, one per lane, row by row.
 struct BlockPixels {
-  int x, y;    // first pixel, in the image
-  F16 px, py;  // relative to the tile
+  int x, y;     // first pixel, in the image
+  F16 px, py;   // relative to the tile
   Mask inside;  // within the image
 };
 

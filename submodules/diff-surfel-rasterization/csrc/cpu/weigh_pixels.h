@@ -40,8 +40,7 @@ void weigh_pixels(const WeightParams& p, int tile, Arena& arena) {
       int count = last - at < FORWARD_BATCH ? static_cast<int>(last - at) : FORWARD_BATCH;
       load_splats(blend, at, count, false, true, origin, b);
       load_shapes(blend, at, count, b);
-      for (int i = 0; i < count; i += LANES)
-        mask_sixteen(b, i, origin);
+      for (int i = 0; i < count; i += LANES) mask_sixteen(b, i, origin);
       list_blocks(b, count, 1u << k);
       space.block.count = 0;
       weigh_block<NoTerms>(b, b.lists + k * b.list_stride, b.count[k], pixels, options, state,
