@@ -9,11 +9,18 @@ import pytest
 import torch
 
 from diff_surfel_rasterization import available_backends
-from tests.rasterizer.scenes import detached, make_view, random_surfels
+from tests.rasterizer.scenes import (
+    detached,
+    make_view,
+    map_tensors,
+    random_loss,
+    random_surfels,
+)
 
 if "cpu" not in available_backends():
     pytest.skip("the native library is not built", allow_module_level=True)
 
+from diff_surfel_rasterization.native import rasterize_cpu  # noqa: E402
 from tests.rasterizer.cpu_cases import assert_agrees, compare  # noqa: E402
 
 # Standard deviations in the world; the view's pixels are about 0.1 wide.
@@ -93,3 +100,25 @@ def test_screen_signals_reach_their_carriers():
     found = compare(surfels, make_view(40, 30))
     assert found.gradients["screen_grad"] <= 1e-4
     assert found.gradients["screen_grad_abs"] <= 1e-4
+
+
+@pytest.mark.parametrize(
+    "images", [("features",), ("color", "normal"), ("depth",), ("distortion",), ("alpha",)]
+)
+@pytest.mark.parametrize(
+    "wanted", [("features",), ("sh",), ("opacities",), ("rotations", "scales"), ("means", "sh")]
+)
+def test_gradients_do_not_depend_on_what_else_is_wanted(wanted, images):
+    surfels = detached(random_surfels(150, seed=12, sh_degree=2, channels=19), torch.float32)
+    view = make_view(30, 21, sh_degree=2)
+
+    def gradients(names):
+        copy = map_tensors(surfels, torch.clone)
+        for name in names:
+            getattr(copy, name).requires_grad_()
+        random_loss(rasterize_cpu(copy, view), 0, images).backward()
+        return {name: getattr(copy, name).grad for name in names}
+
+    every = gradients(("means", "scales", "rotations", "opacities", "sh", "features"))
+    for name, gradient in gradients(wanted).items():
+        assert torch.equal(gradient, every[name]), name

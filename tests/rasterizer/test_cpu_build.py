@@ -133,12 +133,12 @@ template <class R> {qualifier} R probe(const iqgs::Camera& cam, const iqgs::Spla
   R m[iqgs::MOMENTS] = {{}};
   iqgs::view_vjp(cam, f, v, m, g);
   iqgs::box_anchor_vjp(cam, f, x, x, g);
-  iqgs::DepthRange range = iqgs::depth_range(cam);
-  iqgs::Hit<R> h = iqgs::intersect(s, range, x, x);
-  if (!iqgs::inside(s, h, range)) return iqgs::frame_vjp(cam, f, g).qw;
+  iqgs::PixelOptions o = iqgs::pixel_options(cam, s);
+  iqgs::Hit<R> h = iqgs::intersect(s, o, x, x);
+  if (!iqgs::inside(s, h, o)) return iqgs::frame_vjp(cam, f, g).qw;
   R basis[16];
   iqgs::sh_basis(f.center, 3, basis);
-  return iqgs::hit_vjp(s, h, range, x, iqgs::splat_alpha(s, h)).u +
+  return iqgs::hit_vjp<true>(s, h, o, x, iqgs::splat_alpha(s, h)).u +
          iqgs::sh_basis_vjp(f.center, 3, basis).x;
 }}
 {entry}
