@@ -49,32 +49,43 @@ IQGS_PHASE void write_block(const BlendParams& p, const BlockPixels& pixels, con
   store_block(p, pixels, s.sums.total(), p.distortion);
 }
 
-void blend_forward(const BlendParams& p, int tile, Arena& arena) {
-  const int channels = SHADE_CHANNELS + p.feature_count;
-  const int64_t first = p.lists.start[tile], last = p.lists.start[tile + 1];
-  const TileOrigin origin = tile_origin(p.lists, tile);
-  const PixelOptions options = tile_options(p, first, last);
-  ForwardSpace space = forward_space(p, arena);
-
-  // Start every block.
+// Starts every block of a tile; one bit for each that lies in the image.
+IQGS_INLINE uint32_t start_blocks(const BlendParams& p, int tile, ForwardSpace& space) {
   uint32_t open = 0;
   for (int k = 0; k < BLOCKS_PER_TILE; ++k) {
     space.state[k] = fresh_pixels(block_pixels(p, tile, k).inside);
     if (any(space.state[k].alive)) open |= 1u << k;
   }
+  return open;
+}
+
+// Loads the next batch of a tile's pairs [at, last) and lists it for the open blocks; its length.
+IQGS_INLINE int load_batch(const BlendParams& p, int tile, int64_t at, int64_t last, bool rows,
+                           uint32_t open, TileBatch& b) {
+  const int count = last - at < FORWARD_BATCH ? static_cast<int>(last - at) : FORWARD_BATCH;
+  const TileOrigin origin = tile_origin(p.lists, tile);
+  load_splats(p, at, count, rows, true, origin, b);
+  load_shapes(p, at, count, b);
+  for (int i = 0; i < count; i += LANES) mask_sixteen(b, i, origin);
+  list_blocks(b, count, open);
+  return count;
+}
+
+void blend_forward(const BlendParams& p, int tile, Arena& arena) {
+  const int channels = SHADE_CHANNELS + p.feature_count;
+  const int64_t first = p.lists.start[tile], last = p.lists.start[tile + 1];
+  const PixelOptions options = tile_options(p, first, last);
+  ForwardSpace space = forward_space(p, arena);
+  TileBatch& b = space.batch;
+  const uint32_t in_image = start_blocks(p, tile, space);
   __builtin_memset(space.sums, 0, sizeof(float) * BLOCKS_PER_TILE * channels * LANES);
 
   // Batch by batch until the list ends or every pixel is saturated.
+  uint32_t open = in_image;
   int64_t at = first;
-  const uint32_t in_image = open;
   while (at < last && open) {
-    int count = last - at < FORWARD_BATCH ? static_cast<int>(last - at) : FORWARD_BATCH;
-    TileBatch& b = space.batch;
-    load_splats(p, at, count, true, true, origin, b);
-    load_shapes(p, at, count, b);
-    for (int i = 0; i < count; i += LANES) mask_sixteen(b, i, origin);
+    const int count = load_batch(p, tile, at, last, true, open, b);
     __builtin_memcpy(p.lists.mask + at, b.masks, sizeof(uint16_t) * count);
-    list_blocks(b, count, open);
     for (int k = 0; k < BLOCKS_PER_TILE; ++k) {
       if (b.count[k] == 0) continue;
       space.block.count = 0;

@@ -7,53 +7,59 @@
 namespace iqgs {
 namespace IQGS_ISA {
 
-// Appends (or counts) the weights of one block; `filled` counts per pixel of the tile.
+// Appends (or counts) the weights of one block; `filled` counts per pixel of the block.
 IQGS_INLINE void emit_block(const WeightParams& p, int64_t first, const BlockPixels& pixels,
                             const BlockWeights& w, int32_t* filled) {
-  const int width = p.blend.camera.width;
+  const F16 zero(0.0f), least(p.min_weight);
   for (int i = 0; i < w.count; ++i) {
     const float* weight = w.weight + LANES * i;
-    for (int lane = 0; lane < LANES; ++lane) {
-      if (!(weight[lane] > 0.0f && weight[lane] >= p.min_weight)) continue;
-      int32_t k = filled[lane]++;
+    const F16 value = F16::load(weight);
+    uint32_t kept = lane_bits((value > zero) & (value >= least));
+    for (; kept; kept &= kept - 1) {
+      const int lane = __builtin_ctz(kept);
+      const int32_t k = filled[lane]++;
       if (!p.row_start) continue;
-      int64_t pixel =
-          static_cast<int64_t>(pixels.y + lane / BLOCK) * width + pixels.x + lane % BLOCK;
-      p.splat[p.row_start[pixel] + k] = p.blend.lists.splat[first + w.id[i]];
-      p.weight[p.row_start[pixel] + k] = weight[lane];
+      const int64_t x = pixels.x + lane % BLOCK, y = pixels.y + lane / BLOCK;
+      const int64_t at = p.row_start[y * p.blend.camera.width + x] + k;
+      p.splat[at] = p.blend.lists.splat[first + w.id[i]];
+      p.weight[at] = weight[lane];
     }
+  }
+}
+
+IQGS_INLINE void write_counts(const WeightParams& p, const BlockPixels& pixels,
+                              const int32_t* filled) {
+  const int64_t width = p.blend.camera.width, height = p.blend.camera.height;
+  for (int lane = 0; lane < LANES; ++lane) {
+    const int64_t x = pixels.x + lane % BLOCK, y = pixels.y + lane / BLOCK;
+    if (x < width && y < height) p.count[y * width + x] = filled[lane];
   }
 }
 
 void weigh_pixels(const WeightParams& p, int tile, Arena& arena) {
   const BlendParams& blend = p.blend;
   const int64_t first = blend.lists.start[tile], last = blend.lists.start[tile + 1];
-  const TileOrigin origin = tile_origin(blend.lists, tile);
   const PixelOptions options = tile_options(blend, first, last);
   ForwardSpace space = forward_space(blend, arena);
   TileBatch& b = space.batch;
-  for (int k = 0; k < BLOCKS_PER_TILE; ++k) {
-    BlockPixels pixels = block_pixels(blend, tile, k);
-    PixelState state = fresh_pixels(pixels.inside);
-    int32_t filled[LANES] = {};
-    for (int64_t at = first; at < last && any(state.alive); at += FORWARD_BATCH) {
-      int count = last - at < FORWARD_BATCH ? static_cast<int>(last - at) : FORWARD_BATCH;
-      load_splats(blend, at, count, false, true, origin, b);
-      load_shapes(blend, at, count, b);
-      for (int i = 0; i < count; i += LANES) mask_sixteen(b, i, origin);
-      list_blocks(b, count, 1u << k);
+  int32_t filled[BLOCKS_PER_TILE][LANES] = {};
+  uint32_t open = start_blocks(blend, tile, space);
+  for (int64_t at = first; at < last && open;) {
+    const int count = load_batch(blend, tile, at, last, false, open, b);
+    for (int k = 0; k < BLOCKS_PER_TILE; ++k) {
+      if (b.count[k] == 0) continue;
+      const BlockPixels pixels = block_pixels(blend, tile, k);
       space.block.count = 0;
-      weigh_block<NoTerms>(b, b.lists + k * b.list_stride, b.count[k], pixels, options, state,
-                           space.block);
-      emit_block(p, at, pixels, space.block, filled);
+      weigh_block<NoTerms>(b, b.lists + k * b.list_stride, b.count[k], pixels, options,
+                           space.state[k], space.block);
+      emit_block(p, at, pixels, space.block, filled[k]);
+      if (!any(space.state[k].alive)) open &= ~(1u << k);
     }
-    if (p.row_start) continue;
-    const int width = blend.camera.width, height = blend.camera.height;
-    for (int lane = 0; lane < LANES; ++lane) {
-      int x = pixels.x + lane % BLOCK, y = pixels.y + lane / BLOCK;
-      if (x < width && y < height) p.count[static_cast<int64_t>(y) * width + x] = filled[lane];
-    }
+    at += count;
   }
+  if (p.row_start) return;
+  for (int k = 0; k < BLOCKS_PER_TILE; ++k)
+    write_counts(p, block_pixels(blend, tile, k), filled[k]);
 }
 
 }  // namespace IQGS_ISA
