@@ -28,9 +28,9 @@ SHORT_RECONSTRUCTION: dict[str, Any] = {
     "background_seeds": -1,
 }
 
-# IQGS in about a thousand steps: ten times the paper's rates, falling by a cosine.
+# IQGS in some thousand steps: ten times the paper's rates, falling by a cosine.
 SHORT_INSTANCES: dict[str, Any] = {
-    "instance_iterations": 1000,
+    "instance_iterations": 1500,
     "num_queries": 0,
     "lr_instance": 0.03,
     "lr_iqgs": 0.005,

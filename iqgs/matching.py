@@ -61,7 +61,7 @@ class HungarianMatcher:
     """The assignment of least total cost, anew in each view (Eq. 10); id 0 is pinned to query 0."""
 
     def __init__(
-        self, num_queries: int, background: bool, cost: MatchingCost, usage_cost: float = 0.0
+        self, num_queries: int, background: bool, cost: MatchingCost, usage_cost: float
     ) -> None:
         self.usage_cost = usage_cost
         self.num_queries = num_queries

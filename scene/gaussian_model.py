@@ -51,7 +51,7 @@ class GaussianModel:
     def _take(self, values: dict[str, Tensor], active_sh_degree: int) -> None:
         self.sh_degree = _check_values(values)
         self.active_sh_degree = min(active_sh_degree, self.sh_degree)
-        self.params = {n: nn.Parameter(values[n].detach()) for n in PARAMETER_NAMES}
+        self.params = {n: nn.Parameter(values[n].detach().contiguous()) for n in PARAMETER_NAMES}
 
     def __len__(self) -> int:
         return self.params["means"].shape[0]

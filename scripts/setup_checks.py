@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The questions that `setup.sh` asks of an interpreter. Standard library only (and pip's own).
 
-    setup_checks.py torch                   exit 0 when an importable torch is in range
-    setup_checks.py missing FILE...         the requirements of the files that are not met
-    setup_checks.py stamp FOLDER COMPILER   all that a build of the rasterizer depends on, hashed
-    setup_checks.py stamp_file              where that hash is kept, beside the installed package
-    setup_checks.py smoke                   blends one splat with every backend; names them
+setup_checks.py torch                   exit 0 when an importable torch is in range
+setup_checks.py missing FILE...         the requirements of the files that are not met
+setup_checks.py stamp FOLDER COMPILER   all that a build of the rasterizer depends on, hashed
+setup_checks.py stamp_file              where that hash is kept, beside the installed package
+setup_checks.py smoke                   blends one splat with every backend; names them
 """
 
 from __future__ import annotations
@@ -93,8 +93,14 @@ def smoke() -> str:
         colors=torch.ones(1, 3),
     )
     settings = RasterSettings(
-        width=16, height=16, fx=16.0, fy=16.0, cx=8.0, cy=8.0,
-        world_to_view=torch.eye(4), background=torch.zeros(3),
+        width=16,
+        height=16,
+        fx=16.0,
+        fy=16.0,
+        cx=8.0,
+        cy=8.0,
+        world_to_view=torch.eye(4),
+        background=torch.zeros(3),
     )
     backends = [name for name in available_backends() if name != "cuda"]
     for backend in backends:

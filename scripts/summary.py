@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Print one line per run of a folder from its results.json, and the mean.
 
-    summary.py OUT_ROOT                     every run below OUT_ROOT
-    summary.py OUT_ROOT scene=STATE...      these runs, with a word about each (the batch scripts)
+summary.py OUT_ROOT                     every run below OUT_ROOT
+summary.py OUT_ROOT scene=STATE...      these runs, with a word about each (the batch scripts)
 """
 
 from __future__ import annotations

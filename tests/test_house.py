@@ -41,14 +41,26 @@ FLOORS = {
 
 def source_files(*suffixes: str) -> list[Path]:
     """Every file of ours with one of these suffixes, tests included."""
-    names = ["arguments", "scene", "gaussian_renderer", "iqgs", "utils", "scripts", "tests",
-             RASTERIZER]
+    names = [
+        "arguments",
+        "scene",
+        "gaussian_renderer",
+        "iqgs",
+        "utils",
+        "scripts",
+        "tests",
+        RASTERIZER,
+    ]
     found = [path for name in names for path in sorted((ROOT / name).rglob("*"))]
     found += sorted(ROOT.glob("*"))
     skipped = {"build", "__pycache__", "dist"}
-    return [path for path in found
-            if path.suffix in suffixes and not skipped & set(path.relative_to(ROOT).parts)
-            and not path.name.startswith("_build_info")]
+    return [
+        path
+        for path in found
+        if path.suffix in suffixes
+        and not skipped & set(path.relative_to(ROOT).parts)
+        and not path.name.startswith("_build_info")
+    ]
 
 
 def module_name(path: Path) -> str:
@@ -71,8 +83,11 @@ def room_of(module: str) -> str | None:
 
 def packages() -> list[Path]:
     """Python files of the product: no tests, no setup.py."""
-    return [path for path in source_files(".py")
-            if room_of(module_name(path)) is not None and path.name != "setup.py"]
+    return [
+        path
+        for path in source_files(".py")
+        if room_of(module_name(path)) is not None and path.name != "setup.py"
+    ]
 
 
 def imported_modules(tree: ast.AST) -> Iterator[str]:
@@ -156,9 +171,7 @@ def test_native_sources(path: Path) -> None:
         assert "torch/" not in text and "ATen/" not in text, "kernels know no torch"
 
 
-@pytest.mark.parametrize(
-    "path", source_files(".py", ".sh"), ids=lambda p: str(p.relative_to(ROOT))
-)
+@pytest.mark.parametrize("path", source_files(".py", ".sh"), ids=lambda p: str(p.relative_to(ROOT)))
 def test_first_line_is_the_licence(path: Path) -> None:
     lines = [line for line in path.read_text().splitlines()[:2] if not line.startswith("#!")]
     assert lines and lines[0] == "# SPDX-License-Identifier: Apache-2.0"
@@ -189,8 +202,9 @@ def test_only_the_engine_and_the_rasterizer_name_a_device() -> None:
     for path in packages():
         if room_of(module_name(path)) in allowed:
             continue
-        strings = [n.value for n in ast.walk(ast.parse(path.read_text()))
-                   if isinstance(n, ast.Constant)]
+        strings = [
+            n.value for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Constant)
+        ]
         assert "cuda" not in strings, module_name(path)
 
 
@@ -198,19 +212,23 @@ def test_defaults_of_settings_are_written_once() -> None:
     """A parameter named like a setting has no default of its own outside `arguments`."""
     from arguments.parser import FIELD_GROUP
 
-    tuned = {name for name in FIELD_GROUP
-             if FIELD_GROUP[name] in ("optimization", "segmentation")}
+    tuned = {name for name in FIELD_GROUP if FIELD_GROUP[name] in ("optimization", "segmentation")}
     for path in packages():
         if room_of(module_name(path)) in ("arguments", "scripts"):
             continue
         for node in functions(ast.parse(path.read_text())):
             positional = [*node.args.posonlyargs, *node.args.args]
-            last = positional[len(positional) - len(node.args.defaults):]
-            pairs = [*zip(last, node.args.defaults, strict=True),
-                     *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)]
+            last = positional[len(positional) - len(node.args.defaults) :]
+            pairs = [
+                *zip(last, node.args.defaults, strict=True),
+                *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True),
+            ]
             # `= None` asks for what a file or another argument says: no value is restated
-            clash = {arg.arg for arg, value in pairs
-                     if value is not None and ast.unparse(value) != "None"} & tuned
+            clash = {
+                arg.arg
+                for arg, value in pairs
+                if value is not None and ast.unparse(value) != "None"
+            } & tuned
             assert not clash, f"{module_name(path)}.{node.name}: {sorted(clash)}"
 
 

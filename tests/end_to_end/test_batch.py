@@ -49,11 +49,22 @@ class Batch:
 
     def run(self, script: str, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
         self.record.write_text("")
-        surroundings = {**os.environ, "IQGS_PYTHON": str(self.recorder), "RECORD": str(self.record),
-                        "REAL": sys.executable, "BREAKS": NOTHING, "KILLED": NOTHING, **environment}
+        surroundings = {
+            **os.environ,
+            "IQGS_PYTHON": str(self.recorder),
+            "RECORD": str(self.record),
+            "REAL": sys.executable,
+            "BREAKS": NOTHING,
+            "KILLED": NOTHING,
+            **environment,
+        }
         return subprocess.run(
             ["bash", str(ROOT / "scripts" / script), str(self.data), str(self.out), *flags],
-            capture_output=True, text=True, env=surroundings, cwd="/", timeout=60,
+            capture_output=True,
+            text=True,
+            env=surroundings,
+            cwd="/",
+            timeout=60,
         )
 
     def calls(self, program: str) -> list[str]:
@@ -77,7 +88,12 @@ def test_lerf_trains_all_scenes_at_full_size_with_its_own_split(lerf: Batch) -> 
     table = done.stdout.splitlines()[-5:]
     assert table[0].split()[:3] == ["scene", "state", "split"]
     assert table[1].split()[0] == "figurines" and table[1].split()[3:] == [
-        "test", "30.500", "-", "91.00", "50.00", "-",
+        "test",
+        "30.500",
+        "-",
+        "91.00",
+        "50.00",
+        "-",
     ]
     assert table[-1].split()[:3] == ["mean", "of", "3"]
 
@@ -136,6 +152,7 @@ def test_a_missing_data_folder_is_a_usage_error(tmp_path: Path) -> None:
 
 def test_help_tells_the_layout() -> None:
     for script in ("train_lerf.sh", "train_360_v2.sh"):
-        done = subprocess.run(["bash", str(ROOT / "scripts" / script), "--help"],
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            ["bash", str(ROOT / "scripts" / script), "--help"], capture_output=True, text=True
+        )
         assert done.returncode == 0 and "DATA_ROOT" in done.stdout and "set -e" not in done.stdout

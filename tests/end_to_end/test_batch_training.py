@@ -25,8 +25,21 @@ WIDTH, HEIGHT, FOCAL, VIEWS = 36, 28, 34.0, 10
 BALLS = np.array([[0.5, 0.0, 0.0], [-0.5, 0.1, 0.0]])  # instances 1 and 2
 COLORS = np.array([[200, 60, 40], [40, 90, 210]], np.uint8)
 RADIUS = 0.35
-SHORT = ("--iterations", "12", "--instance_iterations", "8", "--quiet", "--device", "cpu",
-         "--background_seeds", "0", "--splat_cap", "120", "--sh_degree", "0")
+SHORT = (
+    "--iterations",
+    "12",
+    "--instance_iterations",
+    "8",
+    "--quiet",
+    "--device",
+    "cpu",
+    "--background_seeds",
+    "0",
+    "--splat_cap",
+    "120",
+    "--sh_degree",
+    "0",
+)
 
 
 def draw(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,17 +83,28 @@ def write_scene(folder: Path, images: str, *, train_folder: bool) -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(80, 3))
     points = BALLS[np.arange(80) % 2] + RADIUS * rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    (model / "points3D.txt").write_text("".join(
-        f"{i + 1} {p[0]:.5f} {p[1]:.5f} {p[2]:.5f} {c[0]} {c[1]} {c[2]} 0.5\n"
-        for i, (p, c) in enumerate(zip(points, COLORS[np.arange(80) % 2], strict=True))
-    ))
+    (model / "points3D.txt").write_text(
+        "".join(
+            f"{i + 1} {p[0]:.5f} {p[1]:.5f} {p[2]:.5f} {c[0]} {c[1]} {c[2]} 0.5\n"
+            for i, (p, c) in enumerate(zip(points, COLORS[np.arange(80) % 2], strict=True))
+        )
+    )
 
 
 def batch(script: str, data: Path, out: Path, scenes: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "IQGS_PYTHON": sys.executable, "SCENES": scenes,
-                   "OMP_NUM_THREADS": "1"}
-    return subprocess.run(["bash", str(ROOT / "scripts" / script), str(data), str(out), *SHORT],
-                          capture_output=True, text=True, env=environment, timeout=300)
+    environment = {
+        **os.environ,
+        "IQGS_PYTHON": sys.executable,
+        "SCENES": scenes,
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.run(
+        ["bash", str(ROOT / "scripts" / script), str(data), str(out), *SHORT],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=300,
+    )
 
 
 def test_lerf_layout_trains_and_a_broken_scene_does_not_stop_it(tmp_path: Path) -> None:

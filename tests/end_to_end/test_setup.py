@@ -29,7 +29,10 @@ checks = load_checks()
 def setup(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", str(ROOT / "scripts" / "setup.sh"), *arguments],
-        capture_output=True, text=True, env={**os.environ, **environment}, timeout=60,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        timeout=60,
     )
 
 

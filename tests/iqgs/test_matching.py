@@ -43,7 +43,7 @@ def test_id_matching_names_the_flag_and_the_number_needed() -> None:
 def test_hungarian_is_the_cheapest_of_all_assignments(background: bool) -> None:
     for seed in range(5):
         logits, labels = views(seed, ids=3, queries=6)
-        matcher = HungarianMatcher(6, background, COST)
+        matcher = HungarianMatcher(6, background, COST, 0.0)
         if not background:
             labels, logits = labels[labels > 0], logits[:, labels > 0]
         matching = matcher(logits[matcher.first :], labels)
@@ -64,7 +64,7 @@ def test_hungarian_is_the_cheapest_of_all_assignments(background: bool) -> None:
 
 def test_hungarian_follows_a_permutation_of_the_queries() -> None:
     logits, labels = views(7, ids=4, queries=9)
-    matcher = HungarianMatcher(9, True, COST)
+    matcher = HungarianMatcher(9, True, COST, 0.0)
     before = matcher(logits, labels)
     order = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + torch.randperm(8)])
     after = matcher(logits[order], labels)
@@ -76,7 +76,7 @@ def test_background_is_pinned_even_if_another_query_fits_it_better() -> None:
     labels = torch.tensor([0] * 30 + [1] * 10)
     logits = torch.full((4, 40), -1.0)
     logits[2] = torch.where(labels == 0, 9.0, -9.0)
-    matching = HungarianMatcher(4, True, COST)(logits, labels)
+    matching = HungarianMatcher(4, True, COST, 0.0)(logits, labels)
     assert matching.query[0] == 0
     assert matching.target.tolist() == [0, 1]
     assert matching.query[1] != 2
@@ -90,26 +90,28 @@ def test_perfect_queries_are_found() -> None:
         logits[query] = torch.where(labels == number, 6.0, -6.0)
     for alpha in (None, 0.25):
         cost = MatchingCost(20.0, 1.0, 2.0, alpha)
-        matching = HungarianMatcher(7, True, cost)(logits, labels)
+        matching = HungarianMatcher(7, True, cost, 0.0)(logits, labels)
         assert matching.query.tolist() == order.tolist()
         assert torch.equal(owners(matching, labels), order[labels])
 
 
 def test_hungarian_refuses_more_objects_than_queries_and_broken_scores() -> None:
     labels = torch.arange(1, 6)
-    matching = HungarianMatcher(6, True, COST)(torch.randn(6, 5), labels)
+    matching = HungarianMatcher(6, True, COST, 0.0)(torch.randn(6, 5), labels)
     assert sorted(matching.query.tolist()) == [1, 2, 3, 4, 5]
     with pytest.raises(UserError, match="--num_queries 6 or more"):
-        HungarianMatcher(5, True, COST)(torch.randn(5, 5), labels)
+        HungarianMatcher(5, True, COST, 0.0)(torch.randn(5, 5), labels)
     with pytest.raises(RunError, match="not finite"):
-        HungarianMatcher(6, True, COST)(torch.full((6, 5), float("nan")), labels)
+        HungarianMatcher(6, True, COST, 0.0)(torch.full((6, 5), float("nan")), labels)
 
 
 def test_a_view_of_background_only_or_of_nothing() -> None:
-    matcher = HungarianMatcher(4, True, COST)
+    matcher = HungarianMatcher(4, True, COST, 0.0)
     only = matcher(torch.randn(4, 6), torch.zeros(6, dtype=torch.int64))
     assert only.query.tolist() == only.target.tolist() == [0]
-    nothing = HungarianMatcher(4, False, COST)(torch.randn(3, 0), torch.zeros(0, dtype=torch.int64))
+    nothing = HungarianMatcher(4, False, COST, 0.0)(
+        torch.randn(3, 0), torch.zeros(0, dtype=torch.int64)
+    )
     assert nothing.query.numel() == 0
 
 
@@ -119,7 +121,7 @@ def test_an_unknown_object_goes_to_a_query_that_owns_nothing() -> None:
     logits = torch.zeros(4, 6)
     logits[1] = torch.where(labels == 1, 8.0, -8.0)  # query 1 knows object 1
     usage = torch.tensor([1.0, 1.0, 0.9, 0.0])  # query 2 owns something that this view lacks
-    matcher = HungarianMatcher(4, True, COST, usage_cost=0.3)
+    matcher = HungarianMatcher(4, True, COST, 0.3)
     assert matcher(logits, labels, usage).query.tolist() == [0, 1, 3]
     flipped = torch.tensor([1.0, 1.0, 0.0, 0.9])
     assert matcher(logits, labels, flipped).query.tolist() == [0, 1, 2]
