@@ -9,7 +9,7 @@ set -euo pipefail
 
 # ---- what is run -----------------------------------------------------------------------------------
 VIEWS=60 WIDTH=256 HEIGHT=192 SEED=0
-ITERATIONS=2000             # reconstruction, once; the other two runs learn on the same splats
+ITERATIONS=1600             # reconstruction, once; the other two runs learn on the same splats
 INSTANCE_ITERATIONS=1000    # output/demo/iqgs           clean masks, matching by id
 HUNGARIAN_ITERATIONS=2000   # output/demo/iqgs-h         ids shuffled in every view, assignment
 DEGRADED_ITERATIONS=1000    # output/demo/iqgs-degraded  masks as SAM and trackers leave them
@@ -43,13 +43,15 @@ train -m $DEMO/iqgs --iterations $ITERATIONS --instance_iterations $INSTANCE_ITE
 SPLATS=$DEMO/iqgs/point_cloud/iteration_$ITERATIONS/point_cloud.ply
 [[ -f "$SPLATS" ]] || SPLATS="$(ls -d $DEMO/iqgs/point_cloud/iteration_*/point_cloud.ply | sort -V | tail -n 1)"
 
-step "the same splats, ids shuffled in every view, matching by assignment ($HUNGARIAN_ITERATIONS steps)"
+step "the same splats twice, side by side: ids shuffled in every view and matched by assignment
+            ($HUNGARIAN_ITERATIONS steps); degraded masks ($DEGRADED_ITERATIONS steps)"
 train -m $DEMO/iqgs-h -o object_mask_shuffled --matching hungarian --start_ply "$SPLATS" \
-  --instance_iterations $HUNGARIAN_ITERATIONS
-
-step "the same splats, degraded masks ($DEGRADED_ITERATIONS steps)"
+  --instance_iterations $HUNGARIAN_ITERATIONS --threads 1 --quiet &
+HUNGARIAN=$!
 train -m $DEMO/iqgs-degraded -o object_mask_degraded --start_ply "$SPLATS" \
-  --instance_iterations $DEGRADED_ITERATIONS
+  --instance_iterations $DEGRADED_ITERATIONS --threads 1 --quiet &
+wait $!
+wait $HUNGARIAN
 
 step "pictures of the first run"
 "$PY" render.py -m $DEMO/iqgs --skip_train --masks --render_path --path_frames $PATH_FRAMES
