@@ -19,6 +19,7 @@ from iqgs.winners import Winners, find_winners, mean_scores, panoptic_keep
 MEAN_MOMENTUM = 0.99  # running mean of queries over about the last hundred views
 STEADY_MOMENTUM = 0.95  # of the queries that matching looks at: follows training in some views
 USAGE_MOMENTUM = 0.99  # of how often a query was matched
+SOLID_ALPHA = 0.5  # below it a pixel shows more of what lies behind the splats
 EVEN_LOGIT = 0.0  # sigma(s) > 0.5 where s > 0
 
 
@@ -122,15 +123,20 @@ class IQGS(nn.Module):
         self.mean_weight.fill_(float(count))
 
     @torch.no_grad()
-    def segment(self, instance_map: Tensor, panoptic: bool = True) -> Segmentation:
+    def segment(
+        self, instance_map: Tensor, panoptic: bool = True, alpha: Tensor | None = None
+    ) -> Segmentation:
         """Instances of a rendered attribute map [D_obj, H, W]: argmax over the matched queries.
 
         With `panoptic` a query is kept in this view only if it wins most of its own mask. Pixels
         where nothing was rendered, and those of the background query, are 0. Ids are compact ids
-        for ID matching and query numbers for Hungarian matching.
+        for ID matching and query numbers for Hungarian matching. With `alpha` [1, H, W] pixels that
+        show more empty space than splats are 0: no feature speaks for what was not rendered.
         """
         queries, height = self.enrich(instance_map), instance_map.shape[1]
         columns = instance_map.flatten(1)
+        if alpha is not None:
+            columns = columns * (alpha.flatten() >= SOLID_ALPHA)
         labels, probability = self._decide(queries, columns, panoptic)
         return Segmentation(labels.view(height, -1), mean_scores(labels, probability))
 

@@ -97,8 +97,10 @@ class SegmentationMethod(Protocol):
     def terms(self, step: StepInputs) -> dict[str, Tensor]:
         """Unweighted scalar loss terms of one step."""
 
-    def segment(self, instance_map: Tensor, panoptic: bool = True) -> Segmentation:
-        """Instances in a rendered attribute map [D_obj, H, W]."""
+    def segment(
+        self, instance_map: Tensor, panoptic: bool = True, alpha: Tensor | None = None
+    ) -> Segmentation:
+        """Instances in a rendered attribute map [D_obj, H, W]; `alpha` [1, H, W] if it is known."""
 
     def segment_points(self, instance: Tensor) -> PointSegmentation:
         """Instances of the splats from their attributes [N, D_obj]."""

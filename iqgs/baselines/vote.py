@@ -88,10 +88,14 @@ class VoteMethod:
         """No parameters."""
         return []
 
-    def segment(self, instance_map: Tensor, panoptic: bool = True) -> Segmentation:
-        """Argmax of a rendered one-hot map [K + 1, H, W]."""
+    def segment(
+        self, instance_map: Tensor, panoptic: bool = True, alpha: Tensor | None = None
+    ) -> Segmentation:
+        """Argmax of a rendered one-hot map [K + 1, H, W]; 0 where `alpha` is below a half."""
         ids = torch.arange(self.n_ids + 1, device=instance_map.device)
         columns = instance_map.flatten(1)
+        if alpha is not None:
+            columns = columns * (alpha.flatten() >= EVEN_SHARE)
 
         def winners_of(chosen: Tensor) -> Winners:
             return find_winners(

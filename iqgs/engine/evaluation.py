@@ -117,7 +117,7 @@ def to_files_ids(run: Run, found: Segmentation, by_id: bool) -> tuple[Ids, dict[
 def score_images(
     run: Run, views: Sequence[View]
 ) -> tuple[dict[str, dict[str, float]], dict[str, Tensor]]:
-    """PSNR, exposure-corrected PSNR and SSIM of each view, and its rendered instance map."""
+    """PSNR, exposure-corrected PSNR and SSIM of each view; its instance map with alpha behind."""
     rows, maps = {}, {}
     for view in views:
         rendered = render(
@@ -135,7 +135,7 @@ def score_images(
             "SSIM": float(ssim(color, image)),
             "PSNR_affine": float(psnr(affine, image)),
         }
-        maps[view.name] = rendered.instance
+        maps[view.name] = torch.cat([rendered.instance, rendered.alpha])
     return rows, maps
 
 
@@ -143,9 +143,9 @@ def iqgs_segmenter(run: Run) -> Segmenter:
     """The run's own method, with and without the panoptic filter."""
     method = run.method
     assert method is not None
-    return lambda view, instance: (
-        method.segment(instance, panoptic=True),
-        method.segment(instance, panoptic=False),
+    return lambda view, maps: (
+        method.segment(maps[:-1], panoptic=True, alpha=maps[-1:]),
+        method.segment(maps[:-1], panoptic=False, alpha=maps[-1:]),
     )
 
 

@@ -12,6 +12,7 @@ from gaussian_renderer import splat, view_weights
 from iqgs.baselines.vote import VoteAccumulator, VoteMethod
 from iqgs.engine.checkpoint import Run
 from iqgs.engine.weight_cache import MIN_WEIGHT
+from iqgs.model import SOLID_ALPHA
 from iqgs.types import Segmentation
 from scene.view import View
 
@@ -38,10 +39,15 @@ def vote_segmenter(run: Run) -> Callable[[View, Tensor], tuple[Segmentation, Seg
     method = vote_of(run)
 
     def segment(view: View, instance: Tensor) -> tuple[Segmentation, Segmentation]:
+        ones = torch.ones(len(run.gaussians), 1, device=run.background.device)
+        backend = run.config.pipeline.backend
+
         def splat_values(values: Tensor) -> Tensor:
-            return splat(view.camera, run.gaussians, values, backend=run.config.pipeline.backend)
+            return splat(view.camera, run.gaussians, values, backend=backend) * solid
 
         with torch.no_grad():
+            alpha = splat(view.camera, run.gaussians, ones, backend=backend)
+            solid = alpha >= SOLID_ALPHA
             height = view.camera.height
             return (
                 method.segment_view(splat_values, height, panoptic=True),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gaussian_renderer import render
+from gaussian_renderer import RenderOutput, render
 from iqgs.engine.setup import Training
 from iqgs.engine.splat_labels import spread
 from iqgs.engine.stages import Stage, StepReport
@@ -94,7 +94,7 @@ class Monitor:
             image = view.image.to(training.background.device)
             errors.append(float(l1(rendered.color.clamp(0, 1), image)))
             ratios.append(float(psnr(rendered.color.clamp(0, 1), image)))
-            segments |= self._score(scorer, view, rendered.instance)
+            segments |= self._score(scorer, view, rendered)
         values = {
             f"{name}/loss_viewpoint - l1_loss": float(np.mean(errors)),
             f"{name}/loss_viewpoint - psnr": float(np.mean(ratios)),
@@ -122,11 +122,11 @@ class Monitor:
         )
         return rendered.color.clamp(0, 1).cpu()
 
-    def _score(self, scorer: SceneScorer, view: View, instance_map: torch.Tensor) -> bool:
+    def _score(self, scorer: SceneScorer, view: View, rendered: RenderOutput) -> bool:
         method = self.training.method
         if method is None or view.masks is None or not bool(method.matched.any()):
             return False
-        prediction = method.segment(instance_map)
+        prediction = method.segment(rendered.instance, alpha=rendered.alpha)
         scorer.add_view(
             view.name, prediction.label_map.cpu().numpy(), view.masks.label_map, prediction.scores
         )

@@ -133,7 +133,8 @@ def picture_view(run: LoadedRun, camera: Camera, palette: Palette) -> Pictures:
         depth = torch.where(surface, rendered.depth[0], torch.zeros_like(rendered.depth[0]))
         ids = None
         if run.method is not None:
-            ids = original_ids(run, run.method.segment(rendered.instance, panoptic=True).label_map)
+            found = run.method.segment(rendered.instance, panoptic=True, alpha=rendered.alpha)
+            ids = original_ids(run, found.label_map)
     depths = depth.cpu().numpy().astype(np.float32)
     features = None
     if palette.features is not None:

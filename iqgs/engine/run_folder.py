@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import uuid
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,9 @@ def remove_results(folder: Path) -> None:
     for path in folder.glob("point_cloud/iteration_*"):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
+    for path in folder.glob("*/ours_*"):  # pictures of the older run
+        if path.parent.name in ("train", "test", "traj"):
+            shutil.rmtree(path)
 
 
 def write_config(folder: Path, config: RunConfig) -> None:

@@ -17,7 +17,7 @@ from utils.images import write_id_map, write_pixels
 WIDTH, HEIGHT, FOCAL, RADIUS = 48, 36, 44.0, 5.0
 SPHERES = ((-1.1, 0.0, 0.0, 0.8), (1.0, 0.1, 0.3, 0.7), (0.0, 0.2, -1.2, 0.6))  # x y z radius
 IDS = (3, 7, 300)  # of the mask files: not contiguous, one beyond eight bits
-COLORS = np.array([[200, 60, 40], [50, 160, 60], [60, 80, 200]], np.float64)
+COLORS = np.array([[250, 160, 140], [150, 240, 160], [150, 170, 250]], np.float64)
 
 
 def orbit(index: int, count: int) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
@@ -48,7 +48,7 @@ def cast(rotation: np.ndarray, center: np.ndarray) -> tuple[np.ndarray, np.ndarr
         distance = along - np.sqrt(np.maximum(inside, 0))
         hit = (inside > 0) & (distance < nearest)
         points = rays * distance[..., None] - middle
-        shade = 0.6 + 0.4 * np.sin(7 * points[..., 1:2] / radius)
+        shade = 0.85 + 0.15 * np.sin(7 * points[..., 1:2] / radius)
         color[hit] = (COLORS[number] * shade)[hit]
         nearest[hit], ids[hit] = distance[hit], IDS[number]
     return color.astype(np.uint8), ids

@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from blobs import write_blobs
-
 from arguments import RunConfig, resolve
+
+from .blobs import write_blobs
 
 SHORT = {
     "iterations": 20,

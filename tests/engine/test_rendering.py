@@ -34,7 +34,9 @@ ORIGINALS = (7, 300)  # of the mask files: one of them does not fit 8 bits
 class LeftRight:
     """Splats with a positive first channel are instance 1, with a negative one instance 2."""
 
-    def segment(self, instance_map: torch.Tensor, panoptic: bool = True) -> Segmentation:
+    def segment(
+        self, instance_map: torch.Tensor, panoptic: bool = True, alpha: torch.Tensor | None = None
+    ) -> Segmentation:
         first = instance_map[0]
         labels = torch.where(first > 0.2, 1, torch.where(first < -0.2, 2, 0))
         return Segmentation(labels, {1: 1.0, 2: 1.0})

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained run is scored from memory, against masks in the ids of their files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arguments import RunConfig
+from arguments.evaluation import EvaluationParams, parse_evaluation_arguments
+from iqgs.engine.checkpoint import load_run
+from iqgs.engine.evaluation import evaluate_run, load_truth
+from iqgs.engine.results import evaluate_runs
+from iqgs.engine.training import train
+from utils.errors import UserError
+from utils.images import read_id_map, write_id_map
+
+from .blobs import IDS, write_blobs
+
+LEARNED = {
+    "iterations": 800,
+    "instance_iterations": 300,
+    "densify_until_iter": 480,
+    "splat_cap": 900,
+    "sh_interval": 150,
+    "normal_from_iter": 300,
+    "pixels_per_step": 512,
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(scene, run): the three spheres, learned by id."""
+    from arguments import resolve
+
+    from .conftest import SHORT
+
+    folder = tmp_path_factory.mktemp("evaluation")
+    scene = write_blobs(folder / "scene", views=17)
+    settings = {**SHORT, **LEARNED, "source_path": str(scene), "model_path": str(folder / "run")}
+    assert train(resolve(settings)) == 0
+    return scene, folder / "run"
+
+
+def test_the_spheres_are_found_in_held_out_views_and_in_space(trained: tuple[Path, Path]) -> None:
+    run = load_run(trained[1])
+    ours, vote = evaluate_run(run, EvaluationParams(model_paths=(str(trained[1]),)))
+    assert (ours.key, vote.key) == ("ours_1100", "vote_1100")
+    assert ours.values["views"] == 3
+    assert ours.values["missing"] == 0
+    assert ours.values["mIoU_gt"] > 0.75
+    assert ours.values["mIoU_pred"] > 0.75
+    assert vote.values["mIoU_gt"] > 0.75
+    assert ours.values["PSNR"] > 22
+    assert ours.values["PSNR_affine"] >= ours.values["PSNR"] - 0.1
+    assert ours.values["ground_truth"] == "pseudo:object_mask"
+    assert ours.scores is not None
+    assert {row.id for row in ours.scores.objects} == set(IDS)
+
+
+def test_scores_follow_the_truth_that_is_given(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    scene, run_path = trained
+    renamed = tmp_path / "renamed"
+    for path in (scene / "object_mask").glob("*.png"):
+        ids = read_id_map(path)
+        renamed.mkdir(exist_ok=True)
+        write_id_map(renamed / path.name, np.where(ids == 3, 7, np.where(ids == 7, 3, ids)))
+    run = load_run(run_path)
+    (by_id,) = evaluate_run(
+        run, EvaluationParams((str(run_path),), gt_path=str(renamed), vote=False)
+    )
+    (by_scene,) = evaluate_run(
+        run, EvaluationParams((str(run_path),), gt_path=str(renamed), matching="scene", vote=False)
+    )
+    assert by_id.values["mIoU_gt"] < 0.5 < 0.75 < by_scene.values["mIoU_gt"]
+    with pytest.raises(UserError, match="--gt_path nowhere"):
+        load_truth(run, run.scene.test, EvaluationParams((str(run_path),), gt_path="nowhere"))
+
+
+def test_scene_json_says_what_the_truth_is(trained: tuple[Path, Path]) -> None:
+    scene, run_path = trained
+    run = load_run(run_path)
+    (scene / "scene.json").write_text(json.dumps({"ground_truth": "synthetic"}))
+    try:
+        params = EvaluationParams((str(run_path),))
+        assert load_truth(run, run.scene.test, params).kind == "synthetic"
+        human = EvaluationParams((str(run_path),), ground_truth="human")
+        assert load_truth(run, run.scene.test, human).kind == "human"
+    finally:
+        (scene / "scene.json").unlink()
+
+
+def test_results_json_has_the_promised_shape(trained: tuple[Path, Path]) -> None:
+    text, code = evaluate_runs(EvaluationParams((str(trained[1]),)))
+    assert code == 0
+    assert "mIoU_pred" in text and "mIoU_gt" in text
+    stored = json.loads((trained[1] / "results.json").read_text())["ours_1100"]["test"]
+    wanted = (
+        "mIoU_pred mIoU_pred_strict mIoU_gt mBIoU PQ SQ RQ PQ_scene AP PSNR PSNR_affine SSIM views "
+        "missing matching filter ground_truth zero_label"
+    )
+    assert set(wanted.split()) <= set(stored)
+    assert all(0 <= stored[key] <= 1 for key in ("mIoU_pred", "mIoU_gt", "PQ", "SSIM"))
+
+
+def test_a_broken_run_is_a_failed_row_and_the_rest_is_scored(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(trained[1], broken)
+    for ply in broken.glob("point_cloud/*/point_cloud.ply"):
+        ply.write_bytes(b"ply\nnonsense")
+    missing = str(tmp_path / "missing")
+    paths = (str(broken), str(trained[1]), missing)
+    text, code = evaluate_runs(EvaluationParams(paths, vote=False, format="csv"))
+    assert code == 1
+    lines = {line.split(",")[0]: line for line in text.splitlines()}
+    assert "holds no run" in lines[missing]
+    assert lines[str(trained[1])].count("ours_1100") == 1
+
+
+@pytest.mark.parametrize("form", ["text", "json", "csv", "markdown", "latex"])
+def test_every_form_of_the_table_is_printed(trained: tuple[Path, Path], form: str) -> None:
+    text, code = evaluate_runs(EvaluationParams((str(trained[1]),), vote=False, format=form))
+    assert code == 0 and str(trained[1].name) in text.replace("\\_", "_")
+
+
+def test_no_views_held_out_is_one_sentence(make_config: Callable[..., RunConfig]) -> None:
+    config = make_config("all", eval=False, iterations=2, instance_iterations=2)
+    assert train(config) == 0
+    run = load_run(config.model.model_path)
+    with pytest.raises(UserError, match="--eval"):
+        evaluate_run(run, EvaluationParams((config.model.model_path,)))
+
+
+def test_wrong_command_lines() -> None:
+    for arguments in ([], ["-m", "x", "--split", "all"], ["-m", "x", "--min_area", "0"]):
+        with pytest.raises(UserError):
+            parse_evaluation_arguments(arguments)
