@@ -90,6 +90,8 @@ def train(config: RunConfig) -> int:
     going_on = bool(config.train.resume or config.train.start_checkpoint)
     if not config.model.source_path:
         raise UserError("-s/--source_path is missing: name the scene folder")
+    if not Path(config.model.source_path).is_dir():
+        raise UserError(f"-s {config.model.source_path}: no such folder")
     open_folder(folder, may_exist=going_on or config.train.overwrite)
     with RunLock(folder):
         state = _state_to_go_on_from(config, folder)
