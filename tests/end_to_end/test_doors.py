@@ -20,7 +20,22 @@ from utils.images import read_id_map
 from utils.logs import run_door
 
 ROOT = Path(__file__).parents[2]
-SHORT = ["--eval", "--quiet", "--iterations", "60", "--instance_iterations", "40", "--pixels_per_step", "256", "--splat_cap", "300", "--background_seeds", "0", "--threads", "1"]
+SHORT = [
+    "--eval",
+    "--quiet",
+    "--iterations",
+    "60",
+    "--instance_iterations",
+    "40",
+    "--pixels_per_step",
+    "256",
+    "--splat_cap",
+    "300",
+    "--background_seeds",
+    "0",
+    "--threads",
+    "1",
+]
 
 
 def knock(
