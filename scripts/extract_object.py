@@ -12,11 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-
 from arguments import OneLineParser
 from iqgs.engine.checkpoint import load_run
-from iqgs.engine.rendering import original_ids
+from iqgs.engine.splat_labels import original_splat_labels
 from utils.errors import UserError
 from utils.logs import run_door
 
@@ -31,15 +29,14 @@ def main() -> int:
     run = load_run(typed.model_path, typed.iteration)
     if run.method is None:
         raise UserError(f"{typed.model_path} was trained without masks: it has no objects")
-    with torch.no_grad():
-        labels = original_ids(run, run.method.segment_points(run.gaussians.instance).labels)
-    chosen = torch.from_numpy(labels == typed.id)
+    labels = original_splat_labels(run)
+    chosen = labels == typed.id
     if not typed.id or not chosen.any():
         present = sorted(set(labels.tolist()) - {0})
         raise UserError(f"--id {typed.id}: no splat belongs to it; the run has {present}")
     path = Path(typed.output or Path(typed.model_path) / "objects" / f"{typed.id}.ply")
     path.parent.mkdir(parents=True, exist_ok=True)
-    run.gaussians.subset(chosen).save_ply(path, viewer=True, instance=labels[chosen.numpy()])
+    run.gaussians.subset(chosen).save_ply(path, viewer=True, instance=labels[chosen])
     print(f"{path} ({int(chosen.sum())} splats)")
     return 0
 

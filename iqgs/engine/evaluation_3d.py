@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from gaussian_renderer import render
 from iqgs.engine.checkpoint import Run
+from iqgs.engine.splat_labels import original_splat_labels
 from iqgs.metrics import SceneScores, mask_iou, point_scores
 from scene.view import View
 from utils.errors import FormatError
@@ -20,15 +21,6 @@ from utils.errors import FormatError
 LABELLED_POINTS = "points3d_labels.npz"  # the synthetic scenes have it: positions, labels
 NEAR_SURFACE = 0.01  # splats farther than this share of the scene's extent belong to no surface
 EXTRACTED_VIEWS = 4  # views in which every object is rendered alone
-
-
-def splat_labels(run: Run) -> NDArray[np.int64]:
-    """Label of every splat: ids of the mask files under ID matching, query numbers else."""
-    assert run.method is not None
-    labels = run.method.segment_points(run.gaussians.instance.detach()).labels.cpu().numpy()
-    if run.id_table is not None and run.config.segmentation.matching == "id":
-        return run.id_table.to_original(labels).astype(np.int64)
-    return labels.astype(np.int64)
 
 
 def surface_scores(run: Run, matching: str, zero_label: str) -> dict[str, float]:
@@ -46,7 +38,7 @@ def surface_scores(run: Run, matching: str, zero_label: str) -> dict[str, float]
     near = distance <= NEAR_SURFACE * run.scene.extent
     area = (gaussians.scales.prod(dim=1) * gaussians.opacities[:, 0]).detach().cpu().numpy()
     return point_scores(
-        splat_labels(run)[near],
+        original_splat_labels(run).numpy()[near],
         labels[nearest][near],
         area[near],
         matching="view" if matching == "scene" else matching,
@@ -63,7 +55,7 @@ def extracted_iou(
     An object is the splats of its label. What other objects hide counts against it in a view, so
     the figure is a lower bound, comparable between runs on the same views only.
     """
-    labels = splat_labels(run)
+    labels = original_splat_labels(run).numpy()
     partner = {true: predicted for predicted, true in scores.assignment.items()}
     shown = [view for view in views if view.name in truth]
     shown = shown[:: max(1, -(-len(shown) // EXTRACTED_VIEWS))]
