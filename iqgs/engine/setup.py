@@ -25,7 +25,7 @@ from utils.reproducibility import seed_everything, set_threads
 logger = logging.getLogger(__name__)
 
 AUTOMATIC_SEEDS = 12_000  # background seeds when the point cloud leaves the surroundings empty
-REBUILD = "run  IQGS_CUDA=1 bash scripts/setup.sh  on a machine with nvcc"
+NO_CUDA = "this version of the rasterizer has no CUDA backend; use --device cpu"
 
 
 @dataclass
@@ -50,7 +50,7 @@ def choose_device(wanted: str) -> torch.device:
     has_gpu = torch.cuda.is_available()
     built = "cuda" in available_backends()
     if wanted == "cuda" and not (has_gpu and built):
-        why = f"the rasterizer was built without it; {REBUILD}" if has_gpu else "torch sees no GPU"
+        why = NO_CUDA if has_gpu else "torch sees no GPU"
         raise UserError(f"--device cuda cannot be used: {why}")
     if wanted == "auto" and has_gpu and not built:
         logger.info("a GPU is there, but the rasterizer has no CUDA backend: using the CPU")

@@ -108,7 +108,7 @@ def test_messages_name_function_argument_and_expectation():
         native.rasterize_cpu(replace(surfels, scales=torch.ones(4, 3)), view)
     with pytest.raises(ValueError, match="computes in float32, got torch.float64"):
         native.rasterize_cpu(detached(surfels), view)
-    with pytest.raises(RuntimeError, match="CPU only; rebuild .*setup.sh"):
+    with pytest.raises(RuntimeError, match="CPU only; its CUDA kernels are not written yet"):
         native.rasterize_cpu(replace(surfels, means=surfels.means.to("meta")), view)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from . import reference
 
 BACKENDS = ("auto", "cpu", "cuda", "reference")
+NO_CUDA = "its CUDA kernels are not written yet, so move the tensors to the CPU"
 REBUILD = "bash scripts/setup.sh"
 
 _log = logging.getLogger(__name__)
@@ -85,10 +86,10 @@ def implementation(verb: str, requested: str, tensor: Tensor) -> Callable[..., A
         return native or fallback
     native = native_function(f"{verb}_{requested}")
     if native is None:
-        switch = "IQGS_CUDA=1 " if requested == "cuda" else ""
+        remedy = NO_CUDA if requested == "cuda" else f"build it with: {REBUILD}"
         raise RuntimeError(
             f"{verb}: backend {requested!r} is not in this build of diff_surfel_rasterization; "
-            f"build it with: {switch}{REBUILD}"
+            f"{remedy}"
         )
     if device != requested or tensor.dtype != torch.float32:
         raise ValueError(

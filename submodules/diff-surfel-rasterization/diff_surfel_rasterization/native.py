@@ -46,7 +46,7 @@ def _operators(function: str, tensor: Tensor) -> Any:
     if tensor.device.type != "cpu":
         raise RuntimeError(
             f"{function}: got a tensor on {tensor.device}, but this build serves the CPU only; "
-            "rebuild for the GPU with  IQGS_CUDA=1 bash scripts/setup.sh  or move the tensors"
+            "its CUDA kernels are not written yet, so move the tensors"
         )
     if tensor.dtype != torch.float32:
         raise ValueError(
