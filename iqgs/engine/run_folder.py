@@ -33,6 +33,14 @@ def choose_folder(model_path: str) -> Path:
     return Path(model_path) if model_path else Path("output") / uuid.uuid4().hex[:10]
 
 
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """The same settings with paths that hold from any working folder."""
+    source, ply = config.model.source_path, config.train.start_ply
+    model = dataclasses.replace(config.model, source_path=str(Path(source).resolve()))
+    train = dataclasses.replace(config.train, start_ply=str(Path(ply).resolve()) if ply else "")
+    return dataclasses.replace(config, model=model, train=train)
+
+
 def open_folder(folder: Path, *, may_exist: bool) -> None:
     """Make the folder and sweep temporaries; refuse one that already holds a run."""
     if folder.exists() and not folder.is_dir():
@@ -78,7 +86,6 @@ def write_config(folder: Path, config: RunConfig) -> None:
     text = json.dumps({"format": 1, **config_to_json(config), "versions": versions}, indent=2)
     write_text(folder / "config.json", text + "\n")
     model = dataclasses.asdict(config.model)
-    model["source_path"] = str(Path(model["source_path"]).resolve())
     model["model_path"] = str(folder)
     write_text(folder / "cfg_args", format_cfg_args(model))
 

@@ -29,6 +29,7 @@ from iqgs.engine.run_folder import (
     choose_folder,
     open_folder,
     remove_results,
+    with_absolute_paths,
     write_config,
     write_scene_files,
 )
@@ -92,6 +93,7 @@ def train(config: RunConfig) -> int:
         raise UserError("-s/--source_path is missing: name the scene folder")
     if not Path(config.model.source_path).is_dir():
         raise UserError(f"-s {config.model.source_path}: no such folder")
+    config = with_absolute_paths(config)
     open_folder(folder, may_exist=going_on or config.train.overwrite)
     with RunLock(folder):
         state = _state_to_go_on_from(config, folder)
