@@ -230,3 +230,15 @@ def test_every_run_reports_time_splats_and_peak_memory(
     assert [record["stage"] for record in stages] == ["reconstruction", "instances"]
     assert all(record["peak_memory_bytes"] > 2**20 for record in stages)
     assert any("train_loss_patches/mask_loss" in record for record in records)
+
+
+def test_learning_instances_costs_the_reconstruction_nothing(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    """The splats of the two-stage route are those of a run without masks, to the last bit."""
+    assert train(make_config("with")) == 0
+    assert train(make_config("without", no_masks=True)) == 0
+    both = read_ply(tmp_path / "with/point_cloud/iteration_40/point_cloud.ply")
+    plain = read_ply(tmp_path / "without/point_cloud/iteration_20/point_cloud.ply")
+    names = [name for name in plain if not name.startswith("obj_dc")]
+    assert "opacity" in names and all((both[name] == plain[name]).all() for name in names)
