@@ -22,7 +22,8 @@ from gaussian_renderer import render
 from iqgs.engine.checkpoint import Run
 from iqgs.engine.evaluation_3d import extracted_iou, surface_scores
 from iqgs.engine.evaluation_vote import vote_segmenter
-from iqgs.metrics import PROTOCOLS, SceneScorer, SceneScores
+from iqgs.engine.run_folder import trained_names
+from iqgs.metrics import PROTOCOLS, SceneScorer, SceneScores, check_held_out
 from iqgs.types import Segmentation
 from scene.masks import find_mask_files, read_json, read_label_names, read_masks
 from scene.view import View
@@ -93,6 +94,8 @@ def views_of(run: Run, split: str) -> Sequence[View]:
             f"{run.model_path} holds no {split} views out; train it with --eval, or "
             "score its training views with --split train"
         )
+    if split == "test":  # the scene's split may have changed since the run was trained
+        check_held_out([view.name for view in views], trained_names(run.model_path))
     return views
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gaussian_renderer import RenderOutput, render
 from iqgs.engine.setup import Training
@@ -78,6 +79,7 @@ class Monitor:
     def _test_set(self, iteration: int, name: str, views: Any) -> None:
         training = self.training
         errors, ratios = [], []
+        pictures: list[Tensor] = []
         scorer = SceneScorer(
             "id" if training.config.segmentation.matching == "id" else "view",
             training.config.model.zero_label,
@@ -91,9 +93,10 @@ class Monitor:
                 backend=training.config.pipeline.backend,
                 with_surface=False,
             )
-            image = view.image.to(training.background.device)
-            errors.append(float(l1(rendered.color.clamp(0, 1), image)))
-            ratios.append(float(psnr(rendered.color.clamp(0, 1), image)))
+            image, color = view.image.to(training.background.device), rendered.color.clamp(0, 1)
+            errors.append(float(l1(color, image)))
+            ratios.append(float(psnr(color, image)))
+            pictures = pictures or [color.cpu()]
             segments |= self._score(scorer, view, rendered)
         values = {
             f"{name}/loss_viewpoint - l1_loss": float(np.mean(errors)),
@@ -106,21 +109,7 @@ class Monitor:
             said += f" mIoU_gt {100 * values[f'{name}/mIoU_gt']:.1f}"
         logger.info("[ITER %d] Evaluating %s: %s", iteration, name, said)
         self.log.write(iteration, values)
-        self.log.image(
-            iteration, f"{name}_view_{views[0].name}/render", self._first_picture(views[0])
-        )
-
-    def _first_picture(self, view: View) -> Any:
-        training = self.training
-        rendered = render(
-            view.camera,
-            training.gaussians,
-            training.background,
-            with_instance=False,
-            with_surface=False,
-            backend=training.config.pipeline.backend,
-        )
-        return rendered.color.clamp(0, 1).cpu()
+        self.log.image(iteration, f"{name}_view_{views[0].name}/render", pictures[0])
 
     def _score(self, scorer: SceneScorer, view: View, rendered: RenderOutput) -> bool:
         method = self.training.method

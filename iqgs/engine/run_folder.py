@@ -20,10 +20,12 @@ import torch
 from arguments import ModelParams, RunConfig, config_to_json
 from scene.cameras import Camera
 from scene.dataset import Scene
+from scene.masks import read_json
 from utils.cfg_args import format_cfg_args
 from utils.errors import DataError, UserError
 from utils.storage import sweep_stale, write_text
 
+SPLIT_FILE = "split.json"
 ITERATION_FOLDER = re.compile(r"iteration_(\d+)")
 CHECKPOINT_FILE = re.compile(r"chkpnt(\d+)\.pth")
 
@@ -91,7 +93,9 @@ def write_config(folder: Path, config: RunConfig) -> None:
 
 
 def write_scene_files(folder: Path, scene: Scene) -> None:
-    """cameras.json (test cameras first), input.ply, ids.json."""
+    """cameras.json (test cameras first), split.json, input.ply, ids.json."""
+    split = {name: [view.name for view in getattr(scene, name)] for name in ("train", "test")}
+    write_text(folder / SPLIT_FILE, json.dumps(split, indent=1) + "\n")
     cameras = [camera_entry(i, view.camera) for i, view in enumerate([*scene.test, *scene.train])]
     write_text(folder / "cameras.json", json.dumps(cameras))
     scene.points.save(folder / "input.ply")
@@ -113,6 +117,13 @@ def camera_entry(index: int, camera: Camera) -> dict[str, Any]:
         "cx": camera.cx,
         "cy": camera.cy,
     }
+
+
+def trained_names(folder: Path) -> list[str]:
+    """Names of the views that the run was trained on; none for a run of another program."""
+    if not (folder / SPLIT_FILE).is_file():
+        return []
+    return [str(name) for name in read_json(folder / SPLIT_FILE).get("train", [])]
 
 
 def iterations_of(folder: Path) -> list[int]:

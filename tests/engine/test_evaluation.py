@@ -17,7 +17,7 @@ from iqgs.engine.checkpoint import load_run
 from iqgs.engine.evaluation import evaluate_run, load_truth
 from iqgs.engine.results import evaluate_runs
 from iqgs.engine.training import train
-from utils.errors import UserError
+from utils.errors import DataError, UserError
 from utils.images import read_id_map, write_id_map
 
 from .blobs import IDS, write_blobs
@@ -128,6 +128,23 @@ def test_a_broken_run_is_a_failed_row_and_the_rest_is_scored(
 def test_every_form_of_the_table_is_printed(trained: tuple[Path, Path], form: str) -> None:
     text, code = evaluate_runs(EvaluationParams((str(trained[1]),), vote=False, format=form))
     assert code == 0 and str(trained[1].name) in text.replace("\\_", "_")
+
+
+def test_a_view_that_was_trained_on_is_never_scored_as_held_out(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The scene's split changed after training: refused, not scored."""
+    scene, run_path = trained
+    copy = tmp_path / "run"
+    shutil.copytree(run_path, copy)
+    split = {"train": ["000.png", "001.png"], "test": ["002.png", "003.png"]}
+    (scene / "split.json").write_text(json.dumps(split))
+    try:
+        run = load_run(copy)
+        with pytest.raises(DataError, match=r"002\.png"):
+            evaluate_run(run, EvaluationParams((str(copy),)))
+    finally:
+        (scene / "split.json").unlink()
 
 
 def test_no_views_held_out_is_one_sentence(make_config: Callable[..., RunConfig]) -> None:
