@@ -131,7 +131,9 @@ def compile_jobs(torch: ModuleType) -> dict[Path, list[str]]:
                 jobs[source] = KERNEL + INSTRUCTION_SETS[source.name]
         else:
             jobs[source] = KERNEL + (["-DIQGS_X86_KERNELS"] if x86 else [])
-    jobs[SOURCES / "bindings.cpp"] = OPTIMIZE + torch_flags(torch)[0]
+    for source in sorted((SOURCES / "bindings").glob("*.cpp")):
+        if not source.name.startswith("cuda_"):
+            jobs[source] = OPTIMIZE + torch_flags(torch)[0]
     return jobs
 
 
@@ -172,7 +174,7 @@ class BuildNative(build_ext):
         work = Path(self.build_temp).resolve()
         work.mkdir(parents=True, exist_ok=True)
         jobs = compile_jobs(torch)
-        objects = {source: work / f"{source.stem}.o" for source in jobs}
+        objects = {source: work / f"{source.parent.name}_{source.stem}.o" for source in jobs}
         commands = [
             [*compiler, *flags, "-c", str(source), "-o", str(objects[source])]
             for source, flags in jobs.items()

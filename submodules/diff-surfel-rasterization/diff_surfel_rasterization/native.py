@@ -84,7 +84,7 @@ class _Rasterize(torch.autograd.Function):
         ctx: Any, camera: list[float], options: list[int], *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         splats = list(tensors[: len(_SPLATS)])
-        result = _operators("rasterize", splats[0]).rasterize(splats, camera, options)
+        result = _operators("rasterize", splats[0]).rasterize(splats, camera, options, 0)
         images, radii, state = result[: len(_IMAGES)], result[len(_IMAGES)], result[8:]
         ctx.view = camera, options
         ctx.save_for_backward(*splats, radii, *state)
@@ -101,7 +101,7 @@ class _Rasterize(torch.autograd.Function):
         images = [empty if g is None else g for g in gradients[: len(_IMAGES)]]
         wanted = list(ctx.needs_input_grad[2:])
         results = torch.ops.iqgs_surfel.rasterize_backward(
-            splats, *ctx.view, radii, state, images, [int(w) for w in wanted]
+            splats, *ctx.view, radii, state, images, [int(w) for w in wanted], 0
         )
         kept = (g if w else None for g, w in zip(results, wanted, strict=True))
         return (None, None, *kept)
@@ -129,7 +129,7 @@ def blend_weights_cpu(
     """Weights of every pixel, front to back; see `blend_weights`."""
     operators = _operators("blend_weights", surfels.means)
     splats = [t.detach() for t in _splat_tensors(surfels)]
-    row_start, splat, weight = operators.blend_weights(splats, *_view(settings), min_weight)
+    row_start, splat, weight = operators.blend_weights(splats, *_view(settings), min_weight, 0)
     return BlendWeights(row_start, splat, weight, n_splats=len(surfels.means))
 
 
@@ -144,7 +144,7 @@ class _SplatWeights(torch.autograd.Function):
         ctx.save_for_backward(*matrix, rows)
         ctx.all_rows, ctx.n_splats = all_rows, len(values)
         operators = _operators("splat_weights", values)
-        image: Tensor = operators.splat_weights(*matrix, rows, all_rows, values)
+        image: Tensor = operators.splat_weights(*matrix, rows, all_rows, values, 0)
         return image
 
     @staticmethod
@@ -152,7 +152,7 @@ class _SplatWeights(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         *matrix, rows = ctx.saved_tensors
         result: Tensor = torch.ops.iqgs_surfel.splat_weights_backward(
-            *matrix, rows, ctx.all_rows, gradient, ctx.n_splats
+            *matrix, rows, ctx.all_rows, gradient, ctx.n_splats, 0
         )
         return result, None, None, None
 

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "constants.h"
+
 namespace iqgs {
 
 // One pinhole view. Pixels follow COLMAP: the centre of the first pixel is at (0.5, 0.5).
@@ -18,6 +20,14 @@ struct Camera {
   bool center_depth;      // low-pass pixels take the depth of the centre, not of the plane
   bool aabb_anchor;       // low-pass disc at the centre of the 3 sigma box, not of the splat
 };
+
+struct TileGrid {
+  int x, y;  // tiles
+};
+
+inline TileGrid tile_grid(const Camera& camera) {
+  return {(camera.width + TILE - 1) / TILE, (camera.height + TILE - 1) / TILE};
+}
 
 // A splat as its pixels see it. With (dx, dy) = pixel - (x, y):
 //   ratio = 1 + e dx + f dy,  u = (a dx + b dy) / ratio,  v = (c dx + d dy) / ratio,

@@ -62,10 +62,6 @@ void each_tile(const TileBox& box, int tiles_x, int y0, int y1, const Visit& vis
 
 }  // namespace
 
-TileGrid tile_grid(const Camera& camera) {
-  return {(camera.width + TILE - 1) / TILE, (camera.height + TILE - 1) / TILE};
-}
-
 int64_t count_pairs(const TileBox* boxes, int64_t count, int32_t* offset) {
   int64_t pairs = 0;
   for (int64_t n = 0; n < count; ++n) {

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the operators have in common: checks that name function, argument, expected and got, the
-// way from lists of tensors and numbers to the kernels' structs, and the phases before the pixels.
+// way from lists of tensors and numbers to the kernels' structs.
 #pragma once
 
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 
 #include <vector>
 
-#include "cpu/memory_pool.h"
-#include "cpu/rasterizer.h"
+#include "../common/params.h"
+#include "../cpu/memory_pool.h"
 
 namespace iqgs {
 namespace torch_binding {
@@ -24,8 +23,8 @@ enum Result { COLOR, FEATURES, ALPHA, DEPTH, MEDIAN, NORMAL, DISTORTION, RADII, 
 enum State { RECORDS, FOOTPRINTS, SHADES, OFFSET, START, SPLAT, ROW, MASK, USED, STATES };
 
 inline void check(const char* function, const char* name, const Tensor& t, at::IntArrayRef shape,
-                  at::ScalarType type = at::kFloat) {
-  TORCH_CHECK_VALUE(t.device().is_cpu(), function, ": ", name, " must be on the CPU, got ",
+                  at::Device device, at::ScalarType type = at::kFloat) {
+  TORCH_CHECK_VALUE(t.device() == device, function, ": ", name, " must be on ", device, ", got ",
                     t.device());
   TORCH_CHECK_VALUE(t.scalar_type() == type, function, ": ", name, " must be ", type, ", got ",
                     t.scalar_type());
@@ -36,6 +35,7 @@ inline void check(const char* function, const char* name, const Tensor& t, at::I
 // The inputs, contiguous; `colors` or `sh` is undefined where the other is given.
 struct Inputs {
   Tensor means, scales, rotations, opacities, colors, sh, features;
+  at::Device device() const { return means.device(); }
   int64_t count() const { return means.size(0); }
   int channels() const { return static_cast<int>(features.size(1)); }
 };
@@ -49,25 +49,26 @@ inline Inputs take_inputs(const char* function, at::TensorList tensors) {
                     t[0].sizes());
   const int64_t n = t[0].size(0);
   TORCH_CHECK_VALUE(n < (int64_t(1) << 31), function, ": at most 2^31 - 1 splats, got ", n);
-  check(function, "means", t[0], {n, 3});
-  check(function, "scales", t[1], {n, 2});
-  check(function, "rotations", t[2], {n, 4});
-  check(function, "opacities", t[3], {n, 1});
+  const at::Device device = t[0].device();
+  check(function, "means", t[0], {n, 3}, device);
+  check(function, "scales", t[1], {n, 2}, device);
+  check(function, "rotations", t[2], {n, 4}, device);
+  check(function, "opacities", t[3], {n, 1}, device);
   TORCH_CHECK_VALUE((t[4].numel() == 0) != (t[5].numel() == 0) || n == 0, function,
                     ": exactly one of colors and sh must be given");
   Inputs in = {t[0], t[1], t[2], t[3], {}, {}, t[6]};
   if (t[5].numel()) {
     TORCH_CHECK_VALUE(t[5].dim() == 3, function, ": sh must have shape [N, K, 3], got ",
                       t[5].sizes());
-    check(function, "sh", t[5], {n, t[5].size(1), 3});
+    check(function, "sh", t[5], {n, t[5].size(1), 3}, device);
     in.sh = t[5];
   } else {
-    if (n) check(function, "colors", t[4], {n, 3});
+    if (n) check(function, "colors", t[4], {n, 3}, device);
     in.colors = t[4];
   }
   TORCH_CHECK_VALUE(t[6].dim() == 2, function, ": features must have shape [N, C], got ",
                     t[6].sizes());
-  check(function, "features", t[6], {n, t[6].size(1)});
+  check(function, "features", t[6], {n, t[6].size(1)}, device);
   return in;
 }
 
@@ -112,19 +113,20 @@ T* data(const Tensor& t) {
   return t.defined() ? static_cast<T*>(t.data_ptr()) : nullptr;
 }
 
-// An uninitialised tensor; large ones come from the pool.
-inline Tensor uninitialised(at::IntArrayRef shape, at::ScalarType type) {
+// An uninitialised tensor; large ones on the CPU come from the pool.
+inline Tensor uninitialised(at::IntArrayRef shape, at::ScalarType type, at::Device device) {
+  const auto options = at::TensorOptions(type).device(device);
   int64_t bytes = static_cast<int64_t>(c10::elementSize(type));
   for (int64_t size : shape) bytes *= size;
-  if (bytes < static_cast<int64_t>(POOLED_FROM)) return at::empty(shape, at::TensorOptions(type));
-  return at::from_blob(take_block(bytes), shape, give_block, at::TensorOptions(type));
+  if (!device.is_cpu() || bytes < static_cast<int64_t>(POOLED_FROM)) return at::empty(shape, options);
+  return at::from_blob(take_block(bytes), shape, give_block, options);
 }
 
-inline Tensor floats(at::IntArrayRef shape) {
-  return uninitialised(shape, at::kFloat);
+inline Tensor floats(at::IntArrayRef shape, at::Device device = at::kCPU) {
+  return uninitialised(shape, at::kFloat, device);
 }
-inline Tensor ints(at::IntArrayRef shape) {
-  return uninitialised(shape, at::kInt);
+inline Tensor ints(at::IntArrayRef shape, at::Device device = at::kCPU) {
+  return uninitialised(shape, at::kInt, device);
 }
 
 inline ProjectParams project_params(const Inputs& in, const View& view,
@@ -166,32 +168,6 @@ inline BlendParams blend_params(const Inputs& in, const View& view,
   p.feature_count = in.channels();
   for (int i = 0; i < 3; ++i) p.background[i] = view.background[i];
   return p;
-}
-
-// Projection and tile lists: everything before the pixels.
-inline std::vector<Tensor> prepare(const Inputs& in, const View& view, Tensor& radii) {
-  const int64_t n = in.count();
-  const int threads = at::get_num_threads();
-  const TileGrid grid = tile_grid(view.camera);
-  std::vector<Tensor> state(STATES);
-  state[RECORDS] = floats({n, RECORD_FLOATS});
-  state[FOOTPRINTS] = floats({n, FOOTPRINT_FLOATS});
-  state[SHADES] = floats({n, SHADE_FLOATS});
-  state[OFFSET] = ints({n + 1});
-  radii = ints({n});
-  Tensor boxes = ints({n, 2});
-  project_splats(project_params(in, view, state, boxes, radii), threads);
-  const int64_t pairs = count_pairs(data<TileBox>(boxes), n, data<int32_t>(state[OFFSET]));
-  state[START] = ints({int64_t(grid.x) * grid.y + 1});
-  state[SPLAT] = ints({pairs});
-  state[ROW] = ints({pairs});
-  state[MASK] = uninitialised({pairs}, at::kShort);
-  state[USED] = ints({int64_t(grid.x) * grid.y});
-  bin_splats({grid, n, data<SplatRecord>(state[RECORDS]), data<TileBox>(boxes),
-              data<int32_t>(state[OFFSET]), data<int32_t>(state[START]),
-              data<int32_t>(state[SPLAT]), data<int32_t>(state[ROW])},
-             threads);
-  return state;
 }
 
 }  // namespace torch_binding
