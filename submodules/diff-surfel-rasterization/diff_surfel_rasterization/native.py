@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled CPU backend: loads the library and gives its operators gradients.
+"""The compiled backends: loads the library and gives its operators gradients.
 
 The library is built by setup.py beside this file, together with a record of what it was built
 from and for (`_build_info.json`). Importing this module raises ImportError where the two do not
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .native_build import load_library
+from .native_build import REBUILD, load_library
 from .types import BlendWeights, RasterOutput, RasterSettings, Surfels
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -43,10 +43,11 @@ def build_info() -> dict[str, Any]:
 def _operators(function: str, tensor: Tensor) -> Any:
     if _INFO is None:
         raise RuntimeError(f"{function}: the native library is not built; bash scripts/setup.sh")
-    if tensor.device.type != "cpu":
+    served = ("cpu", "cuda") if _INFO.get("cuda") else ("cpu",)
+    if tensor.device.type not in served:
         raise RuntimeError(
-            f"{function}: got a tensor on {tensor.device}, but this build serves the CPU only; "
-            "its CUDA kernels are not written yet, so move the tensors"
+            f"{function}: got a tensor on {tensor.device}, but this build serves "
+            f"{' and '.join(served)} only; move the tensors or rebuild: {REBUILD}"
         )
     if tensor.dtype != torch.float32:
         raise ValueError(
@@ -54,6 +55,13 @@ def _operators(function: str, tensor: Tensor) -> Any:
             "convert the tensors or use backend='reference'"
         )
     return torch.ops.iqgs_surfel
+
+
+def _stream(tensor: Tensor) -> int:
+    """Address of the CUDA stream to work on; 0 on the CPU."""
+    if tensor.device.type != "cuda":
+        return 0
+    return int(torch.cuda.current_stream(tensor.device).cuda_stream)
 
 
 def _view(settings: RasterSettings) -> tuple[list[float], list[int]]:
@@ -84,7 +92,8 @@ class _Rasterize(torch.autograd.Function):
         ctx: Any, camera: list[float], options: list[int], *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         splats = list(tensors[: len(_SPLATS)])
-        result = _operators("rasterize", splats[0]).rasterize(splats, camera, options, 0)
+        operators = _operators("rasterize", splats[0])
+        result = operators.rasterize(splats, camera, options, _stream(splats[0]))
         images, radii, state = result[: len(_IMAGES)], result[len(_IMAGES)], result[8:]
         ctx.view = camera, options
         ctx.save_for_backward(*splats, radii, *state)
@@ -100,18 +109,18 @@ class _Rasterize(torch.autograd.Function):
         empty = radii.new_empty(0, dtype=torch.float32)
         images = [empty if g is None else g for g in gradients[: len(_IMAGES)]]
         wanted = list(ctx.needs_input_grad[2:])
-        results = torch.ops.iqgs_surfel.rasterize_backward(
-            splats, *ctx.view, radii, state, images, [int(w) for w in wanted], 0
+        results = _operators("rasterize", splats[0]).rasterize_backward(
+            splats, *ctx.view, radii, state, images, [int(w) for w in wanted], _stream(splats[0])
         )
         kept = (g if w else None for g, w in zip(results, wanted, strict=True))
         return (None, None, *kept)
 
 
-def rasterize_cpu(surfels: Surfels, settings: RasterSettings) -> RasterOutput:
-    """Render on the CPU; see `rasterize`. Same bits for any number of threads.
+def rasterize_native(surfels: Surfels, settings: RasterSettings) -> RasterOutput:
+    """Render on the tensors' device; see `rasterize`. Same bits on every run.
 
     Raises:
-        RuntimeError: the library is not built, or the tensors are not on the CPU.
+        RuntimeError: the library is not built, or not for the tensors' device.
         ValueError: a tensor is not float32 or has a wrong shape.
     """
     camera, options = _view(settings)
@@ -123,13 +132,15 @@ def rasterize_cpu(surfels: Surfels, settings: RasterSettings) -> RasterOutput:
 
 
 @torch.no_grad()
-def blend_weights_cpu(
+def blend_weights_native(
     surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0
 ) -> BlendWeights:
     """Weights of every pixel, front to back; see `blend_weights`."""
     operators = _operators("blend_weights", surfels.means)
     splats = [t.detach() for t in _splat_tensors(surfels)]
-    row_start, splat, weight = operators.blend_weights(splats, *_view(settings), min_weight, 0)
+    row_start, splat, weight = operators.blend_weights(
+        splats, *_view(settings), min_weight, _stream(surfels.means)
+    )
     return BlendWeights(row_start, splat, weight, n_splats=len(surfels.means))
 
 
@@ -144,21 +155,28 @@ class _SplatWeights(torch.autograd.Function):
         ctx.save_for_backward(*matrix, rows)
         ctx.all_rows, ctx.n_splats = all_rows, len(values)
         operators = _operators("splat_weights", values)
-        image: Tensor = operators.splat_weights(*matrix, rows, all_rows, values, 0)
+        image: Tensor = operators.splat_weights(*matrix, rows, all_rows, values, _stream(values))
         return image
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         *matrix, rows = ctx.saved_tensors
-        result: Tensor = torch.ops.iqgs_surfel.splat_weights_backward(
-            *matrix, rows, ctx.all_rows, gradient, ctx.n_splats, 0
+        operators = _operators("splat_weights", gradient)
+        result: Tensor = operators.splat_weights_backward(
+            *matrix, rows, ctx.all_rows, gradient, ctx.n_splats, _stream(gradient)
         )
         return result, None, None, None
 
 
-def splat_weights_cpu(weights: BlendWeights, rows: Tensor | None, values: Tensor) -> Tensor:
+def splat_weights_native(weights: BlendWeights, rows: Tensor | None, values: Tensor) -> Tensor:
     """Values [N, C] blended at pixel rows [P] (None: all); see `splat_weights`. Deterministic."""
     chosen = weights.row_start.new_empty(0) if rows is None else rows.contiguous()
     image: Tensor = _SplatWeights.apply(values, weights, chosen, rows is None)
     return image
+
+
+# The tensors' device decides inside; these are the names that `backends` looks up.
+rasterize_cpu = rasterize_cuda = rasterize_native
+blend_weights_cpu = blend_weights_cuda = blend_weights_native
+splat_weights_cpu = splat_weights_cuda = splat_weights_native
