@@ -38,7 +38,7 @@ FAULTS = {
     "divergent collective": (
         "weigh_tile.h",
         "if (!__any_sync(EVERY_LANE, hit)) continue;",
-        "if (!hit) continue;",
+        "if (!hit || !__any_sync(EVERY_LANE, hit)) continue;",
         "deadlock",
     ),
     "early exit": (
