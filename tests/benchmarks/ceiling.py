@@ -59,7 +59,9 @@ LOOPS: dict[str, Callable[[float], Callable[[], None]]] = {
 }
 
 
-def gain(make: Callable[[float], Callable[[], None]], threads: int, turns: int, scale: float) -> float:
+def gain(
+    make: Callable[[float], Callable[[], None]], threads: int, turns: int, scale: float
+) -> float:
     """How many times the work of one thread `threads` of them do in the same wall time."""
     works = [make(scale) for _ in range(threads)]
     meter, alone, together = CpuMeter(), [], []

@@ -37,7 +37,9 @@ def check_same_picture(theirs: Tensor, ours: Tensor, name: str) -> None:
     """Refuse to compare times of different pictures, given both alphas in any shape."""
     error = float((theirs.detach().reshape(-1) - ours.detach().reshape(-1)).abs().mean())
     if not error <= PICTURE_TOLERANCE:
-        raise RuntimeError(f"{name} renders another picture than ours: mean alpha error {error:.2e}")
+        raise RuntimeError(
+            f"{name} renders another picture than ours: mean alpha error {error:.2e}"
+        )
 
 
 def candidates(
@@ -57,9 +59,7 @@ def candidates(
         alpha = torch.zeros(len(weights.row_start) - 1)
         pixel = torch.repeat_interleave(torch.arange(len(alpha)), weights.row_start.diff())
         check_same_picture(theirs(surfels)[1], alpha.index_add(0, pixel, weights.weight), GSPLAT)
-        rows.append(
-            Candidate(GSPLAT, lambda: theirs(surfels), leaves_of(surfels), repeats=slow)
-        )
+        rows.append(Candidate(GSPLAT, lambda: theirs(surfels), leaves_of(surfels), repeats=slow))
     rows.append(candidate(TILE_LOOP, surfels, settings, "reference", repeats=slow))
     return rows
 
@@ -88,7 +88,9 @@ def goals(rows: Sequence[Row]) -> list[Goal]:
         extra = 100 * (rows[0].cost()[index] / bare.cost()[index] - 1)
         found.append(Goal(f"16 more channels, percent, {part}", extra, bound, at_least=False))
     both = [row for row in rows if row.name == OURS and row.threads == 2]
-    found += [Goal("gain in wall time on two threads", wall_gain(rows[0], row), 1.8) for row in both]
+    found += [
+        Goal("gain in wall time on two threads", wall_gain(rows[0], row), 1.8) for row in both
+    ]
     return found
 
 
@@ -112,7 +114,10 @@ def measure(size: SceneSize, options: Options, meter: Meter) -> Table:
     rows = time_candidates(candidates(surfels, settings, weights, meter, options.repeats), meter)
     contributions = len(weights.splat) / (size.width * size.height)
     title = f"{size.name} splats in z-order, {contributions:.1f} contributions a pixel"
-    notes = [f"3 + 16 channels and {MAPS}; ratios over processor time", *thread_notes(rows, options)]
+    notes = [
+        f"3 + 16 channels and {MAPS}; ratios over processor time",
+        *thread_notes(rows, options),
+    ]
     if meter.backend == "reference":
         notes.append("the cpu backend is not built: `ours` is the torch reference")
     if not any(row.name == GSPLAT for row in rows):

@@ -33,7 +33,11 @@ KERNELS = "gsplat kernels"
 
 
 def candidates(
-    surfels: Surfels, settings: RasterSettings, meter: Meter, repeats: int, gsplat: ModuleType | None
+    surfels: Surfels,
+    settings: RasterSettings,
+    meter: Meter,
+    repeats: int,
+    gsplat: ModuleType | None,
 ) -> list[Candidate]:
     """Ours and gsplat's, all channels and colour only."""
     found = []
@@ -71,7 +75,12 @@ def goals(rows: Sequence[Row], gpu: str) -> list[Goal]:
 
 
 def measure(
-    size: SceneSize, options: Options, meter: Meter, gsplat: ModuleType | None, reason: str, gpu: str
+    size: SceneSize,
+    options: Options,
+    meter: Meter,
+    gsplat: ModuleType | None,
+    reason: str,
+    gpu: str,
 ) -> Table:
     """The table; `reason` says why there is no gsplat in it."""
     surfels, settings = make_scene(size, device=meter.device), make_settings(size)

@@ -80,6 +80,7 @@ class Meter(Protocol):
     """How time and memory are measured on a kind of device."""
 
     kind: str  # cpu | cuda, which decides what ratios are taken of
+    name: str  # of the hardware
     device: str  # where tensors go
     backend: str  # of our rasterizer
     warm_ups: int
@@ -101,7 +102,7 @@ class CpuMeter:
     warm_ups = 1
 
     def __init__(self, backend: str = "cpu") -> None:
-        self.backend = backend
+        self.backend, self.name = backend, hardware_name()
 
     def measure(self, work: Callable[[], Any]) -> tuple[Any, float, float]:
         watch = Stopwatch.start()
@@ -123,6 +124,7 @@ class CudaMeter:
 
     def __init__(self, device: str = "cuda", backend: str = "cuda", cuda: Any = torch.cuda) -> None:
         self.device, self.backend, self._cuda = device, backend, cuda
+        self.name = str(cuda.get_device_name())
         self._held = 0
 
     def measure(self, work: Callable[[], Any]) -> tuple[Any, float, float]:
