@@ -26,8 +26,7 @@ def picture(case: str) -> dict[str, torch.Tensor]:
     return {"color": output.color.detach(), **{k: v for k, v in gradients.items() if v is not None}}
 
 
-def main(library: str) -> None:
-    cases = ("saturated", "long_tiles")
+def main(library: str, cases: list[str]) -> None:
     expected = {case: picture(case) for case in cases}
     torch.ops.load_library(library)
     handle = ctypes.CDLL(library)
@@ -50,4 +49,4 @@ def main(library: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2:])

@@ -51,10 +51,10 @@ def compiler() -> str | None:
     )
 
 
-def host_jobs(sources: Path) -> dict[Path, list[str]]:
-    """Source file -> flags. `sources` is csrc/ or a changed copy of it."""
+def host_jobs(sources: Path, more: tuple[str, ...] = ()) -> dict[Path, list[str]]:
+    """Source file -> flags. `sources` is csrc/ or a changed copy, `more` are flags of kernels."""
     include = ["-DIQGS_HOST_SHIM", f"-I{SHIM}"]
-    kernels = ["-x", "c++", "-std=c++17", *KERNEL_FLAGS, *include]
+    kernels = ["-x", "c++", "-std=c++17", *KERNEL_FLAGS, *more, *include]
     binding = ["-O1", "-fPIC", *include, *build_script().torch_flags(torch)[0]]
     jobs = {path: kernels for path in sorted((sources / "cuda").glob("*.cu"))}
     jobs |= {path: binding for path in sorted((sources / "bindings").glob("cuda_*.cpp"))}
@@ -64,12 +64,18 @@ def host_jobs(sources: Path) -> dict[Path, list[str]]:
     return jobs
 
 
-def build(sources: Path, folder: Path, only: list[Path] | None = None) -> Path:
+def build(
+    sources: Path,
+    folder: Path,
+    only: list[Path] | None = None,
+    more: tuple[str, ...] = (),
+) -> Path:
     """Compile and link `sources` into `folder`; returns the library.
 
-    With `only` the other objects are those of the library of the sources as they are.
+    With `only` the other objects are those of the library of the sources as they are. `more` are
+    further flags for what is compiled as kernels.
     """
-    jobs = host_jobs(sources)
+    jobs = host_jobs(sources, more)
     command = compiler()
     assert command is not None
     others = None if only is None else cached_library().parent
@@ -87,7 +93,7 @@ def build(sources: Path, folder: Path, only: list[Path] | None = None) -> Path:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         objects = list(pool.map(compile_one, jobs.items()))
     library = folder / "shim.so"
-    link = build_script().torch_flags(torch)[1]
+    link = [*build_script().torch_flags(torch)[1], *more]
     run([command, "-shared", *map(str, objects), *link, "-o", str(library)])
     return library
 
