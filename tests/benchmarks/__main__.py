@@ -14,7 +14,8 @@ tests/benchmarks/requirements.txt (with --no-deps).
 
 Results go to tests/benchmarks/results/, into one file a machine, named after its processor and
 GPU, with the newest figures of each section; --quick writes none unless --output names a file.
-Run it on an idle machine: the load average before each section is recorded.
+Run it on an idle machine: the load average before each section is recorded, and how many
+processors other processes kept busy meanwhile.
 """
 
 from __future__ import annotations
@@ -25,11 +26,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks.options import Options, choose_meters
-from tests.benchmarks.results import describe_run, machine_name, results_path, write_section
+from tests.benchmarks.results import (
+    Neighbours,
+    describe_run,
+    machine_name,
+    results_path,
+    write_section,
+)
 from tests.benchmarks.sections import SECTIONS
 from tests.benchmarks.tables import Table
 
 REPEATS, QUICK_REPEATS = 15, 2
+DISTURBING = 0.1  # processors that others used: from here on wall times are worth little
 
 
 def section_names(text: str) -> list[str]:
@@ -71,23 +79,29 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parsed
 
 
-def print_tables(title: str, tables: Sequence[Table]) -> None:
+def print_tables(title: str, tables: Sequence[Table], others: float | None) -> None:
     """A section on the terminal."""
     print(f"\n== {title}")
     for table in tables:
         print(f"\n{table.as_text()}", flush=True)
     if not tables:
         print("nothing that this machine can run")
+    elif others is not None and others > DISTURBING:
+        print(
+            f"\nnote: other processes used {others:.1f} processors meanwhile; trust processor "
+            "times and their ratios, not wall times and gains of threads"
+        )
 
 
 def run_section(name: str, options: Options, output: Path | None) -> list[Table]:
     """Run one section, print it, and keep its figures. A failure is a table that says so."""
-    section, run = SECTIONS[name], describe_run()
+    section, run, neighbours = SECTIONS[name], describe_run(), Neighbours()
     try:
         tables = list(section.run(options))
     except (RuntimeError, OSError, MemoryError) as error:
         tables = [Table(f"FAILED: {type(error).__name__}: {error}", [])]
-    print_tables(section.title, tables)
+    run["processors_used_by_others"] = neighbours.processors()
+    print_tables(section.title, tables, run["processors_used_by_others"])
     if output is not None and tables:
         write_section(output, name, {**run, "repeats": options.repeats}, tables)
     return tables

@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,41 @@ def installed_version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+class Neighbours:
+    """How many processors other processes kept busy since this was made: what makes wall times and
+    gains of threads wrong while processor times stay right."""
+
+    def __init__(self) -> None:
+        self._wall, self._all, self._own = time.monotonic(), busy_seconds(), own_seconds()
+
+    def processors(self) -> float | None:
+        """Processors on average; None where the system does not tell (/proc/stat)."""
+        busy = busy_seconds()
+        if busy is None or self._all is None:
+            return None
+        others = (busy - self._all) - (own_seconds() - self._own)
+        return max(0.0, others / max(time.monotonic() - self._wall, 1e-9))
+
+
+def busy_seconds() -> float | None:
+    """Time that all processors of the machine spent working since it was started."""
+    try:
+        user, nice, system, _, _, *interrupts = map(int, _processor_times().split()[1:8])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
+
+
+def _processor_times() -> str:
+    return Path("/proc/stat").read_text().splitlines()[0]
+
+
+def own_seconds() -> float:
+    """Processor time of this process and of those that it started and waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def describe_run() -> dict[str, Any]:
