@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks.options import Options, choose_meters
-from tests.benchmarks.results import (
+from tests.benchmarks.records import (
     Neighbours,
     describe_run,
     machine_name,

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 
 import torch
@@ -155,10 +156,7 @@ def candidates(
     ways = {"kernels": render_kernels, "rasterization_2dgs": render_whole}
     return [
         Candidate(
-            f"gsplat {name}{suffix}",
-            lambda render=render: render(gsplat, scene),
-            scene.leaves,
-            repeats=repeats,
+            f"gsplat {name}{suffix}", partial(render, gsplat, scene), scene.leaves, 1, repeats
         )
         for name, render in ways.items()
     ]

@@ -89,7 +89,8 @@ def measure(
     rows = time_candidates(candidates(surfels, settings, meter, repeats, gsplat), meter)
     contributions = entries / (size.width * size.height)
     notes = [
-        f"3 + 16 channels or 3, and {MAPS}; ratios over time between events",
+        f"3 + 16 channels or 3, and {MAPS}; ratios over time between events; the processor's "
+        "time is what the host needs to launch all that",
         "gsplat's depth is that of the splat's centre; its kernels always make distortion and "
         "median depth",
     ]

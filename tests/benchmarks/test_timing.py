@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.benchmarks import ceiling, results
+from tests.benchmarks import ceiling, records
 from tests.benchmarks.played_gpu import PlayedCuda
 from tests.benchmarks.scenes import SceneSize, make_scene
 from tests.benchmarks.tables import Goal, Table, timing_table
@@ -148,22 +148,22 @@ def test_tables_as_text_markdown_and_record() -> None:
 def test_results_keep_other_sections_and_drop_other_formats(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "machine.json"
     run = {"hardware": "A Processor"}
-    results.write_section(path, "first", run, [Table("one", [])])
-    results.write_section(path, "second", run, [Table("two", [])])
-    results.write_section(path, "first", run, [Table("three", [])])
-    found = results.read_results(path)
+    records.write_section(path, "first", run, [Table("one", [])])
+    records.write_section(path, "second", run, [Table("two", [])])
+    records.write_section(path, "first", run, [Table("three", [])])
+    found = records.read_results(path)
     titles = {key: section["tables"][0]["title"] for key, section in found["sections"].items()}
     assert titles == {"first": "three", "second": "two"}
     path.write_text('{"a scene": {"rows": []}}')
-    results.write_section(path, "first", run, [Table("four", [])])
-    assert list(results.read_results(path)["sections"]) == ["first"]
+    records.write_section(path, "first", run, [Table("four", [])])
+    assert list(records.read_results(path)["sections"]) == ["first"]
 
 
 def test_the_file_is_named_after_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "hardware_name", lambda: "AMD EPYC (TM), 2 processors")
-    monkeypatch.setattr(results, "gpu_name", lambda: "NVIDIA H200")
-    path = results.results_path(results.machine_name())
-    assert path == results.RESULTS / "amd-epyc-tm-2-processors-nvidia-h200.json"
+    monkeypatch.setattr(records, "hardware_name", lambda: "AMD EPYC (TM), 2 processors")
+    monkeypatch.setattr(records, "gpu_name", lambda: "NVIDIA H200")
+    path = records.results_path(records.machine_name())
+    assert path == records.RESULTS / "amd-epyc-tm-2-processors-nvidia-h200.json"
 
 
 def test_what_others_use_is_told_from_what_we_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,13 +173,13 @@ def test_what_others_use_is_told_from_what_we_use(monkeypatch: pytest.MonkeyPatc
     def line() -> str:  # user nice system idle iowait irq softirq steal ...
         return f"cpu {now['busy'] * ticks} {ticks} {ticks} 999999 999999 {ticks} {ticks} 0 0 0"
 
-    monkeypatch.setattr(results, "_processor_times", line)
-    monkeypatch.setattr(results, "own_seconds", lambda: now["own"])
-    monkeypatch.setattr(results.time, "monotonic", lambda: now["wall"])
-    neighbours = results.Neighbours()
+    monkeypatch.setattr(records, "_processor_times", line)
+    monkeypatch.setattr(records, "own_seconds", lambda: now["own"])
+    monkeypatch.setattr(records.time, "monotonic", lambda: now["wall"])
+    neighbours = records.Neighbours()
     now.update(busy=116, own=13.0, wall=60.0)  # 16 s of work in 10 s, 6 s of them ours
     assert neighbours.processors() == pytest.approx(1.0)
-    monkeypatch.setattr(results, "_processor_times", lambda: "of another system")
+    monkeypatch.setattr(records, "_processor_times", lambda: "of another system")
     assert neighbours.processors() is None
 
 

@@ -197,12 +197,17 @@ class _Run:
         return self.upstream
 
     def row(self) -> Row:
-        columns = zip(*self.times, strict=True)
+        forward, backward, forward_cpu, backward_cpu = (
+            statistics.median(column) for column in zip(*self.times, strict=True)
+        )
         return Row(
-            self.candidate.name,
-            self.candidate.threads,
-            len(self.times),
-            *[statistics.median(column) for column in columns],
+            name=self.candidate.name,
+            threads=self.candidate.threads,
+            repeats=len(self.times),
+            forward_ms=forward,
+            backward_ms=backward,
+            forward_cpu_ms=forward_cpu,
+            backward_cpu_ms=backward_cpu,
             device=self.meter.kind,
             peak_mib=max(self.peaks) if self.peaks else None,
         )
