@@ -12,20 +12,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from iqgs.engine.stages import Stage
-from iqgs.engine.training import learn_instances, reconstruct, train_jointly
 from tests.benchmarks.options import Options
 from tests.benchmarks.scenes import LARGE, QUICK, STANDARD, SceneSize
 from tests.benchmarks.tables import Table, Value
 from tests.benchmarks.timing import MIB, Meter
-from tests.benchmarks.training_scene import OBJECTS, QUERIES, make_training
+from tests.benchmarks.training_scene import OBJECTS, QUERIES, ROUTES, make_training
 from utils.reproducibility import peak_memory_bytes
 
 # The paper's size of picture, with as many splats as the large scene.
@@ -33,13 +30,6 @@ PAPER = SceneSize("1558x1039, 1M", 1558, 1039, 1_000_000, 1.36)
 SIZES = {size.name: size for size in (QUICK, STANDARD, LARGE, PAPER)}
 STEPS = 2  # optimizers make their moments in the first
 ROOT = Path(__file__).resolve().parents[2]
-
-# What is measured: how the stage is made, and the settings that differ from a full step's.
-ROUTES: dict[str, tuple[Callable[..., Stage], dict[str, Any]]] = {
-    "reconstruction": (reconstruct, {}),
-    "instances, 4096 pixels a step": (learn_instances, {"pixels_per_step": 4096}),
-    "joint, 4096 pixels a step": (train_jointly, {"pixels_per_step": 4096}),
-}
 
 
 @dataclass(frozen=True)

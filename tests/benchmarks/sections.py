@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.benchmarks import growth, memory, rasterizer, rasterizer_cuda
+from tests.benchmarks import growth, memory, rasterizer, rasterizer_cuda, training_step
 from tests.benchmarks.options import Options
 from tests.benchmarks.tables import Table
 
@@ -23,5 +23,6 @@ SECTIONS: dict[str, Section] = {
     "rasterizer": Section("The rasterizer beside torch, CPU", rasterizer.run),
     "rasterizer-cuda": Section("The rasterizer beside gsplat, GPU", rasterizer_cuda.run),
     "growth": Section("Growth with the size of the task", growth.run),
+    "training-step": Section("A training step, split by part", training_step.run),
     "memory": Section("Peak memory of a training step", memory.run),
 }

@@ -21,6 +21,7 @@ from tests.benchmarks.scenes import QUICK, SceneSize
 from tests.benchmarks.sections import SECTIONS, Section
 from tests.benchmarks.tables import Table
 from tests.benchmarks.timing import CudaMeter, Row
+from tests.benchmarks.training_scene import ROUTES
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = SceneSize("24x16, 60", 24, 16, 60, 2.0)
@@ -125,7 +126,7 @@ def test_memory_of_all_routes(quick_options: Options, monkeypatch: pytest.Monkey
     tables = memory.run(replace(quick_options, quick=False))
     check_tables(tables)
     assert {size for _, size in asked} == {"640x426, 200k", "1558x1039, 1M"}
-    assert [row["above_mib"] for row in tables[0].rows] == [50.0] * len(memory.ROUTES)
+    assert [row["above_mib"] for row in tables[0].rows] == [50.0] * len(ROUTES)
 
 
 def test_a_child_measures_and_a_failing_child_says_why(quick_options: Options) -> None:

@@ -88,6 +88,9 @@ class Meter(Protocol):
     def measure(self, work: Callable[[], Any]) -> tuple[Any, float, float]:
         """(result, milliseconds, processor milliseconds of the host) of one call."""
 
+    def synchronize(self) -> None:
+        """Wait until all work that was given to the device is done."""
+
     def start_peak(self) -> None:
         """Forget the peak of memory so far."""
 
@@ -108,6 +111,9 @@ class CpuMeter:
         watch = Stopwatch.start()
         result = work()
         return result, *watch.read()
+
+    def synchronize(self) -> None:
+        """Work on a CPU is done when the call returns."""
 
     def start_peak(self) -> None:
         """Torch counts no memory on a CPU."""
@@ -137,6 +143,9 @@ class CudaMeter:
         _, host = watch.read()
         last.synchronize()
         return result, first.elapsed_time(last), host
+
+    def synchronize(self) -> None:
+        self._cuda.synchronize()
 
     def start_peak(self) -> None:
         self._cuda.synchronize()

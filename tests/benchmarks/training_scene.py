@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from arguments import RunConfig, resolve
 from iqgs.engine.setup import Training, make_method
+from iqgs.engine.stages import Stage
+from iqgs.engine.training import learn_instances, reconstruct, train_jointly
 from scene.cameras import Camera
 from scene.dataset import Scene
 from scene.gaussian_model import GaussianModel, random_instance
@@ -33,6 +36,13 @@ FULL_STEP: dict[str, Any] = {
     "lambda_dist": 100.0,
     "densify_until_iter": 0,
     "num_queries": QUERIES,
+}
+
+# Every route: how its stage is made, and the settings that differ from those.
+ROUTES: dict[str, tuple[Callable[..., Stage], dict[str, Any]]] = {
+    "reconstruction": (reconstruct, {}),
+    "instances, 4096 pixels a step": (learn_instances, {"pixels_per_step": 4096}),
+    "joint, 4096 pixels a step": (train_jointly, {"pixels_per_step": 4096}),
 }
 
 
