@@ -6,6 +6,7 @@ from __future__ import annotations
 from .api import rasterize
 from .backends import available_backends
 from .compat import GaussianRasterizationSettings, GaussianRasterizer
+from .mask_loss import mask_loss
 from .types import BlendWeights, RasterOutput, RasterSettings, Surfels
 from .weights import blend_weights, splat_weights
 
@@ -18,6 +19,7 @@ __all__ = [
     "Surfels",
     "available_backends",
     "blend_weights",
+    "mask_loss",
     "rasterize",
     "splat_weights",
 ]

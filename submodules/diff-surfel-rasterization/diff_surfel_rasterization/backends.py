@@ -63,7 +63,7 @@ def _warn_slow(device_type: str) -> None:
 
 
 def implementation(verb: str, requested: str, tensor: Tensor) -> Callable[..., Any]:
-    """The function that does `verb` ("rasterize", "blend_weights", "splat_weights").
+    """The function that does `verb` ("rasterize", "blend_weights", "splat_weights", "mask_loss").
 
     "auto" follows device and type of `tensor`; native code is float32 only, so any other type
     goes to the reference.

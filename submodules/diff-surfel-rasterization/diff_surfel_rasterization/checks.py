@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 
 import torch
@@ -118,3 +119,30 @@ def check_splatting(weights: BlendWeights, rows: Tensor | None, values: Tensor) 
     if len(rows) > 0 and (int(rows.min()) < 0 or int(rows.max()) >= pixels):
         found = f"{int(rows.min())} to {int(rows.max())}"
         _fail("splat_weights", "rows", f"pixel indices 0 to {pixels - 1}", found)
+
+
+def check_mask_loss(
+    queries: Tensor, features: Tensor, owner: Tensor, gamma: float, alpha: float | None
+) -> None:
+    """Arguments of `mask_loss`.
+
+    Raises:
+        ValueError: with one sentence about the first thing that does not fit.
+    """
+    name = "mask_loss"
+    check_shape(name, "queries", queries, ("M", "D"))
+    check_shape(name, "features", features, ("P", queries.shape[1]))
+    check_shape(name, "owner", owner, (len(features),))
+    if not queries.dtype.is_floating_point:
+        _fail(name, "queries", "of a floating type", queries.dtype)
+    if features.dtype != queries.dtype:
+        _fail(name, "features", f"{queries.dtype} like queries", features.dtype)
+    if owner.dtype not in (torch.int32, torch.int64):
+        _fail(name, "owner", "int32 or int64", owner.dtype)
+    for argument, value in (("features", features), ("owner", owner)):
+        if value.device != queries.device:
+            _fail(name, argument, f"on {queries.device} like queries", value.device)
+    if not 0 <= gamma < math.inf:
+        _fail(name, "gamma", "0 or positive", gamma)
+    if alpha is not None and not 0 <= alpha <= 1:
+        _fail(name, "alpha", "in 0..1 or None for no balance", alpha)

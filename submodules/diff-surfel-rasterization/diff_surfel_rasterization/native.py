@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .native_build import load_library
+from .native_mask_loss import mask_loss_cpu as mask_loss_cpu
+from .native_mask_loss import mask_loss_cuda as mask_loss_cuda
 from .types import BlendWeights, RasterOutput, RasterSettings, Surfels
 
 _PACKAGE = Path(__file__).resolve().parent

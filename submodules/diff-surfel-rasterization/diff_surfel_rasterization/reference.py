@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .reference_blending import MAP_COLUMNS, Blended, BlendOptions, blend, composite
+from .reference_mask_loss import mask_loss_reference as mask_loss_reference
 from .reference_projection import (
     Bounds,
     Projected,

@@ -44,6 +44,12 @@ SURFEL_HD float exponential_half(float a) {
 SURFEL_HD double exponential_half(double a) {
   return exp(-0.5 * a);
 }
+SURFEL_HD float exponential_negative(float a) {
+  return expf(-a);
+}
+SURFEL_HD double exponential_negative(double a) {
+  return exp(-a);
+}
 SURFEL_HD float smaller(float a, float b) {
   return b < a ? b : a;
 }

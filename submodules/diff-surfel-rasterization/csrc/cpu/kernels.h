@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../common/mask_math.h"
 #include "../common/params.h"
 
 namespace iqgs {
@@ -40,6 +41,9 @@ struct KernelTable {
   void (*blend_forward)(const BlendParams&, int tile, Arena&);
   void (*blend_backward)(const BlendGradParams&, int tile, Arena&);
   void (*weights)(const WeightParams&, int tile, Arena&);
+  // Pixels first .. last: sums [M, MASK_SUMS], or gradients; see cpu/mask_loss.h.
+  void (*mask_sums)(const MaskLossParams&, int64_t first, int64_t last, double* sums, Arena&);
+  void (*mask_grads)(const MaskGradParams&, int64_t first, int64_t last, double* queries, Arena&);
 };
 
 namespace baseline {

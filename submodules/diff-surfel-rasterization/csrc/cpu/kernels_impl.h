@@ -6,6 +6,8 @@
 //
 #include "blend_backward.h"
 #include "blend_forward.h"
+#include "mask_backward.h"
+#include "mask_forward.h"
 #include "project_backward.h"
 #include "project_forward.h"
 #include "weigh_pixels.h"
@@ -17,7 +19,8 @@ namespace IQGS_ISA {
 #define IQGS_NAME(x) IQGS_STRING(x)
 
 const KernelTable TABLE = {
-    IQGS_NAME(IQGS_ISA), project, project_backward, blend_forward, blend_backward, weigh_pixels,
+    IQGS_NAME(IQGS_ISA), project,      project_backward, blend_forward,
+    blend_backward,      weigh_pixels, mask_sums,        mask_grads,
 };
 
 }  // namespace IQGS_ISA

@@ -32,6 +32,18 @@ IQGS_INLINE F16 magnitude(const F16& a) {
   return (I16::from_bits(a) & I16(0x7fffffff)).bits_to_float();
 }
 
+// a, with the other sign where the mask is set.
+IQGS_INLINE F16 negate_where(const Mask& m, const F16& a) {
+  F16 r;
+#if defined(__AVX512F__)
+  r.v[0] = reinterpret_cast<NativeF>(_mm512_mask_xor_ps(reg(a), m.m, reg(a), reg(F16(-0.0f))));
+#else
+  IQGS_PARTS r.v[p] =
+      reinterpret_cast<NativeF>(reinterpret_cast<NativeI>(a.v[p]) ^ (m.v[p] & INT32_MIN));
+#endif
+  return r;
+}
+
 IQGS_INLINE F16 root(const F16& a) {
   F16 r;
 #if defined(__AVX512F__)
@@ -73,6 +85,19 @@ IQGS_INLINE F16 exponential_half(const F16& a) {
   y = fused(y, f, F16(2.402212024e-1f));
   y = fused(y, f, F16(6.931469440e-1f));
   y = fused(y, f, F16(1.0000001192f));
+  return (I16::from_bits(y) + shift_left(I16::from_bits(shifted), 23)).bits_to_float();
+}
+
+// e^-a for a in [0, 87]: the same polynomial by pairs of coefficients, a shorter chain of dependent
+// operations.
+IQGS_INLINE F16 exponential_negative(const F16& a) {
+  const F16 scale(-1.44269504089f), magic(12582912.0f);
+  F16 shifted = fused(a, scale, magic);
+  F16 f = fused(a, scale, magic - shifted), square = f * f;
+  F16 first = fused(f, F16(6.931469440e-1f), F16(1.0000001192f));
+  F16 second = fused(f, F16(5.550713092e-2f), F16(2.402212024e-1f));
+  F16 third = fused(f, F16(1.327647129e-3f), F16(9.675541893e-3f));
+  F16 y = fused(square, fused(square, third, second), first);
   return (I16::from_bits(y) + shift_left(I16::from_bits(shifted), 23)).bits_to_float();
 }
 
