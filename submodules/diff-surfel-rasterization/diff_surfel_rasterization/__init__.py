@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from .api import rasterize
-from .backends import available_backends
+from .backends import available_backends, backend_problem
 from .compat import GaussianRasterizationSettings, GaussianRasterizer
 from .types import BlendWeights, RasterOutput, RasterSettings, Surfels
 from .weights import blend_weights, splat_weights
@@ -17,6 +17,7 @@ __all__ = [
     "RasterSettings",
     "Surfels",
     "available_backends",
+    "backend_problem",
     "blend_weights",
     "rasterize",
     "splat_weights",

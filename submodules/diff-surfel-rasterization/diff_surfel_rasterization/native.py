@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled CPU backend: loads the library and gives its operators gradients.
+"""The compiled backends: loads the library and gives its operators gradients.
+
+The operators have one schema for all devices and follow the device of their tensors; on a GPU they
+work on torch's current stream.
 
 The library is built by setup.py beside this file, together with a record of what it was built
 from and for (`_build_info.json`). Importing this module raises ImportError where the two do not
@@ -15,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .native_build import load_library
+from .native_build import REBUILD, cuda_problem, load_library
 from .types import BlendWeights, RasterOutput, RasterSettings, Surfels
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -40,20 +43,26 @@ def build_info() -> dict[str, Any]:
     return {**_INFO, "isa": torch.ops.iqgs_surfel.instruction_set()}
 
 
-def _operators(function: str, tensor: Tensor) -> Any:
+def _operators(function: str, tensor: Tensor) -> tuple[Any, int]:
+    """The operators, and the stream to give them; refuses tensors that they cannot take."""
     if _INFO is None:
-        raise RuntimeError(f"{function}: the native library is not built; bash scripts/setup.sh")
-    if tensor.device.type != "cpu":
+        raise RuntimeError(f"{function}: the native library is not built; {REBUILD}")
+    if tensor.device.type not in ("cpu", "cuda"):
         raise RuntimeError(
-            f"{function}: got a tensor on {tensor.device}, but this build serves the CPU only; "
-            "its CUDA kernels are not written yet, so move the tensors"
+            f"{function}: got a tensor on {tensor.device}, the native backends serve CPU and CUDA; "
+            "move the tensors or use backend='reference'"
         )
     if tensor.dtype != torch.float32:
         raise ValueError(
-            f"{function}: the native backend computes in float32, got {tensor.dtype}; "
+            f"{function}: the native backends compute in float32, got {tensor.dtype}; "
             "convert the tensors or use backend='reference'"
         )
-    return torch.ops.iqgs_surfel
+    if tensor.device.type == "cpu":
+        return torch.ops.iqgs_surfel, 0
+    problem = cuda_problem(_INFO, tensor.device)
+    if problem is not None:
+        raise RuntimeError(f"{function}: got a tensor on {tensor.device}, but {problem}")
+    return torch.ops.iqgs_surfel, torch.cuda.current_stream(tensor.device).cuda_stream
 
 
 def _view(settings: RasterSettings) -> tuple[list[float], list[int]]:
@@ -84,7 +93,8 @@ class _Rasterize(torch.autograd.Function):
         ctx: Any, camera: list[float], options: list[int], *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         splats = list(tensors[: len(_SPLATS)])
-        result = _operators("rasterize", splats[0]).rasterize(splats, camera, options, 0)
+        operators, stream = _operators("rasterize", splats[0])
+        result = operators.rasterize(splats, camera, options, stream)
         images, radii, state = result[: len(_IMAGES)], result[len(_IMAGES)], result[8:]
         ctx.view = camera, options
         ctx.save_for_backward(*splats, radii, *state)
@@ -100,18 +110,19 @@ class _Rasterize(torch.autograd.Function):
         empty = radii.new_empty(0, dtype=torch.float32)
         images = [empty if g is None else g for g in gradients[: len(_IMAGES)]]
         wanted = list(ctx.needs_input_grad[2:])
-        results = torch.ops.iqgs_surfel.rasterize_backward(
-            splats, *ctx.view, radii, state, images, [int(w) for w in wanted], 0
+        operators, stream = _operators("rasterize_backward", splats[0])
+        results = operators.rasterize_backward(
+            splats, *ctx.view, radii, state, images, [int(w) for w in wanted], stream
         )
         kept = (g if w else None for g, w in zip(results, wanted, strict=True))
         return (None, None, *kept)
 
 
 def rasterize_cpu(surfels: Surfels, settings: RasterSettings) -> RasterOutput:
-    """Render on the CPU; see `rasterize`. Same bits for any number of threads.
+    """Render natively; see `rasterize`. On the CPU the same bits for any number of threads.
 
     Raises:
-        RuntimeError: the library is not built, or the tensors are not on the CPU.
+        RuntimeError: the library is not built, or not for the device of the tensors.
         ValueError: a tensor is not float32 or has a wrong shape.
     """
     camera, options = _view(settings)
@@ -127,9 +138,9 @@ def blend_weights_cpu(
     surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0
 ) -> BlendWeights:
     """Weights of every pixel, front to back; see `blend_weights`."""
-    operators = _operators("blend_weights", surfels.means)
+    operators, stream = _operators("blend_weights", surfels.means)
     splats = [t.detach() for t in _splat_tensors(surfels)]
-    row_start, splat, weight = operators.blend_weights(splats, *_view(settings), min_weight, 0)
+    row_start, splat, weight = operators.blend_weights(splats, *_view(settings), min_weight, stream)
     return BlendWeights(row_start, splat, weight, n_splats=len(surfels.means))
 
 
@@ -143,16 +154,17 @@ class _SplatWeights(torch.autograd.Function):
         matrix = weights.row_start, weights.splat, weights.weight
         ctx.save_for_backward(*matrix, rows)
         ctx.all_rows, ctx.n_splats = all_rows, len(values)
-        operators = _operators("splat_weights", values)
-        image: Tensor = operators.splat_weights(*matrix, rows, all_rows, values, 0)
+        operators, stream = _operators("splat_weights", values)
+        image: Tensor = operators.splat_weights(*matrix, rows, all_rows, values, stream)
         return image
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         *matrix, rows = ctx.saved_tensors
-        result: Tensor = torch.ops.iqgs_surfel.splat_weights_backward(
-            *matrix, rows, ctx.all_rows, gradient, ctx.n_splats, 0
+        operators, stream = _operators("splat_weights_backward", gradient)
+        result: Tensor = operators.splat_weights_backward(
+            *matrix, rows, ctx.all_rows, gradient, ctx.n_splats, stream
         )
         return result, None, None, None
 
@@ -162,3 +174,9 @@ def splat_weights_cpu(weights: BlendWeights, rows: Tensor | None, values: Tensor
     chosen = weights.row_start.new_empty(0) if rows is None else rows.contiguous()
     image: Tensor = _SplatWeights.apply(values, weights, chosen, rows is None)
     return image
+
+
+# One schema for all devices: the operators follow their tensors.
+rasterize_cuda = rasterize_cpu
+blend_weights_cuda = blend_weights_cpu
+splat_weights_cuda = splat_weights_cpu
