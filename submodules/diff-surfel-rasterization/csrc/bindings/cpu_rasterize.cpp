@@ -41,8 +41,7 @@ std::vector<Tensor> rasterize_backward(at::TensorList splats, at::ArrayRef<doubl
   const Inputs in = take_inputs(name, splats);
   const View view = take_view(name, camera, options);
   const std::vector<Tensor> state(saved.begin(), saved.end());
-  const std::vector<Tensor> grads =
-      take_grads(name, in, view, saved, STATES, image_grads, wanted);
+  const std::vector<Tensor> grads = take_grads(name, in, view, saved, STATES, image_grads, wanted);
   const int threads = at::get_num_threads();
   BlendGradParams blend = blend_grad_params(in, view, state, grads, wanted);
   Tensor rows = floats({state[SPLAT].size(0), blend.row_floats});

@@ -118,7 +118,8 @@ inline Tensor uninitialised(at::IntArrayRef shape, at::ScalarType type, at::Devi
   const auto options = at::TensorOptions(type).device(device);
   int64_t bytes = static_cast<int64_t>(c10::elementSize(type));
   for (int64_t size : shape) bytes *= size;
-  if (!device.is_cpu() || bytes < static_cast<int64_t>(POOLED_FROM)) return at::empty(shape, options);
+  if (!device.is_cpu() || bytes < static_cast<int64_t>(POOLED_FROM))
+    return at::empty(shape, options);
   return at::from_blob(take_block(bytes), shape, give_block, options);
 }
 

@@ -2,7 +2,7 @@
 // Splats to records, footprints, tile boxes, radii and colours: sixteen splats at a time.
 #pragma once
 
-#include "../common/projection_math.h"
+#include "../common/bounds_math.h"
 #include "../common/sh_math.h"
 #include "kernels.h"
 #include "lanes_double.h"
@@ -40,94 +40,38 @@ IQGS_INLINE uint32_t splats_alive(const Camera& cam, const SplatFrame<D16>& f) {
   return lane_bits(f.center.z > D16(cam.near)) & lane_bits(f.facing * f.facing > limit);
 }
 
-// Bounds of sixteen splats, one array per number.
+// Bounds of sixteen splats, one array per number in the order of SplatBounds.
 struct Bounds16 {
-  Footprint shape[LANES];
-  float low_x[LANES], low_y[LANES], high_x[LANES], high_y[LANES];  // pixels, without slack
-  float radius[LANES];
+  alignas(64) float m[12][LANES];
+  IQGS_INLINE SplatBounds<float> lane(int i) const {
+    return {m[0][i], m[1][i], m[2][i], m[3][i], m[4][i],  m[5][i],
+            m[6][i], m[7][i], m[8][i], m[9][i], m[10][i], m[11][i]};
+  }
 };
 
-// The bounds have slack, so float32 does.
 IQGS_PHASE void bound_splats(const Camera& cam, const SplatFrame<D16>& f, const SplatView<D16>& v,
                              Bounds16& out) {
   CenteredAxes<D16> wide = centered_axes(cam, f);
   CenteredAxes<F16> axes = {narrow(wide.ux), narrow(wide.uy), narrow(wide.uz),
                             narrow(wide.vx), narrow(wide.vy), narrow(wide.vz)};
-  const F16 depth = narrow(v.depth), center_x = narrow(v.x), center_y = narrow(v.y);
-  const F16 anchor_x = narrow(v.x + v.anchor_x), anchor_y = narrow(v.y + v.anchor_y);
-  F16 rho = larger(narrow(v.cut), F16(0.0f));
-  Ellipse<F16> q = ellipse_at(axes, depth, rho);
-  // Visibility asks the exact box; close to the crossing the footprint is the whole image.
-  Mask bounded = q.crossing < F16(1.0f);
-  const F16 zero(0.0f), everywhere(EVERYWHERE), tiny(1e-20f);
-  F16 half_x = select(bounded, root(larger(q.xx, zero)), everywhere);
-  F16 half_y = select(bounded, root(larger(q.yy, zero)), everywhere);
-  F16 x = select(bounded, center_x + q.offset_x, F16(0.5f * cam.width));
-  F16 y = select(bounded, center_y + q.offset_y, F16(0.5f * cam.height));
-  F16 disc = root(rho * F16(1.0f / LOW_PASS_PRECISION));
-  smaller(x - half_x, anchor_x - disc).store(out.low_x);
-  smaller(y - half_y, anchor_y - disc).store(out.low_y);
-  larger(x + half_x, anchor_x + disc).store(out.high_x);
-  larger(y + half_y, anchor_y + disc).store(out.high_y);
-
-  bounded = q.crossing < F16(CROSSING_RATIO);
-  half_x = select(bounded, half_x, everywhere);
-  half_y = select(bounded, half_y, everywhere);
-  F16 slope = select(bounded, q.xy / larger(q.yy, tiny), zero);
-  F16 chord = select(bounded, root(larger(q.xx - slope * q.xy, zero)), everywhere);
-
-  Ellipse<F16> box = ellipse_at(axes, depth, F16(BOX_SIGMAS * BOX_SIGMAS));
-  F16 radius = larger(root(larger(larger(box.xx, box.yy), zero)), F16(MIN_RADIUS));
-  F16 whole(static_cast<float>(cam.width > cam.height ? cam.width : cam.height));
-  select(box.crossing < F16(1.0f), radius, whole).store(out.radius);
-
-  const F16 grow(1.0f + BOUND_SLACK_RELATIVE), slack(BOUND_SLACK_PIXELS);
-  alignas(64) float m[7][LANES];
-  x.store(m[0]);
-  y.store(m[1]);
-  fused(half_x, grow, slack).store(m[2]);
-  fused(half_y, grow, slack).store(m[3]);
-  slope.store(m[4]);
-  (chord + fused(half_x, F16(BOUND_SLACK_RELATIVE), slack)).store(m[5]);
-  fused(disc, grow, slack).store(m[6]);
-  for (int i = 0; i < LANES; ++i)
-    out.shape[i] = {m[0][i], m[1][i], m[2][i], m[3][i], m[4][i], m[5][i], m[6][i], 0.0f};
-}
-
-// First and one past the last tile along one axis; false where no pixel centre lies inside.
-IQGS_INLINE bool tile_span(float low, float high, float slack, int pixels, uint16_t& first,
-                           uint16_t& last) {
-  const float limit = static_cast<float>(pixels - 1);
-  float begin = __builtin_ceilf(low - 0.5f), end = __builtin_floorf(high - 0.5f);
-  begin = begin > 0.0f ? begin : 0.0f;
-  end = end < limit ? end : limit;
-  if (!(begin <= end)) return false;
-  float wide_begin = __builtin_ceilf(low - slack - 0.5f);
-  float wide_end = __builtin_floorf(high + slack - 0.5f);
-  wide_begin = wide_begin > 0.0f ? wide_begin : 0.0f;
-  wide_end = wide_end < limit ? wide_end : limit;
-  first = static_cast<uint16_t>(static_cast<int>(wide_begin) / TILE);
-  last = static_cast<uint16_t>(static_cast<int>(wide_end) / TILE + 1);
-  return true;
+  const F16 depth = narrow(v.depth);
+  const Vec3<F16> center = {narrow(v.x), narrow(v.y), depth};
+  const Vec3<F16> anchor = {narrow(v.x + v.anchor_x), narrow(v.y + v.anchor_y), depth};
+  const SplatBounds<F16> b = splat_bounds(cam, axes, depth, center, anchor, narrow(v.cut));
+  const F16* fields[12] = {&b.x,    &b.y,     &b.half_x, &b.half_y, &b.slope,  &b.chord,
+                           &b.disc, &b.low_x, &b.low_y,  &b.high_x, &b.high_y, &b.radius};
+  for (int k = 0; k < 12; ++k) fields[k]->store(out.m[k]);
 }
 
 // Writes the box and the radius of one splat; true where it is visible.
-IQGS_INLINE bool place_splat(const ProjectParams& p, const Bounds16& b, int lane, bool supported,
-                             int64_t n) {
-  TileBox box = {0, 0, 0, 0};
-  const Footprint& shape = b.shape[lane];
-  float slack_x = BOUND_SLACK_PIXELS + BOUND_SLACK_RELATIVE * shape.half_x;
-  float slack_y = BOUND_SLACK_PIXELS + BOUND_SLACK_RELATIVE * shape.half_y;
-  bool visible =
-      supported &&
-      tile_span(b.low_x[lane], b.high_x[lane], slack_x, p.camera.width, box.x0, box.x1) &&
-      tile_span(b.low_y[lane], b.high_y[lane], slack_y, p.camera.height, box.y0, box.y1);
-  if (!visible) box = {0, 0, 0, 0};
+IQGS_INLINE bool place_splat(const ProjectParams& p, const Bounds16& bounds, int lane,
+                             bool supported, int64_t n) {
+  const SplatBounds<float> b = bounds.lane(lane);
+  const TileBox box = supported ? tile_box(p.camera, b) : TileBox{0, 0, 0, 0};
+  const bool visible = box.x1 > box.x0;
   p.boxes[n] = box;
-  const float limit = 1073741824.0f;  // 2^30 stays inside int32 for degenerate boxes
-  float radius = __builtin_ceilf(b.radius[lane]);
-  p.radii[n] = visible ? static_cast<int32_t>(radius < limit ? radius : limit) : 0;
-  if (visible) p.footprints[n] = shape;
+  p.radii[n] = visible ? whole_radius(b.radius) : 0;
+  if (visible) p.footprints[n] = {b.x, b.y, b.half_x, b.half_y, b.slope, b.chord, b.disc, 0.0f};
   return visible;
 }
 

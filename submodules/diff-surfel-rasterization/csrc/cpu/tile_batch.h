@@ -2,6 +2,7 @@
 // A tile's splats copied side by side, and the lists of those that each 4x4 block must visit.
 #pragma once
 
+#include "../common/bounds_math.h"
 #include "kernels.h"
 #include "lanes_math.h"
 
@@ -118,51 +119,23 @@ IQGS_PHASE void load_shapes(const BlendParams& p, int64_t first, int count, Tile
   }
 }
 
-struct Span {
-  F16 low, high;  // empty where low > high
-};
-
-// The columns that an ellipse or its low-pass disc covers in rows y0 .. y1 of pixel centres.
-IQGS_INLINE Span band_span(const F16* f, const F16& anchor_x, const F16& anchor_y, const F16& y0,
-                           const F16& y1) {
-  const F16 one(1.0f), zero(0.0f), far(EVERYWHERE), tiny(1e-20f);
-  const F16 &x = f[0], &y = f[1], &half_x = f[2], &half_y = f[3], &slope = f[4];
-  const F16 &chord = f[5], &disc = f[6];
-  F16 low = larger(y0 - y, -half_y), high = smaller(y1 - y, half_y);
-  Mask hit = low <= high;
-  F16 tip = slope * half_y * half_y / half_x;  // row of the rightmost point, relative to y
-  F16 right_y = smaller(larger(tip, low), high), left_y = smaller(larger(-tip, low), high);
-  F16 inverse = one / larger(half_y, tiny);
-  F16 r = right_y * inverse, l = left_y * inverse;
-  F16 right = x + fused(slope, right_y, chord * root(larger(one - r * r, zero)));
-  F16 left = x + fused(slope, left_y, -(chord * root(larger(one - l * l, zero))));
-  Span s = {select(hit, left, far), select(hit, right, -far)};
-  F16 dy = smaller(larger(zero, y0 - anchor_y), y1 - anchor_y);
-  F16 rest = disc * disc - dy * dy;
-  F16 reach = root(larger(rest, zero));
-  Mask disc_hit = rest >= zero;
-  s.low = select(disc_hit, smaller(s.low, anchor_x - reach), s.low);
-  s.high = select(disc_hit, larger(s.high, anchor_x + reach), s.high);
-  return s;
-}
-
 // Block masks of sixteen splats from `first` on.
 IQGS_PHASE void mask_sixteen(TileBatch& b, int first, TileOrigin origin) {
   F16 f[SHAPE_FIELDS];
   for (int k = 0; k < SHAPE_FIELDS; ++k) f[k] = F16::load(b.shape + k * b.capacity + first);
-  f[0] = f[0] - F16(origin.x);
-  f[1] = f[1] - F16(origin.y);
   alignas(64) float ax[LANES], ay[LANES];
   for (int i = 0; i < LANES; ++i) {
     int n = first + i < b.capacity ? first + i : first;
     ax[i] = b.records[n].x + b.records[n].anchor_x;
     ay[i] = b.records[n].y + b.records[n].anchor_y;
   }
-  const F16 anchor_x = F16::load(ax), anchor_y = F16::load(ay);
+  const Shape<F16> shape = {
+      f[0] - F16(origin.x), f[1] - F16(origin.y), f[2], f[3], f[4], f[5], f[6],
+      F16::load(ax),        F16::load(ay)};
   I16 bits(0);
   for (int band = 0; band < TILE / BLOCK; ++band) {
     float y = BLOCK * band + 0.5f;
-    Span s = band_span(f, anchor_x, anchor_y, F16(y), F16(y + BLOCK - 1));
+    Span<F16> s = band_span(shape, F16(y), F16(y + BLOCK - 1));
     for (int column = 0; column < TILE / BLOCK; ++column) {
       float x = BLOCK * column + 0.5f;
       Mask hit = (s.low <= F16(x + BLOCK - 1)) & (s.high >= F16(x));
