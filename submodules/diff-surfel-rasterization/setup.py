@@ -40,6 +40,8 @@ from build_support.compiling import (  # noqa: E402
 from build_support.decision import SETUP, Decision, WishError, decide, dotted  # noqa: E402
 from build_support.plan import cuda_jobs, host_jobs, link_command, torch_flags  # noqa: E402
 
+sys.path.remove(str(ROOT))  # the tests load this file too, beside an installed package
+
 __all__ = ["torch_flags"]  # the tests build against torch with the same flags
 
 

@@ -42,7 +42,9 @@ def build_script() -> ModuleType:
 
 def compiler() -> str | None:
     """A host compiler, None if there is none."""
-    return next((name for name in (os.environ.get("CXX"), "g++") if name and shutil.which(name)), None)
+    return next(
+        (name for name in (os.environ.get("CXX"), "g++") if name and shutil.which(name)), None
+    )
 
 
 def host_jobs(sources: Path) -> dict[Path, list[str]]:

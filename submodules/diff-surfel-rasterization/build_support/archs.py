@@ -72,14 +72,16 @@ def parse_archs(text: str) -> tuple[Arch, ...]:
     return tuple(dict.fromkeys(archs))
 
 
-def arch_for(capability: Capability, known: Sequence[int]) -> Arch:
-    """The best code that a compiler which knows `known` can make for one GPU. Raises ArchError."""
+def arch_for(capability: Capability, known: Sequence[int]) -> Arch | None:
+    """The best code that a compiler which knows `known` can make for one GPU; None if there is
+    none that it would run.
+    """
     number = 10 * capability[0] + capability[1]
     if number in known and number >= LEAST:
         return Arch(number)
     usable = [n for n in known if LEAST <= n < number and n not in EMBEDDED]
     if not usable:
-        raise ArchError(f"no kernel can be compiled for a GPU of compute capability {number / 10}")
+        return None
     best = max(usable)
     # Machine code runs on later chips of its family only; portable code on every later one.
     return Arch(best) if best // 10 == capability[0] else Arch(best, sass=False, ptx=True)
@@ -103,11 +105,13 @@ def choose_archs(
                 f"support ({', '.join(str(n / 10) for n in known if n >= LEAST)})"
             )
         return kept, left_out
-    chosen = sorted({arch_for(capability, known) for capability in capabilities})
-    if not chosen:
+    found = [arch_for(capability, known) for capability in capabilities]
+    chosen = sorted({arch for arch in found if arch is not None})
+    if not capabilities:
         chosen = [Arch(number) for number in COMMON if number in known]
     if not chosen:
-        raise ArchError(f"nvcc compiles for none of {', '.join(str(n / 10) for n in COMMON)}")
+        cards = " and ".join(f"{major}.{minor}" for major, minor in capabilities) or "any card"
+        raise ArchError(f"nvcc and the kernels support no GPU of compute capability {cards}")
     newest = chosen[-1]
     chosen[-1] = Arch(newest.number, newest.suffix, newest.sass, ptx=True)
     return tuple(chosen), ()
