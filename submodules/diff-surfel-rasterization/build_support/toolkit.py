@@ -165,7 +165,7 @@ def visible_capabilities(torch: Any) -> tuple[Capability, ...]:
 def gather_facts(torch: ModuleType, compiler: list[str] | None) -> Facts:
     """The facts of this machine; asks no more than the decision needs."""
     wish = os.environ.get("IQGS_CUDA") or "auto"
-    version: Any = torch.version  # type: ignore[attr-defined]
+    version: Any = torch.version
     if wish == "0" or version.cuda is None or compiler is None:
         return Facts(wish, torch.__version__, version.cuda)
     return Facts(
