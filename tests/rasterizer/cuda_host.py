@@ -27,7 +27,16 @@ import torch
 PACKAGE = Path(__file__).resolve().parents[2] / "submodules" / "diff-surfel-rasterization"
 SOURCES = PACKAGE / "csrc"
 SHIM = Path(__file__).resolve().parent / "cuda_shim"
-KERNEL_FLAGS = ["-O2", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
+KERNEL_FLAGS = [
+    "-O2",
+    "-fPIC",
+    "-ffp-contract=off",
+    "-fno-strict-aliasing",
+    "-Wno-unknown-pragmas",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+]
 NAMESPACE = "iqgs_surfel_shim"
 
 

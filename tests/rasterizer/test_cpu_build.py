@@ -76,7 +76,7 @@ def test_messages_name_function_argument_and_expectation():
         native.rasterize_cpu(replace(surfels, scales=torch.ones(4, 3)), view)
     with pytest.raises(ValueError, match="compute in float32, got torch.float64"):
         native.rasterize_cpu(detached(surfels), view)
-    with pytest.raises(RuntimeError, match="on meta, the native backends serve CPU and CUDA; move"):
+    with pytest.raises(RuntimeError, match="on meta, but the native backends serve CPU and CUDA"):
         native.rasterize_cpu(replace(surfels, means=surfels.means.to("meta")), view)
 
 

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiled backends: loads the library and gives its operators gradients.
 
-The operators have one schema for all devices and follow the device of their tensors; on a GPU they
-work on torch's current stream.
-
 The library is built by setup.py beside this file, together with a record of what it was built
 from and for (`_build_info.json`). Importing this module raises ImportError where the two do not
 fit the running Python and torch; where nothing was built `available()` is False.
@@ -11,6 +8,7 @@ fit the running Python and torch; where nothing was built `available()` is False
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -43,26 +41,37 @@ def build_info() -> dict[str, Any]:
     return {**_INFO, "isa": torch.ops.iqgs_surfel.instruction_set()}
 
 
-def _operators(function: str, tensor: Tensor) -> tuple[Any, int]:
-    """The operators, and the stream to give them; refuses tensors that they cannot take."""
+def _operators(function: str, tensor: Tensor) -> Any:
+    """The operators; refuses tensors that they cannot take."""
     if _INFO is None:
         raise RuntimeError(f"{function}: the native library is not built; {REBUILD}")
-    if tensor.device.type not in ("cpu", "cuda"):
+    device = tensor.device
+    if device.type not in ("cpu", "cuda"):
         raise RuntimeError(
-            f"{function}: got a tensor on {tensor.device}, the native backends serve CPU and CUDA; "
+            f"{function}: got a tensor on {device}, but the native backends serve CPU and CUDA; "
             "move the tensors or use backend='reference'"
         )
+    problem = _gpu_problem(device) if device.type == "cuda" else None
+    if problem is not None:
+        raise RuntimeError(f"{function}: got a tensor on {device}, but {problem}")
     if tensor.dtype != torch.float32:
         raise ValueError(
             f"{function}: the native backends compute in float32, got {tensor.dtype}; "
             "convert the tensors or use backend='reference'"
         )
-    if tensor.device.type == "cpu":
-        return torch.ops.iqgs_surfel, 0
-    problem = cuda_problem(_INFO, tensor.device)
-    if problem is not None:
-        raise RuntimeError(f"{function}: got a tensor on {tensor.device}, but {problem}")
-    return torch.ops.iqgs_surfel, torch.cuda.current_stream(tensor.device).cuda_stream
+    return torch.ops.iqgs_surfel
+
+
+@functools.cache
+def _gpu_problem(device: torch.device) -> str | None:
+    return cuda_problem(_INFO or {}, device)
+
+
+def _stream(tensor: Tensor) -> int:
+    """Address of the CUDA stream to work on; 0 on the CPU."""
+    if tensor.device.type != "cuda":
+        return 0
+    return int(torch.cuda.current_stream(tensor.device).cuda_stream)
 
 
 def _view(settings: RasterSettings) -> tuple[list[float], list[int]]:
@@ -93,8 +102,8 @@ class _Rasterize(torch.autograd.Function):
         ctx: Any, camera: list[float], options: list[int], *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         splats = list(tensors[: len(_SPLATS)])
-        operators, stream = _operators("rasterize", splats[0])
-        result = operators.rasterize(splats, camera, options, stream)
+        operators = _operators("rasterize", splats[0])
+        result = operators.rasterize(splats, camera, options, _stream(splats[0]))
         images, radii, state = result[: len(_IMAGES)], result[len(_IMAGES)], result[8:]
         ctx.view = camera, options
         ctx.save_for_backward(*splats, radii, *state)
@@ -110,19 +119,18 @@ class _Rasterize(torch.autograd.Function):
         empty = radii.new_empty(0, dtype=torch.float32)
         images = [empty if g is None else g for g in gradients[: len(_IMAGES)]]
         wanted = list(ctx.needs_input_grad[2:])
-        operators, stream = _operators("rasterize_backward", splats[0])
-        results = operators.rasterize_backward(
-            splats, *ctx.view, radii, state, images, [int(w) for w in wanted], stream
+        results = _operators("rasterize", splats[0]).rasterize_backward(
+            splats, *ctx.view, radii, state, images, [int(w) for w in wanted], _stream(splats[0])
         )
         kept = (g if w else None for g, w in zip(results, wanted, strict=True))
         return (None, None, *kept)
 
 
-def rasterize_cpu(surfels: Surfels, settings: RasterSettings) -> RasterOutput:
-    """Render natively; see `rasterize`. On the CPU the same bits for any number of threads.
+def rasterize_native(surfels: Surfels, settings: RasterSettings) -> RasterOutput:
+    """Render on the tensors' device; see `rasterize`. Same bits on every run.
 
     Raises:
-        RuntimeError: the library is not built, or not for the device of the tensors.
+        RuntimeError: the library is not built, or not for the tensors' device.
         ValueError: a tensor is not float32 or has a wrong shape.
     """
     camera, options = _view(settings)
@@ -134,13 +142,15 @@ def rasterize_cpu(surfels: Surfels, settings: RasterSettings) -> RasterOutput:
 
 
 @torch.no_grad()
-def blend_weights_cpu(
+def blend_weights_native(
     surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0
 ) -> BlendWeights:
     """Weights of every pixel, front to back; see `blend_weights`."""
-    operators, stream = _operators("blend_weights", surfels.means)
+    operators = _operators("blend_weights", surfels.means)
     splats = [t.detach() for t in _splat_tensors(surfels)]
-    row_start, splat, weight = operators.blend_weights(splats, *_view(settings), min_weight, stream)
+    row_start, splat, weight = operators.blend_weights(
+        splats, *_view(settings), min_weight, _stream(surfels.means)
+    )
     return BlendWeights(row_start, splat, weight, n_splats=len(surfels.means))
 
 
@@ -154,29 +164,29 @@ class _SplatWeights(torch.autograd.Function):
         matrix = weights.row_start, weights.splat, weights.weight
         ctx.save_for_backward(*matrix, rows)
         ctx.all_rows, ctx.n_splats = all_rows, len(values)
-        operators, stream = _operators("splat_weights", values)
-        image: Tensor = operators.splat_weights(*matrix, rows, all_rows, values, stream)
+        operators = _operators("splat_weights", values)
+        image: Tensor = operators.splat_weights(*matrix, rows, all_rows, values, _stream(values))
         return image
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         *matrix, rows = ctx.saved_tensors
-        operators, stream = _operators("splat_weights_backward", gradient)
+        operators = _operators("splat_weights", gradient)
         result: Tensor = operators.splat_weights_backward(
-            *matrix, rows, ctx.all_rows, gradient, ctx.n_splats, stream
+            *matrix, rows, ctx.all_rows, gradient, ctx.n_splats, _stream(gradient)
         )
         return result, None, None, None
 
 
-def splat_weights_cpu(weights: BlendWeights, rows: Tensor | None, values: Tensor) -> Tensor:
+def splat_weights_native(weights: BlendWeights, rows: Tensor | None, values: Tensor) -> Tensor:
     """Values [N, C] blended at pixel rows [P] (None: all); see `splat_weights`. Deterministic."""
     chosen = weights.row_start.new_empty(0) if rows is None else rows.contiguous()
     image: Tensor = _SplatWeights.apply(values, weights, chosen, rows is None)
     return image
 
 
-# One schema for all devices: the operators follow their tensors.
-rasterize_cuda = rasterize_cpu
-blend_weights_cuda = blend_weights_cpu
-splat_weights_cuda = splat_weights_cpu
+# The tensors' device decides inside; these are the names that `backends` looks up.
+rasterize_cpu = rasterize_cuda = rasterize_native
+blend_weights_cpu = blend_weights_cuda = blend_weights_native
+splat_weights_cpu = splat_weights_cuda = splat_weights_native

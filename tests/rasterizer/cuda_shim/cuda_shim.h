@@ -235,6 +235,13 @@ inline cudaError_t cudaEventSynchronize(cudaEvent_t) {
 inline cudaError_t cudaEventDestroy(cudaEvent_t) {
   return cudaSuccess;
 }
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaSetDevice(int) {
+  return cudaSuccess;
+}
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
   return cudaSuccess;
 }

@@ -7,6 +7,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "../common/params.h"
@@ -169,6 +170,17 @@ inline BlendParams blend_params(const Inputs& in, const View& view,
   p.feature_count = in.channels();
   for (int i = 0; i < 3; ++i) p.background[i] = view.background[i];
   return p;
+}
+
+// The images that `rasterize` returns as the kernel's outputs.
+inline void point_at_images(const std::vector<Tensor>& out, BlendParams& p) {
+  p.color = data<float>(out[COLOR]);
+  p.feature = data<float>(out[FEATURES]);
+  p.alpha = data<float>(out[ALPHA]);
+  p.depth = data<float>(out[DEPTH]);
+  p.median_depth = data<float>(out[MEDIAN]);
+  p.normal = data<float>(out[NORMAL]);
+  p.distortion = data<float>(out[DISTORTION]);
 }
 
 }  // namespace torch_binding

@@ -51,8 +51,8 @@ __device__ __forceinline__ GradBatch carve_grads(float* memory) {
   b.records = reinterpret_cast<SplatRecord*>(memory);
   b.rows = memory + BACKWARD_BATCH * RECORD_FLOATS;
   b.sums = b.rows + BACKWARD_BATCH * CHANNELS;
-  b.splats = reinterpret_cast<int32_t*>(
-      b.sums + TILE_WARPS * BACKWARD_BATCH * grad_values(CHANNELS, GEOMETRY));
+  b.splats = reinterpret_cast<int32_t*>(b.sums + TILE_WARPS * BACKWARD_BATCH *
+                                                     grad_values(CHANNELS, GEOMETRY));
   b.masks = reinterpret_cast<uint32_t*>(b.splats + BACKWARD_BATCH);
   b.touched = b.masks + BACKWARD_BATCH;
   b.last = reinterpret_cast<int*>(b.touched + TILE_WARPS);
@@ -75,8 +75,7 @@ __device__ void load_grads(const BlendGradParams& p, const PixelTotals& t, const
   if (!pixel.inside) return;
   const int64_t i = pixel.index;
 #pragma unroll
-  for (int k = 0; k < CHANNELS; ++k)
-    g.channels[k] = k < count ? image_grad(p, first + k, i) : 0.0f;
+  for (int k = 0; k < CHANNELS; ++k) g.channels[k] = k < count ? image_grad(p, first + k, i) : 0.0f;
   g.transmittance = t.transmittance[i];
   g.last = t.last[i];
   if (GEOMETRY == NO_GEOMETRY) return;
@@ -224,7 +223,8 @@ __device__ __forceinline__ int last_of_block(const GradBatch& b, int last) {
   return block_last;
 }
 
-// Channels first .. first + count, written from column first - p.first_channel of the rows' channels.
+// Channels first .. first + count, written from column first - p.first_channel of the rows'
+// channels.
 template <int CHANNELS, int GEOMETRY>
 __global__ void __launch_bounds__(TILE_THREADS)
     blend_backward_kernel(BlendGradParams p, PixelTotals totals, int first, int count) {
@@ -254,8 +254,8 @@ __global__ void __launch_bounds__(TILE_THREADS)
     load_rows<CHANNELS>(p.forward, b.splats, batch, first, count, b.rows);
     __syncthreads();
     const int lane = lane_index();
-    unsigned bits =
-        __ballot_sync(EVERY_LANE, lane < batch && (b.masks[lane < batch ? lane : 0] & warp_blocks()));
+    unsigned bits = __ballot_sync(
+        EVERY_LANE, lane < batch && (b.masks[lane < batch ? lane : 0] & warp_blocks()));
     uint32_t touched = 0;
     while (bits) {
       const int i = WARP - 1 - __clz(static_cast<int>(bits));

@@ -53,8 +53,7 @@ __device__ void write_channels(const BlendParams& p, const Pixel& pixel, float t
     if (c < 3)
       p.normal[c * plane + pixel.index] = sums[k];
     else if (c < SHADE_CHANNELS)
-      p.color[(c - 3) * plane + pixel.index] =
-          fused(transmittance, p.background[c - 3], sums[k]);
+      p.color[(c - 3) * plane + pixel.index] = fused(transmittance, p.background[c - 3], sums[k]);
     else
       p.feature[(c - SHADE_CHANNELS) * plane + pixel.index] = sums[k];
   }

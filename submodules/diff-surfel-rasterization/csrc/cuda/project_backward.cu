@@ -95,9 +95,9 @@ __device__ void geometry_vjp(const ProjectGradParams& p, int64_t n, const float*
   view_vjp(cam, frame, view, m, grad);
   if (cam.aabb_anchor) box_anchor_vjp(cam, frame, m[M_ANCHOR_X], m[M_ANCHOR_Y], grad);
   const SplatGrad<double> out = frame_vjp(cam, frame, grad);
-  write_row(p.means, n,
-            {out.mean.x + through_color.x, out.mean.y + through_color.y,
-             out.mean.z + through_color.z});
+  write_row(
+      p.means, n,
+      {out.mean.x + through_color.x, out.mean.y + through_color.y, out.mean.z + through_color.z});
   write_row(p.scales, n, {out.scale_u, out.scale_v});
   write_row(p.rotations, n, {out.qw, out.qx, out.qy, out.qz});
   write_row(p.opacities, n, {m[M_ALPHA] / in.opacity});

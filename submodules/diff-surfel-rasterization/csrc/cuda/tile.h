@@ -33,8 +33,7 @@ struct Tile {
 
 __device__ __forceinline__ Tile this_tile(const BlendParams& p) {
   const int t = static_cast<int>(blockIdx.x);
-  return {t, p.lists.start[t], p.lists.start[t + 1],
-          static_cast<float>(t % p.lists.tiles_x * TILE),
+  return {t, p.lists.start[t], p.lists.start[t + 1], static_cast<float>(t % p.lists.tiles_x * TILE),
           static_cast<float>(t / p.lists.tiles_x * TILE)};
 }
 

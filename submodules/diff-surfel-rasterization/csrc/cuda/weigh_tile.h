@@ -88,8 +88,8 @@ __device__ __forceinline__ int walk_tile(const BlendParams& p, const Tile& tile,
           alive = hit = false;
           w = 0.0f;
         }
-        visit(splat, h, Meeting{place, static_cast<int>(at - tile.first) + place, hit, w,
-                                transmittance});
+        visit(splat, h,
+              Meeting{place, static_cast<int>(at - tile.first) + place, hit, w, transmittance});
         transmittance = transmittance - w;
       }
     }
