@@ -56,6 +56,7 @@ CPU_ONLY = {
         "torch 2.13.0.cpu has no CUDA",
         "pip install torch",
     ),
+    "no compiler": (GOOD, {"has_compiler": False}, "no C.. compiler", "apt install g"),
     "no nvcc": (
         GOOD,
         {"nvccs": ()},

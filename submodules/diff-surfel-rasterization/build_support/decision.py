@@ -49,6 +49,7 @@ class Facts:
     bounds: Mapping[str, Mapping[str, VersionRange]] = field(default_factory=dict)
     arch_list: str = ""  # TORCH_CUDA_ARCH_LIST
     capabilities: tuple[Capability, ...] = ()  # of the visible GPUs
+    has_compiler: bool = True  # for the files that are not CUDA
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,14 @@ def decide(facts: Facts) -> Decision:
             f"torch {facts.torch} has no CUDA",
             f"install a torch with CUDA (pip install torch), then {SETUP}",
         )
+    if not facts.has_compiler:
+        remedy = f"apt install g++ python3-dev, then {SETUP}"
+        return Decision(False, "there is no C++ compiler", remedy)
     nvcc = next((n for n in facts.nvccs if n.version[0] == _major(facts.torch_cuda)), None)
-    if nvcc is None:
-        return _without_nvcc(facts, facts.torch_cuda)
+    return _without_nvcc(facts, facts.torch_cuda) if nvcc is None else _decide_with(facts, nvcc)
+
+
+def _decide_with(facts: Facts, nvcc: Nvcc) -> Decision:
     name = f"{nvcc.command} {dotted(nvcc.version)}"
     if nvcc.library_folder is None:
         return Decision(

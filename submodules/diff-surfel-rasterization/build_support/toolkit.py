@@ -167,7 +167,7 @@ def gather_facts(torch: ModuleType, compiler: list[str] | None) -> Facts:
     wish = os.environ.get("IQGS_CUDA") or "auto"
     version: Any = torch.version
     if wish == "0" or version.cuda is None or compiler is None:
-        return Facts(wish, torch.__version__, version.cuda)
+        return Facts(wish, torch.__version__, version.cuda, has_compiler=compiler is not None)
     return Facts(
         wish,
         torch.__version__,
