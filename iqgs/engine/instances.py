@@ -58,8 +58,7 @@ def view_labels(view: View, pixels: Tensor) -> Tensor:
     """Compact ids [P] of a view at flat pixel indices."""
     if view.masks is None:
         raise ValueError(f"view {view.name} has no masks")
-    labels = torch.from_numpy(view.masks.label_map).reshape(-1).to(pixels.device)
-    return labels[pixels].long()
+    return view.label_map_on(pixels.device).reshape(-1)[pixels].long()
 
 
 def make_instance_optimizer(

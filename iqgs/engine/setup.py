@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +89,8 @@ def prepare(config: RunConfig) -> Training:
     seed_everything(config.train.seed)
     set_threads(config.train.threads)
     torch.autograd.set_detect_anomaly(config.train.detect_anomaly)
+    if config.train.deterministic:  # cuBLAS reads this when a GPU is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.train.deterministic)
     device = choose_device(config.train.device)
     scene = scene_of(config)
