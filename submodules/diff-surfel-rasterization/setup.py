@@ -136,7 +136,7 @@ class BuildNative(build_ext):
             cuda = cuda_jobs(SOURCES, work, decision, workers)
             cuda += host_jobs(SOURCES, work, torch, compiler, cuda=True)
         host = host_jobs(SOURCES, work, torch, compiler, cuda=False)
-        failed = compile_all([*cuda, *host], workers)
+        failed = compile_all([*host, *cuda], workers)  # the slowest first
         errors = [failed[job] for job in host if job in failed]
         if errors:
             raise SystemExit(f"{NAME}: {errors[0].report}")

@@ -50,15 +50,15 @@ def host_jobs(
     identity = f"{compiler_identity(compiler)}\n{torch.__version__}"
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     flags: dict[Path, list[str]] = {}
-    for source in sorted((sources / "bindings").glob("*.cpp")):
-        if source.name.startswith("cuda_") == cuda:
-            flags[source] = OPTIMIZE + torch_flags(torch)[0]
     for source in [] if cuda else sorted((sources / "cpu").glob("*.cpp")):
         if source.name in INSTRUCTION_SETS:
             if x86 or not INSTRUCTION_SETS[source.name]:
                 flags[source] = KERNEL + INSTRUCTION_SETS[source.name]
         else:
             flags[source] = KERNEL + (["-DIQGS_X86_KERNELS"] if x86 else [])
+    for source in sorted((sources / "bindings").glob("*.cpp")):
+        if source.name.startswith("cuda_") == cuda:
+            flags[source] = OPTIMIZE + torch_flags(torch)[0]
     return [
         Job(source, (*compiler, *words), object_file(work, source), identity)
         for source, words in flags.items()
