@@ -26,7 +26,7 @@ inline std::vector<Tensor> prepare(const Inputs& in, const View& view, Tensor& r
   state[START] = ints({int64_t(grid.x) * grid.y + 1});
   state[SPLAT] = ints({pairs});
   state[ROW] = ints({pairs});
-  state[MASK] = uninitialised({pairs}, at::kShort, at::kCPU);
+  state[MASK] = ints({pairs});
   state[USED] = ints({int64_t(grid.x) * grid.y});
   bin_splats({grid, n, data<SplatRecord>(state[RECORDS]), data<TileBox>(boxes),
               data<int32_t>(state[OFFSET]), data<int32_t>(state[START]),
