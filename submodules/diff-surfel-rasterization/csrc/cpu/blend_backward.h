@@ -26,7 +26,7 @@ struct BackwardSpace {
   float* linear;     // [n, PATCH] <row, dL/dchannels> of each splat of the patch
   float* images;     // [PATCHES, GRAD_MAPS + channels, PATCH] image gradients of the tile
   int patch_floats;  // (GRAD_MAPS + channels) PATCH
-  float* pixels;     // [PATCH, padded channels] dL/dchannels of the patch, transposed
+  float* panels;     // dL/dchannels of the patch, see PANEL
   float* moments;    // [n, RAW_FLOATS]
   float* absolute;   // [n, 2] M_ABS_X, M_ABS_Y
   float* grads;      // [n, wide] channels
@@ -34,6 +34,8 @@ struct BackwardSpace {
   IQGS_INLINE float* map(int k) const { return images + k * patch_floats; }
   IQGS_INLINE float* channels(int k) const { return map(k) + GRAD_MAPS * PATCH; }
 };
+
+constexpr int FETCHED = 512;  // pairs of the next tile that are fetched ahead
 
 constexpr int MOMENT_FLOATS = LANES;  // one vector
 static_assert(MOMENTS == MOMENT_FLOATS, "the moments of a splat fill one vector");
@@ -46,9 +48,10 @@ IQGS_INLINE BackwardSpace backward_space(const BlendGradParams& p, int count, Ar
   // Transposition reads four channels at a time.
   s.patch_floats = (GRAD_MAPS + (p.channel_count + 3) / 4 * 4) * PATCH;
   const size_t images = static_cast<size_t>(PATCHES) * s.patch_floats;
+  const size_t panel_floats = static_cast<size_t>(panelled(p.channel_count)) * PATCH;
   const int patch_arrays = 8, lines = 16;  // lines: what rounding the arrays up can add
   const size_t per_splat = 4 * (patch_arrays * PATCH + 1 + RAW_FLOATS + 2 + wide);
-  const size_t bytes = batch_bytes(n, channels) + n * per_splat + 4 * (images + wide * PATCH) +
+  const size_t bytes = batch_bytes(n, channels) + n * per_splat + 4 * (images + panel_floats) +
                        4 * VISITS * (patch_arrays * PATCH + 1) + 64 * lines;
   Carver carver = {static_cast<char*>(arena.reserve(bytes))};
   s.batch = carve_batch(carver, n, channels);
@@ -61,11 +64,11 @@ IQGS_INLINE BackwardSpace backward_space(const BlendGradParams& p, int count, Ar
                                         &s.patch.disc,    &s.linear};
   for (float** array : arrays) *array = carver.take<float>(floats);
   s.images = carver.take<float>(images);
-  s.pixels = carver.take<float>(static_cast<size_t>(wide) * PATCH);
+  s.panels = carver.take<float>(panel_floats);
   s.moments = carver.take<float>(static_cast<size_t>(n) * RAW_FLOATS);
   s.absolute = carver.take<float>(static_cast<size_t>(n) * 2);
   s.grads = carver.take<float>(static_cast<size_t>(n) * wide);
-  __builtin_memset(s.pixels, 0, sizeof(float) * wide * PATCH);
+  __builtin_memset(s.panels, 0, sizeof(float) * panel_floats);
   return s;
 }
 
@@ -104,10 +107,10 @@ IQGS_PHASE bool take_grads(const BlendGradParams& p, int k, BackwardSpace& s, Pi
     size = size + magnitude(value);
   }
   // Rounded up to four channels: what lies past the last one is never read.
-  const int wide = padded(p.channel_count);
+  static_assert(PANEL % 4 == 0, "four channels lie in one panel");
   for (int i = 0; i < p.channel_count; i += 4)
     for (int j = 0; j < PATCH; j += 4)
-      transpose_four(channels + PATCH * i + j, PATCH, s.pixels + j * wide + i, wide);
+      transpose_four(channels + PATCH * i + j, PATCH, panel_entry(s.panels, i, j), PANEL);
   return any(size > FP(0.0f));
 }
 
@@ -263,7 +266,7 @@ IQGS_INLINE void backward_patch(const BlendGradParams& p, int tile, int k, const
   } else {
     geometry_patch<false, false>(p, k, pixels, o, g, s);
   }
-  spread_channels(p.channel_count, s.pixels, s.wide, s.grads, s.wide, s.patch);
+  spread_channels(p.channel_count, s.panels, s.grads, s.wide, s.patch);
 }
 
 void blend_backward(const BlendGradParams& p, int tile, Arena& arena) {
@@ -280,8 +283,12 @@ void blend_backward(const BlendGradParams& p, int tile, Arena& arena) {
   __builtin_memset(s.moments, 0, sizeof(float) * RAW_FLOATS * used);
   __builtin_memset(s.absolute, 0, sizeof(float) * 2 * used);
   load_grads(p, tile, s);
-  for (int k = 0; k < PATCHES; ++k)
+  const int64_t left = lists.start[lists.tiles_x * lists.tiles_y] - last;
+  const int ahead = static_cast<int>(left < FETCHED ? left : FETCHED);
+  for (int k = 0; k < PATCHES; ++k) {
+    fetch_ahead(p.forward, last, ahead, k, PATCHES, false);
     if (s.batch.count[k]) backward_patch(p, tile, k, o, s);
+  }
   write_rows(p, first, last, used, s);
 }
 

@@ -108,7 +108,10 @@ void blend_forward(const BlendParams& p, int tile, Arena& arena) {
   while (at < last && open) {
     const int count = load_batch(p, tile, at, last, true, open, b);
     __builtin_memcpy(p.lists.mask + at, b.masks, sizeof(uint32_t) * count);
+    const int64_t left = p.lists.start[p.lists.tiles_x * p.lists.tiles_y] - (at + count);
+    const int ahead = static_cast<int>(left < FORWARD_BATCH ? left : FORWARD_BATCH);
     for (int k = 0; k < PATCHES; ++k) {
+      fetch_ahead(p, at + count, ahead, k, PATCHES, true);
       if (b.count[k] == 0) continue;
       space.patch.count = 0;
       weigh_patch<WantsImages>(b, b.lists + k * b.list_stride, b.count[k], patch_pixels(p, tile, k),

@@ -90,14 +90,30 @@ IQGS_PHASE void contract_channels(int channels, float* linear, const float* grad
   }
 }
 
+// Channels that `spread_channels` takes at a time: its image gradients come in panels of [PATCH, so
+// many], the last one filled up.
+#if defined(__AVX512F__)
+constexpr int PANEL = LANES;
+#else
+constexpr int PANEL = 3 * NATIVE;
+#endif
+
+IQGS_INLINE int panelled(int channels) {
+  return (channels + PANEL - 1) / PANEL * PANEL;
+}
+
+// Where channel c of pixel j lies.
+IQGS_INLINE float* panel_entry(float* panels, int c, int j) {
+  return panels + c / PANEL * PANEL * PATCH + j * PANEL + c % PANEL;
+}
+
 #if defined(__AVX512F__)
 // Sixteen or eight channels.
 template <class Row>
-IQGS_INLINE void spread_row(const float* pixels, int wide, float* rows, int stride,
-                            const PatchWeights& w) {
+IQGS_INLINE void spread_panel(const float* panel, float* rows, int stride, const PatchWeights& w) {
   Row g[PATCH];
 #pragma GCC unroll 16
-  for (int j = 0; j < PATCH; ++j) g[j] = Row::load(pixels + j * wide);
+  for (int j = 0; j < PATCH; ++j) g[j] = Row::load(panel + j * PANEL);
   for (int i = 0; i < w.count; ++i) {
     const float* weight = w.weight + PATCH * i;
     float* out = rows + static_cast<int64_t>(w.id[i]) * stride;
@@ -111,75 +127,72 @@ IQGS_INLINE void spread_row(const float* pixels, int wide, float* rows, int stri
     (even + odd).store(out);
   }
 }
-
-// out[id][c] += sum over pixels of weight * pixels[.][c]: channels in lanes, no sums over lanes.
-// `wide` floats from pixel to pixel.
-IQGS_PHASE void spread_channels(int channels, const float* pixels, int wide, float* rows,
-                                int stride, const PatchWeights& w) {
-  for (int c = 0; c < channels; c += LANES) {
-    if (channels - c > 8)
-      spread_row<F16>(pixels + c, wide, rows + c, stride, w);
-    else
-      spread_row<F8>(pixels + c, wide, rows + c, stride, w);
-  }
-}
 #else
-constexpr int GROUPS_AT_ONCE = 3;  // native vectors of channels
 constexpr int SPLATS_AT_ONCE = 4;
 
-// out[id][c] += sum over pixels of weight * pixels[.][c] for S splats and G vectors of channels,
-// the sums in registers.
+// S splats and G vectors of channels, the sums in registers.
 template <int S, int G>
-IQGS_INLINE void spread_some(const float* pixels, int wide, float* rows, int stride,
-                             const float* weight, const int32_t* id) {
+IQGS_INLINE void spread_some(const float* panel, float* rows, int stride, const float* weight,
+                             const int32_t* id) {
   using Row = Floats<1>;
+  float* out[S];
   Row sum[S][G];
 #pragma GCC unroll 4
-  for (int s = 0; s < S; ++s)
+  for (int s = 0; s < S; ++s) {
+    out[s] = rows + static_cast<int64_t>(id[s]) * stride;
 #pragma GCC unroll 3
-    for (int c = 0; c < G; ++c)
-      sum[s][c] = Row::load(rows + static_cast<int64_t>(id[s]) * stride + c * NATIVE);
+    for (int c = 0; c < G; ++c) sum[s][c] = Row::load(out[s] + c * NATIVE);
+  }
 #pragma GCC unroll 8
   for (int j = 0; j < PATCH; ++j) {
     Row g[G];
 #pragma GCC unroll 3
-    for (int c = 0; c < G; ++c) g[c] = Row::load(pixels + j * wide + c * NATIVE);
+    for (int c = 0; c < G; ++c) g[c] = Row::load(panel + j * PANEL + c * NATIVE);
 #pragma GCC unroll 4
-    for (int s = 0; s < S; ++s)
+    for (int s = 0; s < S; ++s) {
+      const Row w(weight[s * PATCH + j]);
 #pragma GCC unroll 3
-      for (int c = 0; c < G; ++c) sum[s][c] = fused(Row(weight[s * PATCH + j]), g[c], sum[s][c]);
+      for (int c = 0; c < G; ++c) sum[s][c] = fused(w, g[c], sum[s][c]);
+    }
   }
 #pragma GCC unroll 4
   for (int s = 0; s < S; ++s)
 #pragma GCC unroll 3
-    for (int c = 0; c < G; ++c)
-      sum[s][c].store(rows + static_cast<int64_t>(id[s]) * stride + c * NATIVE);
+    for (int c = 0; c < G; ++c) sum[s][c].store(out[s] + c * NATIVE);
 }
 
 template <int G>
-void spread_groups(const float* pixels, int wide, float* rows, int stride, const PatchWeights& w) {
+void spread_panel(const float* panel, float* rows, int stride, const PatchWeights& w) {
+  const float* weight = w.weight;
+  const int32_t* id = w.id;
+  const int count = w.count;
   int i = 0;
-  for (; i + SPLATS_AT_ONCE <= w.count; i += SPLATS_AT_ONCE)
-    spread_some<SPLATS_AT_ONCE, G>(pixels, wide, rows, stride, w.weight + PATCH * i, w.id + i);
-  for (; i < w.count; ++i)
-    spread_some<1, G>(pixels, wide, rows, stride, w.weight + PATCH * i, w.id + i);
-}
-
-// Channels in lanes, no sums over lanes; `wide` floats from pixel to pixel.
-IQGS_PHASE void spread_channels(int channels, const float* pixels, int wide, float* rows,
-                                int stride, const PatchWeights& w) {
-  constexpr int STEP = GROUPS_AT_ONCE * NATIVE;
-  for (int c = 0; c < channels; c += STEP) {
-    const int groups = (channels - c + NATIVE - 1) / NATIVE;
-    if (groups >= 3)
-      spread_groups<3>(pixels + c, wide, rows + c, stride, w);
-    else if (groups == 2)
-      spread_groups<2>(pixels + c, wide, rows + c, stride, w);
-    else
-      spread_groups<1>(pixels + c, wide, rows + c, stride, w);
-  }
+  for (; i + SPLATS_AT_ONCE <= count; i += SPLATS_AT_ONCE)
+    spread_some<SPLATS_AT_ONCE, G>(panel, rows, stride, weight + PATCH * i, id + i);
+  for (; i < count; ++i) spread_some<1, G>(panel, rows, stride, weight + PATCH * i, id + i);
 }
 #endif
+
+// rows[id][c] += sum over pixels of weight * dL/dchannel c: channels in lanes, no sums over lanes.
+IQGS_PHASE void spread_channels(int channels, const float* panels, float* rows, int stride,
+                                const PatchWeights& w) {
+  for (int c = 0; c < channels; c += PANEL, panels += PANEL * PATCH, rows += PANEL) {
+    const int left = channels - c;
+#if defined(__AVX512F__)
+    if (left > 8)
+      spread_panel<F16>(panels, rows, stride, w);
+    else
+      spread_panel<F8>(panels, rows, stride, w);
+#else
+    if (left > 2 * NATIVE)
+      spread_panel<3>(panels, rows, stride, w);
+    else if (left > NATIVE)
+      spread_panel<2>(panels, rows, stride, w);
+    else
+      spread_panel<1>(panels, rows, stride, w);
+#endif
+  }
+}
 
 }  // namespace IQGS_ISA
 }  // namespace iqgs

@@ -57,6 +57,25 @@ IQGS_INLINE Floats<P> root(const Floats<P>& a) {
   return r;
 }
 
+// To 12 bits; a small number, not zero, where a is zero or negative.
+template <int P>
+IQGS_INLINE Floats<P> quick_root(const Floats<P>& a) {
+  const Floats<P> positive = larger(a, Floats<P>(1e-20f));
+  Floats<P> r;
+#if defined(__AVX512F__)
+  r.v[0] = reinterpret_cast<NativeF>(_mm512_rsqrt14_ps(reg(positive)));
+#elif defined(__AVX2__)
+  IQGS_PARTS r.v[p] =
+      reinterpret_cast<NativeF>(_mm256_rsqrt_ps(reinterpret_cast<__m256>(positive.v[p])));
+#elif defined(__SSE2__)
+  IQGS_PARTS r.v[p] =
+      reinterpret_cast<NativeF>(_mm_rsqrt_ps(reinterpret_cast<__m128>(positive.v[p])));
+#else
+  return root(positive);
+#endif
+  return positive * r;
+}
+
 // 1 / a. AVX-512: 14 bits and one Newton step, within an ulp or two of the quotient.
 template <int P>
 IQGS_INLINE Floats<P> reciprocal(const Floats<P>& a) {

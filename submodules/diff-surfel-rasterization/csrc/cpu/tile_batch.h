@@ -87,6 +87,20 @@ IQGS_INLINE TileOrigin tile_origin(const TileLists& lists, int tile) {
           static_cast<float>(tile / lists.tiles_x * TILE)};
 }
 
+// Fetches what part `part` of `parts` of the pairs [first, first + count) will read into the second
+// level of the cache: memory works while the pixels of the batch before are computed.
+IQGS_INLINE void fetch_ahead(const BlendParams& p, int64_t first, int count, int part, int parts,
+                             bool shapes) {
+  const int32_t* splat = p.lists.splat + first;
+  for (int i = count * part / parts; i < count * (part + 1) / parts; ++i) {
+    const int64_t n = splat[i];
+    __builtin_prefetch(p.records + n, 0, 2);
+    __builtin_prefetch(p.shades + n, 0, 2);
+    __builtin_prefetch(p.features + n * p.feature_count, 0, 2);
+    if (shapes) __builtin_prefetch(p.footprints + n, 0, 2);
+  }
+}
+
 // Copies the records and rows of `count` pairs from pair `first` on.
 IQGS_PHASE void load_splats(const BlendParams& p, int64_t first, int count, bool rows, bool shapes,
                             TileOrigin origin, TileBatch& b) {
