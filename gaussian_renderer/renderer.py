@@ -23,7 +23,7 @@ from scene.gaussian_model import GaussianModel
 
 
 def raster_settings(camera: Camera, background: Tensor, sh_degree: int = 0) -> RasterSettings:
-    """The rasterizer's view of a camera, on the background's device."""
+    """The rasterizer's view of a camera. Both tensors stay on the CPU: see `RasterSettings`."""
     return RasterSettings(
         width=camera.width,
         height=camera.height,
@@ -34,7 +34,7 @@ def raster_settings(camera: Camera, background: Tensor, sh_degree: int = 0) -> R
         near=camera.near,
         far=camera.far,
         background=background,
-        world_to_view=camera.world_to_view.to(background.device, background.dtype),
+        world_to_view=camera.world_to_view.to(background.dtype),
         sh_degree=sh_degree,
     )
 
@@ -52,9 +52,9 @@ def render(
 ) -> RenderOutput:
     """Render one view with everything that the splats carry.
 
-    `background` [3]; `depth_ratio` 0: surface normals from expected depth, 1: from median depth;
-    `screen_signal`: which densification signal the backward pass leaves in `screen_grad.grad`,
-    `signed` (2DGS) or `absolute` (sum over absolute pixel terms).
+    `background` [3] on the CPU; `depth_ratio` 0: surface normals from expected depth, 1: from
+    median depth; `screen_signal`: which densification signal the backward pass leaves in
+    `screen_grad.grad`, `signed` (2DGS) or `absolute` (sum over absolute pixel terms).
     """
     means = gaussians.means
     screen_grad = torch.zeros_like(means, requires_grad=means.requires_grad)
@@ -112,7 +112,7 @@ def splat(
         colors=torch.zeros_like(means),
         features=values,
     )
-    background = torch.zeros(3, device=means.device, dtype=means.dtype)
+    background = torch.zeros(3, dtype=means.dtype)
     return rasterize(surfels, raster_settings(camera, background), backend=backend).features
 
 
@@ -129,7 +129,7 @@ def view_weights(
             opacities=gaussians.opacities,
             colors=torch.zeros_like(means),
         )
-        settings = raster_settings(camera, torch.zeros(3, device=means.device, dtype=means.dtype))
+        settings = raster_settings(camera, torch.zeros(3, dtype=means.dtype))
         return blend_weights(surfels, settings, min_weight=min_weight, backend=backend)
 
 

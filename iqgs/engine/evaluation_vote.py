@@ -39,7 +39,7 @@ def vote_segmenter(run: Run) -> Callable[[View, Tensor], tuple[Segmentation, Seg
     method = vote_of(run)
 
     def segment(view: View, instance: Tensor) -> tuple[Segmentation, Segmentation]:
-        ones = torch.ones(len(run.gaussians), 1, device=run.background.device)
+        ones = torch.ones(len(run.gaussians), 1, device=run.gaussians.device)
         backend = run.config.pipeline.backend
 
         def splat_values(values: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ def prepare(config: RunConfig) -> Training:
         gaussians = starting_splats(config, generator)
     else:
         gaussians = initial_gaussians(config, scene)
-    training = Training(config, scene, gaussians.to(device), background_color(config, device))
+    training = Training(config, scene, gaussians.to(device), background_color(config))
     if training.learns_instances:
         make_method(training)
     elif config.train.start_ply:
@@ -123,7 +123,7 @@ def make_method(training: Training) -> None:
     training.options = method_options(
         config.segmentation, training.scene, config.model.zero_label, config.train.seed
     )
-    training.method = build_method(training.options).to(training.background.device)
+    training.method = build_method(training.options).to(training.gaussians.device)
 
 
 def restore(training: Training, state: dict[str, Any]) -> None:

@@ -10,7 +10,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RasterSettings:
-    """One pinhole view. Pixels follow COLMAP: the centre of the first pixel is at (0.5, 0.5)."""
+    """One pinhole view. Pixels follow COLMAP: the centre of the first pixel is at (0.5, 0.5).
+
+    The two tensors are best on the CPU: native backends read them as numbers, and reading from a
+    GPU waits for it.
+    """
 
     width: int
     height: int
