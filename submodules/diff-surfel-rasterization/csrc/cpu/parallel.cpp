@@ -8,7 +8,13 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
+#include <vector>
 
+#if defined(__linux__)
+#include <pthread.h>
+#include <sched.h>
+#endif
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #endif
@@ -37,6 +43,30 @@ namespace {
 
 using Job = std::function<void()>;
 
+#if defined(__linux__)
+int processor() {
+  return sched_getcpu();
+}
+
+// Keeps `thread` off processor `taken`, where another one is allowed.
+void keep_off(std::thread::native_handle_type thread, int taken) {
+  cpu_set_t allowed;
+  if (taken < 0 || sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;
+  CPU_CLR(taken, &allowed);
+  if (CPU_COUNT(&allowed) > 0) pthread_setaffinity_np(thread, sizeof(allowed), &allowed);
+}
+#else
+int processor() {
+  return -1;
+}
+void keep_off(std::thread::native_handle_type, int) {}
+#endif
+
+struct Helper {
+  std::thread::native_handle_type thread;
+  int kept_off;  // the processor that it may not use
+};
+
 // Threads that sleep between jobs: waking one costs a fraction of starting one, and a frame has
 // about ten jobs.
 class Team {
@@ -45,16 +75,14 @@ class Team {
   void run(int helpers, const Job& job) {
     {
       std::lock_guard<std::mutex> guard(lock_);
-      while (size_ < helpers) {
-        try {
-          std::thread([this] { serve(); }).detach();
-        } catch (const std::system_error&) {
-          break;  // the system grants no more threads: the others do the work
-        }
-        ++size_;
-      }
+      grow(helpers);
+      // A woken thread often lands on the processor of the one that woke it and waits there for
+      // milliseconds, while another stands idle.
+      const int mine = processor();
+      for (Helper& h : helpers_)
+        if (std::exchange(h.kept_off, mine) != mine) keep_off(h.thread, mine);
       job_ = &job;
-      seats_ = std::min(helpers, size_);
+      seats_ = std::min(helpers, static_cast<int>(helpers_.size()));
     }
     for (int t = 0; t < helpers; ++t) wake_.notify_one();
     job();
@@ -66,6 +94,18 @@ class Team {
   std::mutex& owner() { return owner_; }
 
  private:
+  void grow(int helpers) {
+    while (static_cast<int>(helpers_.size()) < helpers) {
+      try {
+        std::thread thread([this] { serve(); });
+        helpers_.push_back({thread.native_handle(), -1});
+        thread.detach();
+      } catch (const std::system_error&) {
+        break;  // the system grants no more threads: the others do the work
+      }
+    }
+  }
+
   void serve() {
     std::unique_lock<std::mutex> guard(lock_);
     for (;;) {
@@ -84,7 +124,8 @@ class Team {
   std::mutex lock_;
   std::condition_variable wake_, done_;
   const Job* job_ = nullptr;
-  int size_ = 0, seats_ = 0, busy_ = 0;
+  std::vector<Helper> helpers_;
+  int seats_ = 0, busy_ = 0;
 };
 
 int64_t process() {
