@@ -72,20 +72,34 @@ IQGS_INLINE BackwardSpace backward_space(const BlendGradParams& p, int count, Ar
   return s;
 }
 
+// Plane i of the gradients: the maps, then the active channels; null where it is zero.
+IQGS_INLINE const float* grad_plane(const BlendGradParams& p, int i) {
+  const int64_t plane = static_cast<int64_t>(p.forward.camera.width) * p.forward.camera.height;
+  const float* const maps[GRAD_MAPS] = {p.alpha, p.depth, p.median_depth, p.distortion};
+  if (i < GRAD_MAPS) return maps[i];
+  const int c = p.first_channel + i - GRAD_MAPS;
+  const bool normal = c < 3, color = c < SHADE_CHANNELS;
+  const float* base = normal ? p.normal : color ? p.color : p.feature;
+  return base ? base + (normal ? c : color ? c - 3 : c - SHADE_CHANNELS) * plane : nullptr;
+}
+
 // Gathers the image gradients of a tile.
 IQGS_PHASE void load_grads(const BlendGradParams& p, int tile, BackwardSpace& s) {
   const TileWindow window = tile_window(p.forward, tile);
-  const int64_t plane = static_cast<int64_t>(p.forward.camera.width) * p.forward.camera.height;
-  const float* const maps[GRAD_MAPS] = {p.alpha, p.depth, p.median_depth, p.distortion};
-  for (int i = 0; i < GRAD_MAPS; ++i)
-    read_plane(window, maps[i], s.images + PATCH * i, s.patch_floats);
-  for (int i = 0; i < p.channel_count; ++i) {
-    const int c = p.first_channel + i;
-    const bool normal = c < 3, color = c < SHADE_CHANNELS;
-    const float* base = normal ? p.normal : color ? p.color : p.feature;
-    const int at = normal ? c : color ? c - 3 : c - SHADE_CHANNELS;
-    read_plane(window, base ? base + at * plane : nullptr, s.images + PATCH * (GRAD_MAPS + i),
-               s.patch_floats);
+  for (int i = 0; i < GRAD_MAPS + p.channel_count; ++i)
+    read_plane(window, grad_plane(p, i), s.images + PATCH * i, s.patch_floats);
+}
+
+// Fetches part `part` of PATCHES of a tile's image gradients, see `fetch_ahead`.
+IQGS_INLINE void fetch_grads(const BlendGradParams& p, int tile, int part) {
+  if (tile >= p.forward.lists.tiles_x * p.forward.lists.tiles_y) return;
+  const TileWindow window = tile_window(p.forward, tile);
+  const int planes = GRAD_MAPS + p.channel_count;
+  for (int i = planes * part / PATCHES; i < planes * (part + 1) / PATCHES; ++i) {
+    const float* plane = grad_plane(p, i);
+    if (!plane) continue;
+    for (int j = 0; j < window.height; ++j)
+      __builtin_prefetch(plane + window.first + j * window.row, 0, 2);
   }
 }
 
@@ -287,6 +301,7 @@ void blend_backward(const BlendGradParams& p, int tile, Arena& arena) {
   const int ahead = static_cast<int>(left < FETCHED ? left : FETCHED);
   for (int k = 0; k < PATCHES; ++k) {
     fetch_ahead(p.forward, last, ahead, k, PATCHES, false);
+    fetch_grads(p, tile + 1, k);
     if (s.batch.count[k]) backward_patch(p, tile, k, o, s);
   }
   write_rows(p, first, last, used, s);
