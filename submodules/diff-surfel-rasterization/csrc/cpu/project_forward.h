@@ -4,34 +4,28 @@
 
 #include "../common/bounds_math.h"
 #include "../common/sh_math.h"
+#include "columns.h"
 #include "kernels.h"
 #include "lanes_double.h"
 
 namespace iqgs {
 namespace IQGS_ISA {
 
-// Column `column` of rows [N, stride] for the splats first .. first + 15 (the last one repeated).
-IQGS_INLINE D16 gather_column(const float* rows, int stride, int column, int64_t first,
-                              int64_t count) {
-  alignas(64) float m[LANES];
-  for (int i = 0; i < LANES; ++i) {
-    int64_t n = first + i < count ? first + i : count - 1;
-    m[i] = rows[n * stride + column];
-  }
-  return D16::load(m);
-}
-
+// The splats first .. first + 15, the last one of all repeated.
 IQGS_INLINE SplatInput<D16> gather_splats(const ProjectParams& p, int64_t first) {
-  const int64_t n = p.count;
-  return {{gather_column(p.means, 3, 0, first, n), gather_column(p.means, 3, 1, first, n),
-           gather_column(p.means, 3, 2, first, n)},
-          gather_column(p.scales, 2, 0, first, n),
-          gather_column(p.scales, 2, 1, first, n),
-          gather_column(p.rotations, 4, 0, first, n),
-          gather_column(p.rotations, 4, 1, first, n),
-          gather_column(p.rotations, 4, 2, first, n),
-          gather_column(p.rotations, 4, 3, first, n),
-          gather_column(p.opacities, 1, 0, first, n)};
+  F16 mean[3], scale[2], rotation[4], opacity[1];
+  load_columns<3>(p.means, first, p.count, mean);
+  load_columns<2>(p.scales, first, p.count, scale);
+  load_columns<4>(p.rotations, first, p.count, rotation);
+  load_columns<1>(p.opacities, first, p.count, opacity);
+  return {{widen(mean[0]), widen(mean[1]), widen(mean[2])},
+          widen(scale[0]),
+          widen(scale[1]),
+          widen(rotation[0]),
+          widen(rotation[1]),
+          widen(rotation[2]),
+          widen(rotation[3]),
+          widen(opacity[0])};
 }
 
 // In front of the near plane and not edge-on: the splats whose record means something.
