@@ -54,6 +54,15 @@ IQGS_INLINE void take_channels(const ProjectGradParams& p, const float* sums, in
     copy_floats(channel + SHADE_CHANNELS, p.feature_count, p.features + n * p.feature_count);
 }
 
+// Fetches the rows of the splats from `first` on: memory works while those before are projected.
+IQGS_INLINE void fetch_rows(const ProjectGradParams& p, int64_t first, int64_t count) {
+  const int64_t last = first + LANES < count ? first + LANES : count;
+  if (first >= last) return;
+  const int64_t end = static_cast<int64_t>(p.offset[last]) * p.row_floats;
+  for (int64_t i = static_cast<int64_t>(p.offset[first]) * p.row_floats; i < end; i += LANES)
+    __builtin_prefetch(p.rows + i, 0, 2);
+}
+
 // `space` holds sixteen rows.
 IQGS_PHASE void sum_rows(const ProjectGradParams& p, int64_t first, int64_t last, float* space,
                          SplatSums& s) {
@@ -135,6 +144,7 @@ void project_backward(const ProjectGradParams& p, int64_t first_splat, int64_t l
     // Sum the rows; feature gradients are then complete.
     SplatSums s;
     sum_rows(p, first, last, space, s);
+    fetch_rows(p, last, p.forward.count);
     if (p.channel_count) {
       const F16 color[3] = {F16::load(s.color[0]), F16::load(s.color[1]), F16::load(s.color[2])};
       store_columns<3>(color, p.colors, first, last);
