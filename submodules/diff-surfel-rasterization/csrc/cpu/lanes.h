@@ -96,6 +96,12 @@ struct Ints {
     IQGS_PARTS r.v[p] = __builtin_convertvector(v[p], NativeF);
     return r;
   }
+  // Towards zero; within the range of the integers.
+  static IQGS_INLINE Ints truncate(const Floats<P>& a) {
+    Ints r;
+    IQGS_PARTS r.v[p] = __builtin_convertvector(a.v[p], NativeI);
+    return r;
+  }
   IQGS_INLINE void store(int32_t* m) const { bits_to_float().store(reinterpret_cast<float*>(m)); }
 };
 
