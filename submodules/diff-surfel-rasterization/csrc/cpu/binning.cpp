@@ -46,8 +46,7 @@ struct Scratch {
 struct Chunks {
   int64_t items, count;
   explicit Chunks(int64_t items)
-      : items(items),
-        count(std::min((items + LEAST_CHUNK - 1) / LEAST_CHUNK, MOST_CHUNKS)) {}
+      : items(items), count(std::min((items + LEAST_CHUNK - 1) / LEAST_CHUNK, MOST_CHUNKS)) {}
   int64_t first(int64_t c) const { return items * c / count; }
   // work(chunk, first item, one past the last)
   template <class Work>

@@ -58,16 +58,18 @@ void contract(float* linear, const float* grads, const float* rows, int stride,
   FP g[N];
 #pragma GCC unroll 24
   for (int c = 0; c < N; ++c) g[c] = FP::load(grads + PATCH * c);
-  for (int i = 0; i < w.count; ++i) {
-    const float* row = rows + static_cast<int64_t>(w.id[i]) * stride;
-    FP even = first ? FP(0.0f) : FP::load(linear + PATCH * i), odd(0.0f);
+  const int32_t* ids = w.id;  // copies: what is stored could lie over `w`
+  const int count = w.count;
+  for (int i = 0; i < count; ++i, linear += PATCH) {
+    const float* row = rows + static_cast<int64_t>(ids[i]) * stride;
+    FP even = first ? FP(0.0f) : FP::load(linear), odd(0.0f);
 #pragma GCC unroll 24
     for (int c = 0; c + 1 < N; c += 2) {
       even = fused(FP(row[c]), g[c], even);
       odd = fused(FP(row[c + 1]), g[c + 1], odd);
     }
     if (N % 2) even = fused(FP(row[N - 1]), g[N - 1], even);
-    (even + odd).store(linear + PATCH * i);
+    (even + odd).store(linear);
   }
 }
 

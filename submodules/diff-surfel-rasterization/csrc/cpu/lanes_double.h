@@ -117,8 +117,8 @@ IQGS_INLINE F16 narrow(const D16& a) {
 #if defined(__AVX512F__)
   auto half = [&](int p) { return _mm512_cvtpd_ps(reinterpret_cast<__m512d>(a.v[p])); };
   F16 r;
-  r.v[0] = reinterpret_cast<NativeF>(
-      _mm512_insertf32x8(_mm512_castps256_ps512(half(0)), half(1), 1));
+  r.v[0] =
+      reinterpret_cast<NativeF>(_mm512_insertf32x8(_mm512_castps256_ps512(half(0)), half(1), 1));
   return r;
 #elif defined(__AVX2__)
   auto half = [&](int p) { return _mm256_cvtpd_ps(reinterpret_cast<__m256d>(a.v[p])); };

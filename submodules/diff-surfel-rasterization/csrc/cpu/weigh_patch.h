@@ -47,7 +47,7 @@ struct PatchWeights {
   float* disc;     // 2 where it does, else 0
 };
 
-constexpr int VISITS = 32;  // splats taken at a time
+constexpr int VISITS = 64;  // splats taken at a time
 
 // What a caller of `weigh_patch` wants beside the weights.
 struct WantsNothing {
