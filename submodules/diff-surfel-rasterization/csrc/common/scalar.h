@@ -31,6 +31,10 @@ SURFEL_HD float root(float a) {
 SURFEL_HD double root(double a) {
   return sqrt(a);
 }
+// Root of a, of zero where a is negative; need not be closer than BOUND_SLACK_RELATIVE / 2.
+SURFEL_HD float quick_root(float a) {
+  return sqrtf(a > 0.0f ? a : 0.0f);
+}
 SURFEL_HD float natural_log(float a) {
   return logf(a);
 }
