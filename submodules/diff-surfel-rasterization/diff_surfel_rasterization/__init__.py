@@ -6,18 +6,33 @@ from __future__ import annotations
 from .api import rasterize
 from .backends import available_backends
 from .compat import GaussianRasterizationSettings, GaussianRasterizer
-from .types import BlendWeights, RasterOutput, RasterSettings, Surfels
-from .weights import blend_weights, splat_weights
+from .quads import drop_unseen, keep_pixels
+from .types import (
+    BlendWeights,
+    QuadWeights,
+    RasterOutput,
+    RasterSettings,
+    SampledWeights,
+    Surfels,
+)
+from .weights import blend_weights, quad_weights, sample_quads, splat_quads, splat_weights
 
 __all__ = [
     "BlendWeights",
     "GaussianRasterizationSettings",
     "GaussianRasterizer",
+    "QuadWeights",
     "RasterOutput",
     "RasterSettings",
+    "SampledWeights",
     "Surfels",
     "available_backends",
     "blend_weights",
+    "drop_unseen",
+    "keep_pixels",
+    "quad_weights",
     "rasterize",
+    "sample_quads",
+    "splat_quads",
     "splat_weights",
 ]

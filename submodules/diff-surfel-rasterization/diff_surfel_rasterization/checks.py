@@ -100,21 +100,39 @@ def check_settings(function: str, settings: RasterSettings) -> None:
     check_shape(function, "settings.background", settings.background, (3,))
 
 
+def check_values(function: str, count: int, values: Tensor, device: torch.device) -> None:
+    """Values [count, C] of the splats of a table.
+
+    Raises:
+        ValueError: with one sentence about the first thing that does not fit.
+    """
+    check_shape(function, "values", values, (count, "C"))
+    if not values.dtype.is_floating_point:
+        _fail(function, "values", "of a floating type", values.dtype)
+    if values.device != device:
+        _fail(function, "values", f"on {device} like the weights", values.device)
+
+
+def check_pixels(function: str, argument: str, pixels: Tensor, count: int) -> None:
+    """Indices [P] of pixels of an image that has `count`.
+
+    Raises:
+        ValueError: with one sentence about the first thing that does not fit.
+    """
+    check_shape(function, argument, pixels, ("P",))
+    if pixels.dtype != torch.int64:
+        _fail(function, argument, "int64", pixels.dtype)
+    if len(pixels) > 0 and (int(pixels.min()) < 0 or int(pixels.max()) >= count):
+        found = f"{int(pixels.min())} to {int(pixels.max())}"
+        _fail(function, argument, f"pixel indices 0 to {count - 1}", found)
+
+
 def check_splatting(weights: BlendWeights, rows: Tensor | None, values: Tensor) -> None:
     """Arguments of `splat_weights`.
 
     Raises:
         ValueError: with one sentence about the first thing that does not fit.
     """
-    check_shape("splat_weights", "values", values, (weights.n_splats, "C"))
-    if not values.dtype.is_floating_point:
-        _fail("splat_weights", "values", "of a floating type", values.dtype)
-    if rows is None:
-        return
-    check_shape("splat_weights", "rows", rows, ("P",))
-    if rows.dtype != torch.int64:
-        _fail("splat_weights", "rows", "int64", rows.dtype)
-    pixels = len(weights.row_start) - 1
-    if len(rows) > 0 and (int(rows.min()) < 0 or int(rows.max()) >= pixels):
-        found = f"{int(rows.min())} to {int(rows.max())}"
-        _fail("splat_weights", "rows", f"pixel indices 0 to {pixels - 1}", found)
+    check_values("splat_weights", weights.n_splats, values, weights.splat.device)
+    if rows is not None:
+        check_pixels("splat_weights", "rows", rows, len(weights.row_start) - 1)
