@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from .api import rasterize
 from .backends import available_backends
+from .checks import check_quads
 from .compat import GaussianRasterizationSettings, GaussianRasterizer
 from .quads import drop_unseen, keep_pixels
 from .types import (
@@ -28,6 +29,7 @@ __all__ = [
     "Surfels",
     "available_backends",
     "blend_weights",
+    "check_quads",
     "drop_unseen",
     "keep_pixels",
     "quad_weights",

@@ -8,8 +8,9 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
+from .quads import QUAD, quad_count
 from .reference_color import MAX_SH_DEGREE
-from .types import BlendWeights, RasterSettings, Surfels
+from .types import BlendWeights, QuadWeights, RasterSettings, Surfels
 
 
 def _fail(function: str, argument: str, expected: str, found: object) -> None:
@@ -136,3 +137,29 @@ def check_splatting(weights: BlendWeights, rows: Tensor | None, values: Tensor) 
     check_values("splat_weights", weights.n_splats, values, weights.splat.device)
     if rows is not None:
         check_pixels("splat_weights", "rows", rows, len(weights.row_start) - 1)
+
+
+def check_quads(weights: QuadWeights) -> None:
+    """Look through weights that come from elsewhere: kernels follow their indices unasked.
+
+    Raises:
+        ValueError: a tensor has a wrong shape or type, or the weights point outside themselves.
+    """
+    function, entries = "check_quads", len(weights.row)
+    quads = quad_count(weights.width, weights.height)
+    check_shape(function, "quad_start", weights.quad_start, (quads + 1,))
+    check_shape(function, "row", weights.row, (entries,))
+    check_shape(function, "weight", weights.weight, (entries, QUAD**2))
+    check_shape(function, "extra", weights.extra, ("S",))
+    types = (torch.int64, torch.int32, torch.float16, torch.int32)
+    for name, tensor, dtype in zip(
+        ("quad_start", "row", "weight", "extra"), weights.tensors, types, strict=True
+    ):
+        if tensor.dtype != dtype or not tensor.is_contiguous():
+            _fail(function, name, f"contiguous {dtype}", tensor.dtype)
+    start, rows = weights.quad_start, weights.n_splats + len(weights.extra)
+    sound = int(start[0]) == 0 and int(start[-1]) == entries and bool((start.diff() >= 0).all())
+    for index, end in ((weights.row, rows), (weights.extra, weights.n_splats)):
+        sound = sound and (len(index) == 0 or 0 <= int(index.min()) <= int(index.max()) < end)
+    if not sound:
+        raise ValueError(f"{function}: the weights point outside themselves; they are damaged")

@@ -192,8 +192,9 @@ def quad_weights_cpu(
     """Weights by quads of pixels; see `quad_weights`."""
     operators = _operators("quad_weights", surfels.means)
     splats = [t.detach() for t in _splat_tensors(surfels)]
-    tensors = operators.quad_weights(splats, *_view(settings), min_weight, 0)
-    return QuadWeights(*tensors, settings.width, settings.height, len(surfels.means))
+    start, row, weight, extra = operators.quad_weights(splats, *_view(settings), min_weight, 0)
+    count = len(surfels.means)
+    return QuadWeights(start, row, weight, extra, settings.width, settings.height, count)
 
 
 @torch.no_grad()
@@ -251,8 +252,10 @@ def splat_quads_native(weights: QuadWeights, values: Tensor) -> Tensor:
 def sample_quads_cpu(weights: QuadWeights, pixels: Tensor) -> SampledWeights:
     """The weights of chosen pixels; see `sample_quads`."""
     operators = _operators("sample_quads", weights.row.new_empty(0, dtype=torch.float32))
-    *rows, touched = operators.sample_quads(list(weights.tensors), _sizes(weights), pixels, 0)
-    return SampledWeights(BlendWeights(*rows, n_splats=len(touched)), touched)
+    row_start, splat, weight, touched = operators.sample_quads(
+        list(weights.tensors), _sizes(weights), pixels, 0
+    )
+    return SampledWeights(BlendWeights(row_start, splat, weight, len(touched)), touched)
 
 
 # The tensors' device decides inside; these are the names that `backends` looks up.

@@ -43,7 +43,9 @@ def quads_of_entries(weights: QuadWeights) -> Tensor:
     """The quad of each entry, [E] int64."""
     start = weights.quad_start
     return torch.repeat_interleave(
-        torch.arange(len(start) - 1, device=start.device), start.diff(), output_size=len(weights.row)
+        torch.arange(len(start) - 1, device=start.device),
+        start.diff(),
+        output_size=len(weights.row),
     )
 
 

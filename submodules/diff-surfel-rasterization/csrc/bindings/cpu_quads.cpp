@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // Blending weights of one view on the CPU, by quads of pixels, and products with them.
-#include <ATen/ops/from_blob.h>
-
 #include "../cpu/quad_weights.h"
 #include "cpu_prepare.h"
 #include "library.h"
@@ -16,17 +14,6 @@ Tensor copied(const std::vector<T>& values, at::ScalarType type) {
   Tensor out = at::empty({static_cast<int64_t>(values.size())}, at::TensorOptions(type));
   std::copy(values.begin(), values.end(), data<T>(out));
   return out;
-}
-
-// Entries of no view may point outside: a table read from elsewhere is checked once, here.
-void check_table(const char* function, const QuadTable& t, int64_t entries) {
-  const int64_t quads = quad_count(t.grid), rows = t.splat_count + t.extra_count;
-  bool good = t.start[0] == 0 && t.start[quads] == entries;
-  for (int64_t q = 0; q < quads && good; ++q) good = t.start[q] <= t.start[q + 1];
-  for (int64_t e = 0; e < entries && good; ++e) good = t.row[e] >= 0 && t.row[e] < rows;
-  for (int64_t k = 0; k < t.extra_count && good; ++k)
-    good = t.extra[k] >= 0 && t.extra[k] < t.splat_count;
-  TORCH_CHECK_VALUE(good, function, ": the weights point outside themselves; are they damaged?");
 }
 
 // quad_start [Q + 1] int64, row [E] int32, weight [E, 4] float16, extra [S] int32.
@@ -109,16 +96,11 @@ std::vector<Tensor> sample_quads(at::TensorList weights, at::IntArrayRef sizes,
   return {row_start, splat, weight, copied(touched, at::kLong)};
 }
 
-void check_quads(at::TensorList weights, at::IntArrayRef sizes, int64_t) {
-  check_table("check_quads", take_quads("check_quads", weights, sizes), weights[1].numel());
-}
-
 IQGS_IMPLEMENT_CPU(m) {
   m.impl("quad_weights", quad_weights);
   m.impl("splat_quads", splat_quads);
   m.impl("splat_quads_backward", splat_quads_backward);
   m.impl("sample_quads", sample_quads);
-  m.impl("check_quads", check_quads);
 }
 
 }  // namespace

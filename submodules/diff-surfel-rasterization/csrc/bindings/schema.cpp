@@ -23,5 +23,4 @@ IQGS_DEFINE_OPERATORS(m) {
   m.def("splat_quads(Tensor[] weights, int[] sizes, Tensor values, int stream) -> Tensor");
   m.def("splat_quads_backward(Tensor[] weights, int[] sizes, Tensor grad, int stream) -> Tensor");
   m.def("sample_quads(Tensor[] weights, int[] sizes, Tensor pixels, int stream) -> Tensor[]");
-  m.def("check_quads(Tensor[] weights, int[] sizes, int stream) -> ()");
 }
