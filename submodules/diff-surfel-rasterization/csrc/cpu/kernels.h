@@ -7,6 +7,7 @@
 
 #include "../common/params.h"
 #include "../common/quads.h"
+#include "../common/sparse.h"
 
 namespace iqgs {
 
@@ -50,6 +51,13 @@ struct QuadProductParams {
   float* out;
 };
 
+// Products of chosen rows: values [N, C], out [P, C]; or back.
+struct RowProductParams {
+  SparseParams matrix;
+  const float* values;
+  float* out;
+};
+
 struct KernelTable {
   const char* name;
   // Splats first .. last of N, both multiples of LANES or N.
@@ -59,6 +67,9 @@ struct KernelTable {
   void (*blend_forward)(const BlendParams&, int tile, Arena&);
   void (*blend_backward)(const BlendGradParams&, int tile, Arena&);
   void (*weights)(const WeightParams&, int tile, Arena&);
+  // Rows first .. last.
+  void (*gather_rows)(const RowProductParams&, int64_t first, int64_t last);
+  void (*scatter_rows)(const RowProductParams&, int64_t first, int64_t last);
   void (*quad_weights)(const QuadWeightParams&, int tile, Arena&);
   // Quads first .. last.
   void (*gather_quads)(const QuadProductParams&, int64_t first, int64_t last, Arena&);

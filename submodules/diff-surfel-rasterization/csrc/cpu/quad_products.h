@@ -3,63 +3,13 @@
 // lanes; the four pixels of a quad are the accumulators (forward) or the operands (backward).
 #pragma once
 
+#include "channel_runs.h"
 #include "halves.h"
-#include "lanes_math.h"
 
 namespace iqgs {
 namespace IQGS_ISA {
 
 constexpr int QUADS_AHEAD = 4;  // whose rows are on their way to the cache
-
-// A run of channels at column `column`, as many as Row holds; the first `done` of them belong to
-// the run before. Channel counts that do not divide end with a run that overlaps the last.
-template <class Row>
-struct Columns {
-  static constexpr int WIDTH = sizeof(Row) / sizeof(float);
-  int column, done;
-};
-
-IQGS_INLINE void load_row(const float* m, F16& row) {
-  row = F16::load(m);
-}
-IQGS_INLINE void load_row(const float* m, Quad& row) {
-  row = load_quad(m);
-}
-IQGS_INLINE void store_row(float* m, const F16& row) {
-  row.store(m);
-}
-IQGS_INLINE void store_row(float* m, const Quad& row) {
-  store_quad(m, row);
-}
-IQGS_INLINE F16 scaled(float weight, const F16& row, const F16& sum) {
-  return fused(F16(weight), row, sum);
-}
-IQGS_INLINE Quad scaled(float weight, const Quad& row, const Quad& sum) {
-  return fused_quad(weight - Quad{}, row, sum);
-}
-IQGS_INLINE void clear(F16& row) {
-  row = F16(0.0f);
-}
-IQGS_INLINE void clear(Quad& row) {
-  row = Quad{};
-}
-
-// Calls run(Columns<Row>) for runs that cover the channels; there are at least four.
-template <class Run>
-IQGS_INLINE void each_run(int channels, const Run& run) {
-  for (int c = 0; c < channels;) {
-    const int left = channels - c;
-    if (left >= LANES || (left > 4 && channels >= LANES)) {
-      const int column = left < LANES ? channels - LANES : c;
-      run(Columns<F16>{column, c - column});
-      c = column + LANES;
-    } else {
-      const int column = left < 4 ? channels - 4 : c;
-      run(Columns<Quad>{column, c - column});
-      c = column + 4;
-    }
-  }
-}
 
 // A quad and where it lies.
 struct QuadWalk {
@@ -141,20 +91,6 @@ IQGS_INLINE void gather_quad(const QuadProductParams& p, const QuadWalk& w, cons
   each_pixel(t.grid, w.place, [&](int j, int64_t pixel) {
     store_row(p.out + pixel * stride + run.column, sums[j]);
   });
-}
-
-// The gradients of one pixel, zero where they belong to the run before.
-template <class Row>
-IQGS_INLINE Row load_gradients(const float* m, int done) {
-  Row row;
-  if (done == 0) {
-    load_row(m, row);
-    return row;
-  }
-  alignas(64) float kept[Columns<Row>::WIDTH];
-  for (int c = 0; c < Columns<Row>::WIDTH; ++c) kept[c] = c < done ? 0.0f : m[c];
-  load_row(kept, row);
-  return row;
 }
 
 template <class Row>
