@@ -73,27 +73,16 @@ Tensor splat_quads_backward(at::TensorList weights, at::IntArrayRef sizes, const
 std::vector<Tensor> sample_quads(at::TensorList weights, at::IntArrayRef sizes,
                                  const Tensor& pixels, int64_t) {
   const char* const name = "sample_quads";
-  const int threads = at::get_num_threads();
   const int64_t count = pixels.numel();
+  const QuadTable table = take_quads(name, weights, sizes);
   check(name, "pixels", pixels, {count}, weights[0].device(), at::kLong);
   const Tensor chosen = pixels.contiguous();
-  Tensor counts = ints({count}), row_start = uninitialised({count + 1}, at::kLong, at::kCPU);
-  QuadLookup p = {};
-  p.table = take_quads(name, weights, sizes);
-  p.pixels = data<int64_t>(chosen);
-  p.pixel_count = count;
-  p.count = data<int32_t>(counts);
-  look_up_pixels(p, threads);
-  int64_t* start = data<int64_t>(row_start);
-  start[0] = 0;
-  for (int64_t i = 0; i < count; ++i) start[i + 1] = start[i] + p.count[i];
+  Tensor row_start = uninitialised({count + 1}, at::kLong, at::kCPU);
+  int64_t* const start = data<int64_t>(row_start);
+  const PixelRows rows(table, data<int64_t>(chosen), count, start, at::get_num_threads());
   Tensor splat = ints({start[count]}), weight = floats({start[count]});
-  p.row_start = start;
-  p.splat = data<int32_t>(splat);
-  p.weight = data<float>(weight);
-  look_up_pixels(p, threads);
-  const auto touched = renumber_splats(p.splat, start[count], p.table.splat_count);
-  return {row_start, splat, weight, copied(touched, at::kLong)};
+  rows.write(data<int32_t>(splat), data<float>(weight));
+  return {row_start, splat, weight, copied(rows.touched(), at::kLong)};
 }
 
 IQGS_IMPLEMENT_CPU(m) {

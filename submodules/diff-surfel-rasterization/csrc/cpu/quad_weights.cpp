@@ -11,10 +11,21 @@ namespace {
 
 constexpr int64_t QUADS_PER_CHUNK = 512;
 constexpr int64_t ROWS_PER_CHUNK = 4096;
-constexpr int64_t PIXELS_PER_CHUNK = 256;
+constexpr int64_t PIXELS_PER_CHUNK = 1024;
+constexpr int64_t PIXELS_AHEAD = 8;  // whose weights are on their way to the cache
 
 int64_t chunks_of(int64_t items, int64_t per_chunk) {
   return (items + per_chunk - 1) / per_chunk;
+}
+
+void prefetch_quad(const QuadTable& t, int64_t quad) {
+  constexpr int64_t LINE = 64;
+  const int64_t first = t.start[quad], last = t.start[quad + 1];
+  const auto ask = [](const void* from, const void* to) {
+    for (const char* p = static_cast<const char*>(from); p < to; p += LINE) __builtin_prefetch(p);
+  };
+  ask(t.row + first, t.row + last);
+  ask(t.weight + QUAD_PIXELS * first, t.weight + QUAD_PIXELS * last);
 }
 
 }  // namespace
@@ -82,44 +93,63 @@ void scatter_quads(const QuadProductParams& p, int threads) {
   });
 }
 
-void look_up_pixels(const QuadLookup& p, int threads) {
-  const QuadTable& t = p.table;
-  parallel_for(p.pixel_count, PIXELS_PER_CHUNK, threads, [&](int64_t i, Arena&) {
-    const int x = static_cast<int>(p.pixels[i] % t.grid.width);
-    const int y = static_cast<int>(p.pixels[i] / t.grid.width);
-    const int64_t quad = quad_index(t.grid, {x / QUAD, y / QUAD});
-    const uint16_t* weight = t.weight + x % QUAD + QUAD * (y % QUAD);
-    int64_t at = p.row_start ? p.row_start[i] : 0;
-    const int64_t first = at;
-    for (int64_t e = t.start[quad]; e < t.start[quad + 1]; ++e) {
-      const uint16_t half = weight[QUAD_PIXELS * e];
-      if (half && p.row_start) {
-        p.splat[at] = splat_of_row(t, t.row[e]);
-        p.weight[at] = half_to_float(half);
-      }
-      at += half != 0;
-    }
-    if (!p.row_start) p.count[i] = static_cast<int32_t>(at - first);
-  });
+PixelRows::PixelRows(const QuadTable& t, const int64_t* pixels, int64_t count, int64_t* row_start,
+                     int threads)
+    : place_(count + 1, 0), row_start_(row_start), seen_(t.splat_count / 64 + 1, 0) {
+  // The quads lie anywhere: first all starts are asked for, then the entries some pixels ahead.
+  std::vector<int64_t> quad(count);
+  for (int64_t i = 0; i < count; ++i) {
+    const int x = static_cast<int>(pixels[i] % t.grid.width);
+    const int y = static_cast<int>(pixels[i] / t.grid.width);
+    quad[i] = quad_index(t.grid, {x / QUAD, y / QUAD});
+    __builtin_prefetch(t.start + quad[i]);
+  }
+  for (int64_t i = 0; i < count; ++i)
+    place_[i + 1] = place_[i] + t.start[quad[i] + 1] - t.start[quad[i]];
+  found_.resize(place_[count]);
+  parallel_for((count + PIXELS_PER_CHUNK - 1) / PIXELS_PER_CHUNK, 1, threads,
+               [&](int64_t c, Arena&) {
+                 const int64_t last = std::min(count, (c + 1) * PIXELS_PER_CHUNK);
+                 for (int64_t i = c * PIXELS_PER_CHUNK; i < last; ++i) {
+                   if (i + PIXELS_AHEAD < last) prefetch_quad(t, quad[i + PIXELS_AHEAD]);
+                   const int x = static_cast<int>(pixels[i] % t.grid.width);
+                   const int y = static_cast<int>(pixels[i] / t.grid.width);
+                   const uint16_t* const weight = t.weight + x % QUAD + QUAD * (y % QUAD);
+                   // Written whether kept or not, so that no branch has to be guessed.
+                   Found* out = found_.data() + place_[i];
+                   for (int64_t e = t.start[quad[i]]; e < t.start[quad[i] + 1]; ++e) {
+                     const uint16_t half = weight[QUAD_PIXELS * e];
+                     *out = {splat_of_row(t, t.row[e]), half_to_float(half)};
+                     out += half != 0;
+                   }
+                   row_start[i + 1] = out - (found_.data() + place_[i]);
+                 }
+               });
+  row_start[0] = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t k = place_[i]; k < place_[i] + row_start[i + 1]; ++k)
+      seen_[found_[k].splat >> 6] |= uint64_t(1) << (found_[k].splat & 63);
+    row_start[i + 1] += row_start[i];
+  }
+  before_.resize(seen_.size());
+  for (size_t w = 0; w < seen_.size(); ++w) {
+    before_[w] = static_cast<int32_t>(touched_.size());
+    for (uint64_t bits = seen_[w]; bits; bits &= bits - 1)
+      touched_.push_back(int64_t(64 * w) + __builtin_ctzll(bits));
+  }
 }
 
-std::vector<int64_t> renumber_splats(int32_t* splat, int64_t count, int64_t splat_count) {
-  // A bit per splat, and how many bits are set before each word: no sorting.
-  std::vector<uint64_t> seen(splat_count / 64 + 1, 0);
-  for (int64_t k = 0; k < count; ++k) seen[splat[k] >> 6] |= uint64_t(1) << (splat[k] & 63);
-  std::vector<int32_t> before(seen.size());
-  std::vector<int64_t> touched;
-  for (size_t w = 0; w < seen.size(); ++w) {
-    before[w] = static_cast<int32_t>(touched.size());
-    for (uint64_t bits = seen[w]; bits; bits &= bits - 1)
-      touched.push_back(int64_t(64 * w) + __builtin_ctzll(bits));
+void PixelRows::write(int32_t* column, float* weight) const {
+  const int64_t count = static_cast<int64_t>(place_.size()) - 1;
+  for (int64_t i = 0; i < count; ++i) {
+    const Found* from = found_.data() + place_[i];
+    for (int64_t k = row_start_[i]; k < row_start_[i + 1]; ++k, ++from) {
+      const int word = from->splat >> 6;
+      const uint64_t lower = (uint64_t(1) << (from->splat & 63)) - 1;
+      column[k] = before_[word] + __builtin_popcountll(seen_[word] & lower);
+      weight[k] = from->weight;
+    }
   }
-  for (int64_t k = 0; k < count; ++k) {
-    const uint64_t lower = (uint64_t(1) << (splat[k] & 63)) - 1;
-    const size_t w = static_cast<size_t>(splat[k] >> 6);
-    splat[k] = before[w] + __builtin_popcountll(seen[w] & lower);
-  }
-  return touched;
 }
 
 }  // namespace iqgs

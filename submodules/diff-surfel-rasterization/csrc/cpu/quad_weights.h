@@ -20,19 +20,28 @@ void gather_quads(const QuadProductParams& p, int threads);
 // number of threads: a band is summed quad by quad, even bands before odd ones, further rows last.
 void scatter_quads(const QuadProductParams& p, int threads);
 
-// Pixels y width + x that are looked up, and what is found: rows of a sparse matrix.
-struct QuadLookup {
-  QuadTable table;
-  const int64_t* pixels;     // [P]
-  int64_t pixel_count;       // P
-  const int64_t* row_start;  // [P + 1] null while counting
-  int32_t* count;            // [P] out while counting
-  int32_t* splat;            // [nnz] out
-  float* weight;             // [nnz] out
-};
-void look_up_pixels(const QuadLookup& p, int threads);
+// The weights of chosen pixels y width + x as rows of a sparse matrix.
+class PixelRows {
+ public:
+  // Looks the pixels [P] up; row_start [P + 1] out.
+  PixelRows(const QuadTable& table, const int64_t* pixels, int64_t count, int64_t* row_start,
+            int threads);
+  // The splats that occur, ascending.
+  const std::vector<int64_t>& touched() const { return touched_; }
+  // Columns among the touched splats and weights, both [row_start[P]] out.
+  void write(int32_t* column, float* weight) const;
 
-// Renumbers the splats that occur 0 .. U - 1 in ascending order; returns them.
-std::vector<int64_t> renumber_splats(int32_t* splat, int64_t count, int64_t splat_count);
+ private:
+  struct Found {
+    int32_t splat;
+    float weight;
+  };
+  std::vector<int64_t> place_;  // [P + 1] of each pixel's entries in `found_`, with gaps
+  const int64_t* row_start_;
+  std::vector<Found> found_;
+  std::vector<uint64_t> seen_;   // a bit a splat
+  std::vector<int32_t> before_;  // bits set before each word
+  std::vector<int64_t> touched_;
+};
 
 }  // namespace iqgs
