@@ -53,6 +53,7 @@ HARMLESS = {
     "debug_from",
     "use_wandb",
     "backend",
+    "cache_path",
 }
 
 

@@ -17,7 +17,7 @@ from .toolkit import RUNTIME, compiler_identity
 # -ffp-contract=off: forward and backward must round alike, so the kernels fuse by name only.
 OPTIMIZE = ["-O3", "-fPIC", "-fvisibility=hidden", "-DNDEBUG"]
 KERNEL = [*OPTIMIZE, "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-AVX2 = ["-mavx2", "-mfma"]
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 INSTRUCTION_SETS = {
     "kernels_avx512.cpp": ["-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", *AVX2],
     "kernels_avx2.cpp": AVX2,

@@ -17,4 +17,10 @@ IQGS_DEFINE_OPERATORS(m) {
   m.def(
       "splat_weights_backward(Tensor row_start, Tensor splat, Tensor weight, Tensor rows, "
       "bool all_rows, Tensor grad, int splat_count, int stream) -> Tensor");
+  m.def(
+      "quad_weights(Tensor[] splats, float[] camera, int[] options, float min_weight, "
+      "int stream) -> Tensor[]");
+  m.def("splat_quads(Tensor[] weights, int[] sizes, Tensor values, int stream) -> Tensor");
+  m.def("splat_quads_backward(Tensor[] weights, int[] sizes, Tensor grad, int stream) -> Tensor");
+  m.def("sample_quads(Tensor[] weights, int[] sizes, Tensor pixels, int stream) -> Tensor[]");
 }
