@@ -28,6 +28,15 @@ IQGS_INLINE void store_row(float* m, const F16& row) {
 IQGS_INLINE void store_row(float* m, const Quad& row) {
   store_quad(m, row);
 }
+// a b + c, see `fused`.
+IQGS_INLINE Quad fused_quad(const Quad& a, const Quad& b, const Quad& c) {
+#if defined(__AVX512F__) || defined(__FMA__)
+  return reinterpret_cast<Quad>(_mm_fmadd_ps(
+      reinterpret_cast<__m128>(a), reinterpret_cast<__m128>(b), reinterpret_cast<__m128>(c)));
+#else
+  return a * b + c;
+#endif
+}
 IQGS_INLINE F16 scaled(float weight, const F16& row, const F16& sum) {
   return fused(F16(weight), row, sum);
 }

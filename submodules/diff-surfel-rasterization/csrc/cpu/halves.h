@@ -17,7 +17,7 @@ IQGS_INLINE F16 load_halves(const uint16_t* m) {
   return r;
 #elif defined(__F16C__)
   F16 r;
-  IQGS_PARTS {
+  for (int p = 0; p < PARTS; ++p) {
     const __m128i raw = _mm_loadu_si128(reinterpret_cast<const __m128i*>(m + p * NATIVE));
     r.v[p] = reinterpret_cast<NativeF>(_mm256_cvtph_ps(raw));
   }
@@ -43,9 +43,9 @@ IQGS_INLINE void store_halves(const F16& a, uint16_t* m) {
   constexpr int NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(m), _mm512_cvtps_ph(reg(a), NEAREST));
 #elif defined(__F16C__)
-  IQGS_PARTS _mm_storeu_si128(
-      reinterpret_cast<__m128i*>(m + p * NATIVE),
-      _mm256_cvtps_ph(reinterpret_cast<__m256>(a.v[p]), _MM_FROUND_TO_NEAREST_INT));
+  for (int p = 0; p < PARTS; ++p)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(m + p * NATIVE),
+                     _mm256_cvtps_ph(reinterpret_cast<__m256>(a.v[p]), _MM_FROUND_TO_NEAREST_INT));
 #else
   alignas(64) float f[LANES];
   a.store(f);
