@@ -179,7 +179,8 @@ class SegmentationParams:
     reg3d_k: int = option(5, "neighbours of a splat in Eq. 13")
     reg3d_sample_size: int = option(1000, "splats whose neighbours a step compares")
     reg3d_interval: int = option(1, "steps between applications of Eq. 13")
-    cache_gb: float = option(4.0, "memory for cached blending weights; 0: recompute every step")
+    cache_gb: float = option(4.0, "room for cached blending weights; 0: recompute every step")
+    cache_path: str = option("", "keep them in this folder instead of in memory")
 
     def __post_init__(self) -> None:
         for name in (
@@ -208,6 +209,12 @@ class SegmentationParams:
             "focal_alpha",
             self.focal_alpha,
             "in [0, 1], or -1 for none",
+        )
+        require(
+            not self.cache_path or self.cache_gb > 0,
+            "cache_path",
+            self.cache_path,
+            "empty where --cache_gb is 0: nothing is kept then",
         )
 
 

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from diff_surfel_rasterization import (
     BlendWeights,
+    QuadWeights,
     RasterSettings,
     Surfels,
     blend_weights,
+    quad_weights,
     rasterize,
 )
 from gaussian_renderer.output import RenderOutput
@@ -23,7 +25,7 @@ from scene.gaussian_model import GaussianModel
 
 
 def raster_settings(camera: Camera, background: Tensor, sh_degree: int = 0) -> RasterSettings:
-    """The rasterizer's view of a camera, on the background's device."""
+    """The rasterizer's view of a camera. Both tensors stay on the CPU: see `RasterSettings`."""
     return RasterSettings(
         width=camera.width,
         height=camera.height,
@@ -34,7 +36,7 @@ def raster_settings(camera: Camera, background: Tensor, sh_degree: int = 0) -> R
         near=camera.near,
         far=camera.far,
         background=background,
-        world_to_view=camera.world_to_view.to(background.device, background.dtype),
+        world_to_view=camera.world_to_view.to(background.dtype),
         sh_degree=sh_degree,
     )
 
@@ -52,9 +54,9 @@ def render(
 ) -> RenderOutput:
     """Render one view with everything that the splats carry.
 
-    `background` [3]; `depth_ratio` 0: surface normals from expected depth, 1: from median depth;
-    `screen_signal`: which densification signal the backward pass leaves in `screen_grad.grad`,
-    `signed` (2DGS) or `absolute` (sum over absolute pixel terms).
+    `background` [3] on the CPU; `depth_ratio` 0: surface normals from expected depth, 1: from
+    median depth; `screen_signal`: which densification signal the backward pass leaves in
+    `screen_grad.grad`, `signed` (2DGS) or `absolute` (sum over absolute pixel terms).
     """
     means = gaussians.means
     screen_grad = torch.zeros_like(means, requires_grad=means.requires_grad)
@@ -112,7 +114,7 @@ def splat(
         colors=torch.zeros_like(means),
         features=values,
     )
-    background = torch.zeros(3, device=means.device, dtype=means.dtype)
+    background = torch.zeros(3, dtype=means.dtype)
     return rasterize(surfels, raster_settings(camera, background), backend=backend).features
 
 
@@ -121,16 +123,30 @@ def view_weights(
 ) -> BlendWeights:
     """The blending weights w_i(x, y) of one view (no gradient); smaller ones are left out."""
     with torch.no_grad():
-        means = gaussians.means
-        surfels = Surfels(
-            means=means,
-            scales=gaussians.scales,
-            rotations=gaussians.rotations,
-            opacities=gaussians.opacities,
-            colors=torch.zeros_like(means),
-        )
-        settings = raster_settings(camera, torch.zeros(3, device=means.device, dtype=means.dtype))
+        surfels, settings = _bare(camera, gaussians)
         return blend_weights(surfels, settings, min_weight=min_weight, backend=backend)
+
+
+def view_quads(
+    camera: Camera, gaussians: GaussianModel, min_weight: float = 0.0, *, backend: str = "auto"
+) -> QuadWeights:
+    """The same in half precision, by quads of pixels: what is kept while the splats do not move."""
+    with torch.no_grad():
+        surfels, settings = _bare(camera, gaussians)
+        return quad_weights(surfels, settings, min_weight=min_weight, backend=backend)
+
+
+def _bare(camera: Camera, gaussians: GaussianModel) -> tuple[Surfels, RasterSettings]:
+    """Splats without colour, and their view."""
+    means = gaussians.means
+    surfels = Surfels(
+        means=means,
+        scales=gaussians.scales,
+        rotations=gaussians.rotations,
+        opacities=gaussians.opacities,
+        colors=torch.zeros_like(means),
+    )
+    return surfels, raster_settings(camera, torch.zeros(3, dtype=means.dtype))
 
 
 def _to_world(camera: Camera, normal: Tensor) -> Tensor:

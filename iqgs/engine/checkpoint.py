@@ -53,6 +53,7 @@ HARMLESS = {
     "debug_from",
     "use_wandb",
     "backend",
+    "cache_path",
 }
 
 
@@ -74,9 +75,10 @@ class Run:
         return self.scene.id_table
 
 
-def background_color(config: RunConfig, device: torch.device) -> Tensor:
-    """White or black [3], as `--white_background` says."""
-    return torch.full((3,), 1.0 if config.model.white_background else 0.0, device=device)
+def background_color(config: RunConfig) -> Tensor:
+    """White or black [3], as `--white_background` says. On the CPU, as cameras are: the rasterizer
+    takes both as numbers, and reading them from a GPU would wait for it."""
+    return torch.full((3,), 1.0 if config.model.white_background else 0.0)
 
 
 def scene_of(config: RunConfig) -> Scene:
@@ -196,7 +198,7 @@ def load_run(
         gaussians,
         method,
         chosen,
-        background_color(config, torch.device(device)),
+        background_color(config),
     )
 
 

@@ -62,7 +62,7 @@ def extracted_iou(
     found = []
     for true_id in sorted({int(i) for view in shown for i in np.unique(truth[view.name]) if i}):
         wanted = partner.get(true_id, 0 if scores.assignment else true_id)
-        mine = torch.from_numpy((labels == wanted) & (wanted != 0)).to(run.background.device)
+        mine = torch.from_numpy((labels == wanted) & (wanted != 0)).to(run.gaussians.device)
         alone = run.gaussians.subset(mine) if bool(mine.any()) else None
         for view in shown:
             mask = truth[view.name] == true_id

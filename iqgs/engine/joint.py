@@ -137,6 +137,7 @@ class JointTraining(Reconstruction):
         super().load_state_dict(state)
         self.decoder_optimizer.load_state_dict(state["decoder_optimizer"])
         if state["neighbors"] is not None:
-            self._neighbors = NeighborPairs.from_indices(state["neighbors"])
+            graph = state["neighbors"].to(self.gaussians.device)  # checkpoints are read to the CPU
+            self._neighbors = NeighborPairs.from_indices(graph)
         first, second = state["neighbors_key"]
         self._neighbors_key = (int(first), int(second))

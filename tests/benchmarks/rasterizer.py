@@ -1,176 +1,155 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times the rasterizer beside two torch implementations of the same mathematics.
+"""The CPU backend beside two torch implementations of the same mathematics, in the gate's scene.
 
-    python -m tests.benchmarks.rasterizer            # the standard scene
-    python -m tests.benchmarks.rasterizer --quick    # a small one, under a minute
-
-Every row of a table renders the same scene in the same process. Ratios are taken over processor
-time at one thread, which a busy machine distorts least. The result is also written to
-tests/benchmarks/results/, named after the processor.
+gsplat's torch mathematics gets its pairs of pixel and splat for nothing; the tile loop is our own
+reference, which recomputes in backward. Ratios are over processor time at one thread each.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import re
-from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import (
-    BlendWeights,
-    RasterSettings,
-    Surfels,
-    available_backends,
-    blend_weights,
-    rasterize,
-    splat_weights,
-)
-from tests.benchmarks import gsplat_torch
+from diff_surfel_rasterization import BlendWeights, RasterSettings, Surfels, blend_weights
+from tests.benchmarks import ceiling, gsplat_torch
+from tests.benchmarks.options import Options
+from tests.benchmarks.renderers import COLOR_ONLY, MAPS, OURS, candidate, without_features
 from tests.benchmarks.scenes import QUICK, STANDARD, SceneSize, make_scene, make_settings
-from tests.benchmarks.timing import Row, hardware_name, time_renderer
+from tests.benchmarks.tables import Goal, Table, timing_table
+from tests.benchmarks.timing import (
+    Candidate,
+    Meter,
+    Row,
+    leaves_of,
+    time_candidates,
+    usable_processors,
+)
 
-RESULTS = Path(__file__).parent / "results"
-TILE_LOOP = "tile-loop torch (our reference, recomputing)"
-GSPLAT = "gsplat 1.5.3 torch 2DGS (pairs given free)"
-
-Renderer = Callable[[Surfels], tuple[Tensor, ...]]
-
-
-def all_images(settings: RasterSettings, backend: str) -> Renderer:
-    """Every image that we make: 19 channels and seven maps."""
-
-    def render(surfels: Surfels) -> tuple[Tensor, ...]:
-        out = rasterize(surfels, settings, backend)
-        return (out.color, out.features, out.alpha, out.depth, out.normal, out.distortion)
-
-    return render
+TILE_LOOP = "tile-loop torch"
+GSPLAT = "gsplat's torch 2DGS, pairs given free"
+MOST_SLOW_REPEATS = 3  # of rows that take seconds
+PICTURE_TOLERANCE = 5e-3  # mean alpha: gsplat puts the low-pass disc at the centre of the box
 
 
-def color_only(settings: RasterSettings) -> Renderer:
-    """The same without features, to see what sixteen channels cost."""
-
-    def render(surfels: Surfels) -> tuple[Tensor, ...]:
-        bare = Surfels(
-            surfels.means, surfels.scales, surfels.rotations, surfels.opacities, surfels.colors
+def check_same_picture(theirs: Tensor, ours: Tensor, name: str) -> None:
+    """Refuse to compare times of different pictures, given both alphas in any shape."""
+    error = float((theirs.detach().reshape(-1) - ours.detach().reshape(-1)).abs().mean())
+    if not error <= PICTURE_TOLERANCE:
+        raise RuntimeError(
+            f"{name} renders another picture than ours: mean alpha error {error:.2e}"
         )
-        out = rasterize(bare, settings, "cpu")
-        return (out.color, out.alpha, out.depth, out.normal, out.distortion)
-
-    return render
 
 
-def cached_features(weights: BlendWeights) -> Renderer:
-    """Features from stored weights, as when geometry is frozen."""
-
-    def render(surfels: Surfels) -> tuple[Tensor, ...]:
-        assert surfels.features is not None
-        return (splat_weights(weights, None, surfels.features),)
-
-    return render
-
-
-def check_same_picture(theirs: Renderer, weights: BlendWeights, surfels: Surfels) -> None:
-    """Refuse to compare times of different pictures.
-
-    gsplat puts the low-pass disc at the centre of the splat's box, hence the tolerance.
-    """
-    alpha = theirs(surfels)[1].detach().reshape(-1)
-    ours = splat_weights(weights, None, torch.ones_like(surfels.opacities))[:, 0].detach()
-    error = float((alpha - ours).abs().mean())
-    if error > 5e-3:
-        raise RuntimeError(f"gsplat's picture differs from ours: mean alpha error {error:.2e}")
-
-
-def measure(size: SceneSize, repeats: int, ordered: bool) -> tuple[list[Row], float]:
-    """All rows that this installation can run, and the contributions per pixel."""
-    surfels, settings = make_scene(size, ordered=ordered), make_settings(size)
-    native = "cpu" in available_backends()
-    weights = blend_weights(surfels, settings, backend="cpu" if native else "reference")
-    slow = 2 if repeats > 2 else 1
-    rows = []
-    if native:
-        ours = all_images(settings, "cpu")
-        rows += [time_renderer("cpu backend", ours, surfels, n, repeats) for n in (1, 2)]
-        bare = color_only(settings)
-        rows.append(time_renderer("cpu backend, colour only", bare, surfels, 1, repeats))
-    cached = cached_features(weights)
-    rows.append(time_renderer("16 channels, stored weights", cached, surfels, 1, repeats))
+def candidates(
+    surfels: Surfels, settings: RasterSettings, weights: BlendWeights, meter: Meter, repeats: int
+) -> list[Candidate]:
+    """All rows that this installation can run, ours first."""
+    bare, slow = without_features(surfels), min(repeats, MOST_SLOW_REPEATS)
+    threads = [n for n in (1, 2) if n <= usable_processors()]
+    rows = [
+        candidate(OURS, surfels, settings, meter.backend, threads=n, repeats=repeats)
+        for n in threads
+    ]
+    rows.append(candidate(COLOR_ONLY, bare, settings, meter.backend, repeats=repeats))
     module = gsplat_torch.load()
     if module is not None:
         theirs = gsplat_torch.make_renderer(module, weights, settings)
-        check_same_picture(theirs, weights, surfels)
-        rows.append(time_renderer(GSPLAT, theirs, surfels, 1, slow))
-    reference = all_images(settings, "reference")
-    rows.append(time_renderer(TILE_LOOP, reference, surfels, 1, slow))
-    return rows, len(weights.splat) / (size.width * size.height)
+        alpha = torch.zeros(len(weights.row_start) - 1)
+        pixel = torch.repeat_interleave(torch.arange(len(alpha)), weights.row_start.diff())
+        check_same_picture(theirs(surfels)[1], alpha.index_add(0, pixel, weights.weight), GSPLAT)
+        rows.append(Candidate(GSPLAT, lambda: theirs(surfels), leaves_of(surfels), repeats=slow))
+    rows.append(candidate(TILE_LOOP, surfels, settings, "reference", repeats=slow))
+    return rows
 
 
-def ratios(rows: list[Row]) -> dict[str, dict[str, float]]:
-    """How many times slower each row is than the native backend with one thread."""
-    if rows[0].name != "cpu backend":
-        return {}
-    ours = rows[0]
-    return {
-        f"{row.name}, {row.threads} threads": {
-            "forward": row.forward_cpu_ms / ours.forward_cpu_ms,
-            "backward": row.backward_cpu_ms / ours.backward_cpu_ms,
-            "both": (row.forward_cpu_ms + row.backward_cpu_ms)
-            / (ours.forward_cpu_ms + ours.backward_cpu_ms),
-        }
-        for row in rows[1:]
-    }
+def times_ours(rows: Sequence[Row], name: str, part: Callable[[Row], float]) -> float | None:
+    """How many times ours at one thread a row costs; None if the row was not run."""
+    row = next((row for row in rows if row.name == name), None)
+    return None if row is None else part(row) / part(rows[0])
 
 
-def print_table(rows: list[Row]) -> None:
-    """One line a row; the ratio is that of forward and backward together."""
-    against = ratios(rows)
-    print(
-        f"{'':46} {'threads':>7} {'fwd ms':>9} {'bwd ms':>9} {'cpu fwd':>9} {'cpu bwd':>9}  ratio"
-    )
-    for row in rows:
-        found = against.get(f"{row.name}, {row.threads} threads")
-        ratio = "" if found is None else f"{found['both']:.2f}"
-        print(
-            f"{row.name:46} {row.threads:7d} {row.forward_ms:9.1f} {row.backward_ms:9.1f} "
-            f"{row.forward_cpu_ms:9.1f} {row.backward_cpu_ms:9.1f}  {ratio}"
-        )
+def whole(row: Row) -> float:
+    """Forward and backward together."""
+    return sum(row.cost())
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="256x256, 20 000 splats")
-    parser.add_argument("--repeats", type=int, default=15, help="repetitions of the fast rows")
-    parser.add_argument("--shuffled", action="store_true", help="splats in random order")
-    arguments = parser.parse_args()
-    size = QUICK if arguments.quick else STANDARD
-    load = os.getloadavg()[0]
-    rows, contributions = measure(size, arguments.repeats, not arguments.shuffled)
-    hardware = hardware_name()
-    order = "random order" if arguments.shuffled else "z-order"
-    print(f"{size.name}, {contributions:.1f} contributions a pixel, {order}; {hardware}")
-    print_table(rows)
-    slug = re.sub(r"[^a-z0-9]+", "-", hardware.lower()).strip("-")
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{slug}.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
-    results[f"{size.name}, {order}"] = {
-        "hardware": hardware,
-        "torch": torch.__version__,
-        "load_average_before": load,
-        "contributions_per_pixel": contributions,
-        "channels": "3 + 16 and alpha, depth, normal, distortion",
-        "rows": [asdict(row) for row in rows],
-        "times_the_cpu_backend": ratios(rows),
-    }
-    path.write_text(json.dumps(results, indent=2, sort_keys=True) + "\n")
-    print(f"written to tests/benchmarks/results/{path.name}")
+def goals(rows: Sequence[Row]) -> list[Goal]:
+    """What the gate's scene has to reach."""
+    found = []
+    gsplat, loop = (times_ours(rows, name, whole) for name in (GSPLAT, TILE_LOOP))
+    if gsplat is not None:
+        found.append(Goal("times faster than gsplat's torch mathematics", gsplat, 40.0))
+    if loop is not None:
+        found.append(Goal("times faster than the tile loop", loop, 100.0))
+    bare = next(row for row in rows if row.name == COLOR_ONLY)
+    for index, (part, bound) in enumerate((("forward", 10.0), ("backward", 25.0))):
+        extra = 100 * (rows[0].cost()[index] / bare.cost()[index] - 1)
+        found.append(Goal(f"16 more channels, percent, {part}", extra, bound, at_least=False))
+    both = [row for row in rows if row.name == OURS and row.threads == 2]
+    found += [
+        Goal("gain in wall time on two threads", wall_gain(rows[0], row), 1.8) for row in both
+    ]
+    return found
 
 
-if __name__ == "__main__":
-    main()
+def wall_gain(alone: Row, together: Row) -> float:
+    """How many times faster more threads are in wall time."""
+    one = alone.forward_ms + alone.backward_ms
+    return one / (together.forward_ms + together.backward_ms)
+
+
+def ceiling_note(quick: bool) -> str:
+    """What two threads can gain at all here."""
+    found = ceiling.gains([2], quick)
+    loops = ", ".join(f"{name} {by_threads[2]:.2f}" for name, by_threads in found.items())
+    return f"two threads, wall time: loops without any loss gain here {loops}"
+
+
+def measure(size: SceneSize, options: Options, meter: Meter) -> Table:
+    """The table of one scene."""
+    surfels, settings = make_scene(size), make_settings(size)
+    weights = blend_weights(surfels, settings, backend=meter.backend)
+    rows = time_candidates(candidates(surfels, settings, weights, meter, options.repeats), meter)
+    contributions = len(weights.splat) / (size.width * size.height)
+    title = f"{size.name} splats in z-order, {contributions:.1f} contributions a pixel"
+    notes = [
+        f"3 + 16 channels and {MAPS}; ratios over processor time",
+        *thread_notes(rows, options),
+    ]
+    if meter.backend == "reference":
+        notes.append("the cpu backend is not built: `ours` is the torch reference")
+    if not any(row.name == GSPLAT for row in rows):
+        notes.append("gsplat is not installed: tests/benchmarks/requirements.txt")
+    return timing_table(title, rows, notes, goals(rows) if size is STANDARD else ())
+
+
+def thread_notes(rows: Sequence[Row], options: Options) -> list[str]:
+    """Gains of the two-thread row, and the machine's ceiling beside it."""
+    both = [row for row in rows if row.name == OURS and row.threads == 2]
+    if not both:
+        return ["one processor only: nothing to say about threads"]
+    one, two = rows[0], both[0]
+    forward, backward = one.forward_ms / two.forward_ms, one.backward_ms / two.backward_ms
+    gains = f"two threads, wall time: ours gains {forward:.2f} forward, {backward:.2f} backward"
+    return [gains, ceiling_note(options.quick)]
+
+
+def orders(size: SceneSize, options: Options, meter: Meter) -> Table:
+    """Ours on splats in random order, which caches like less, beside z-order."""
+    settings, repeats = make_settings(size), min(options.repeats, 5)
+    rows = [
+        candidate(name, make_scene(size, ordered=ordered), settings, meter.backend, repeats=repeats)
+        for name, ordered in (("z-order", True), ("random order", False))
+    ]
+    return timing_table(f"{size.name} splats, their order", time_candidates(rows, meter))
+
+
+def run(options: Options) -> list[Table]:
+    """The gate's scene."""
+    meter = options.meter("cpu")
+    if meter is None:
+        return []
+    size = QUICK if options.quick else STANDARD
+    return [measure(size, options, meter), orders(size, options, meter)]

@@ -24,9 +24,10 @@ class SceneSize:
     pixel_scale: float  # median standard deviation on screen, pixels
 
 
-# The gate: about 22 contributions a pixel.
+# The gate on a CPU, and the one on a GPU: about 22 contributions a pixel.
 STANDARD = SceneSize("640x426, 200k", 640, 426, 200_000, 1.2)
-QUICK = SceneSize("256x256, 20k", 256, 256, 20_000, 1.95)
+LARGE = SceneSize("1600x1060, 1M", 1600, 1060, 1_000_000, 1.36)
+QUICK = SceneSize("96x64, 2k", 96, 64, 2_000, 2.0)
 
 
 def morton_order(pixels: Tensor) -> Tensor:
@@ -39,11 +40,18 @@ def morton_order(pixels: Tensor) -> Tensor:
     return torch.argsort(code, stable=True)
 
 
-def make_scene(size: SceneSize, seed: int = 0, ordered: bool = True) -> Surfels:
+def make_scene(
+    size: SceneSize,
+    seed: int = 0,
+    ordered: bool = True,
+    features: int = FEATURES,
+    device: str = "cpu",
+) -> Surfels:
     """Splats spread evenly over the image and in depth, any orientation, float32.
 
     `ordered` sorts them along a z-curve of the image, as training code may; otherwise the order
-    is random, which is harder on caches.
+    is random, which is harder on caches. Random numbers are drawn on the CPU, so the scene is the
+    same on every device.
     """
     generator = torch.Generator().manual_seed(seed)
     count = size.splats
@@ -65,10 +73,13 @@ def make_scene(size: SceneSize, seed: int = 0, ordered: bool = True) -> Surfels:
         "rotations": normal(count, 4),
         "opacities": 0.05 + 0.55 * uniform(count, 1),
         "colors": uniform(count, 3),
-        "features": normal(count, FEATURES),
+        "features": normal(count, features),
     }
+    if features == 0:
+        del tensors["features"]
     order = morton_order(pixels) if ordered else torch.arange(count)
-    return Surfels(**{k: v[order].contiguous().requires_grad_() for k, v in tensors.items()})
+    placed = {name: tensor[order].to(device).contiguous() for name, tensor in tensors.items()}
+    return Surfels(**{name: tensor.requires_grad_() for name, tensor in placed.items()})
 
 
 def make_settings(size: SceneSize) -> RasterSettings:

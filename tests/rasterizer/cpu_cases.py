@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of the native CPU backend share: comparisons with the float64 reference.
+"""What the tests of the native backends share: comparisons with the float64 reference.
 
 Pixels where a decision (support, saturation, median, near plane, low-pass or intersection) could
 fall the other way in float32 are found from the reference's own numbers, left out and counted.
@@ -20,7 +20,7 @@ from diff_surfel_rasterization.constants import (
     STOP_TRANSMITTANCE,
     SUPPORT_ALPHA,
 )
-from diff_surfel_rasterization.native import rasterize_cpu
+from diff_surfel_rasterization.native import rasterize_native
 from diff_surfel_rasterization.reference import rasterize_reference
 from diff_surfel_rasterization.reference_projection import (
     Projected,
@@ -110,21 +110,23 @@ def edge_on(surfels: Surfels, settings: RasterSettings) -> Tensor:
     return (projected.normal * torch.nn.functional.normalize(ray, dim=1)).sum(1).abs() < EDGE_ON
 
 
-def compare(surfels: Surfels, settings: RasterSettings, seed: int = 0) -> Agreement:
+def compare(
+    surfels: Surfels, settings: RasterSettings, seed: int = 0, device: str = "cpu"
+) -> Agreement:
     """Render and differentiate with both backends under one random loss."""
     settings = replace(settings, background=settings.background.double())
     exact = map_tensors(detached(surfels), lambda t: t.requires_grad_())
-    native = map_tensors(detached(surfels, torch.float32), lambda t: t.requires_grad_())
+    native = map_tensors(detached(surfels, torch.float32), lambda t: t.to(device).requires_grad_())
     plain = detached(surfels)
     skip = uncertain_pixels(plain, settings)
-    expected, found = rasterize_reference(exact, settings), rasterize_cpu(native, settings)
+    expected, found = rasterize_reference(exact, settings), rasterize_native(native, settings)
     keep = ~skip
     _masked_loss(expected, keep, seed).backward()
     _masked_loss(found, keep, seed).backward()
 
     images = {}
     for name in IMAGES:
-        want, got = getattr(expected, name).detach(), getattr(found, name).detach()
+        want, got = getattr(expected, name).detach(), getattr(found, name).detach().cpu()
         error = (got - want).abs() / want.abs().clamp_min(1.0)
         images[name] = float((error * keep).amax()) if error.numel() else 0.0
     tilted = edge_on(plain, settings)
@@ -132,15 +134,15 @@ def compare(surfels: Surfels, settings: RasterSettings, seed: int = 0) -> Agreem
     for name, want in vars(exact).items():
         if want is None or want.grad is None or want.grad.numel() == 0:
             continue
-        error = getattr(native, name).grad.double() - want.grad
+        error = getattr(native, name).grad.cpu().double() - want.grad
         size = want.grad.norm().clamp_min(1e-5)  # some are zero by construction
         if name == "rotations":
             apart = float(error[tilted].norm() / size)
             error = error[~tilted]
         gradients[name] = float(error.norm() / size)
     # A radius is rounded up: float32 may end on the other side of an integer.
-    off = (expected.radii - found.radii).abs()
-    off[(expected.radii > 0) == (found.radii > 0)] -= 1
+    off = (expected.radii - found.radii.cpu()).abs()
+    off[(expected.radii > 0) == (found.radii.cpu() > 0)] -= 1
     radii = int((off > 0).sum())
     return Agreement(images, gradients, apart, int(skip.sum()), skip.numel(), radii)
 

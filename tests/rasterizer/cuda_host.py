@@ -27,7 +27,11 @@ import torch
 PACKAGE = Path(__file__).resolve().parents[2] / "submodules" / "diff-surfel-rasterization"
 SOURCES = PACKAGE / "csrc"
 SHIM = Path(__file__).resolve().parent / "cuda_shim"
-KERNEL_FLAGS = ["-O2", "-fPIC", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
+KERNEL_FLAGS = [
+    *("-O2", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing"),
+    *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"),
+    "-fno-tree-vectorize",  # g++ 12 drops the subtraction of float(x - double(float(x))) with it
+]
 NAMESPACE = "iqgs_surfel_shim"
 
 
@@ -42,13 +46,15 @@ def build_script() -> ModuleType:
 
 def compiler() -> str | None:
     """A host compiler, None if there is none."""
-    return next((name for name in (os.environ.get("CXX"), "g++") if name and shutil.which(name)), None)
+    return next(
+        (name for name in (os.environ.get("CXX"), "g++") if name and shutil.which(name)), None
+    )
 
 
-def host_jobs(sources: Path) -> dict[Path, list[str]]:
-    """Source file -> flags. `sources` is csrc/ or a changed copy of it."""
+def host_jobs(sources: Path, more: tuple[str, ...] = ()) -> dict[Path, list[str]]:
+    """Source file -> flags. `sources` is csrc/ or a changed copy, `more` are flags of kernels."""
     include = ["-DIQGS_HOST_SHIM", f"-I{SHIM}"]
-    kernels = ["-x", "c++", "-std=c++17", *KERNEL_FLAGS, *include]
+    kernels = ["-x", "c++", "-std=c++17", *KERNEL_FLAGS, *more, *include]
     binding = ["-O1", "-fPIC", *include, *build_script().torch_flags(torch)[0]]
     jobs = {path: kernels for path in sorted((sources / "cuda").glob("*.cu"))}
     jobs |= {path: binding for path in sorted((sources / "bindings").glob("cuda_*.cpp"))}
@@ -58,15 +64,28 @@ def host_jobs(sources: Path) -> dict[Path, list[str]]:
     return jobs
 
 
-def build(sources: Path, folder: Path) -> Path:
-    """Compile and link `sources` into `folder`; returns the library."""
-    jobs = host_jobs(sources)
+def build(
+    sources: Path,
+    folder: Path,
+    only: list[Path] | None = None,
+    more: tuple[str, ...] = (),
+) -> Path:
+    """Compile and link `sources` into `folder`; returns the library.
+
+    With `only` the other objects are those of the library of the sources as they are. `more` are
+    further flags for what is compiled as kernels.
+    """
+    jobs = host_jobs(sources, more)
     command = compiler()
     assert command is not None
+    others = None if only is None else cached_library().parent
 
     def compile_one(job: tuple[Path, list[str]]) -> Path:
         source, flags = job
-        target = folder / f"{source.parent.name}_{source.name}.o"
+        name = f"{source.parent.name}_{source.name}.o"
+        if only is not None and others is not None and source not in only:
+            return others / name
+        target = folder / name
         run([command, *flags, "-c", str(source), "-o", str(target)])
         return target
 
@@ -74,7 +93,7 @@ def build(sources: Path, folder: Path) -> Path:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         objects = list(pool.map(compile_one, jobs.items()))
     library = folder / "shim.so"
-    link = build_script().torch_flags(torch)[1]
+    link = [*build_script().torch_flags(torch)[1], *more]
     run([command, "-shared", *map(str, objects), *link, "-o", str(library)])
     return library
 
@@ -86,7 +105,7 @@ def run(command: list[str]) -> None:
 
 def cached_library() -> Path:
     """The library of the sources as they are, built where it is not there yet."""
-    digest = hashlib.sha256(f"{torch.__version__} {compiler()}".encode())
+    digest = hashlib.sha256(f"{torch.__version__} {compiler()} {KERNEL_FLAGS}".encode())
     for path in sorted([*SOURCES.rglob("*.*"), *SHIM.rglob("*.*")]):
         digest.update(path.name.encode() + path.read_bytes())
     folder = Path(tempfile.gettempdir()) / f"iqgs-cuda-shim-{digest.hexdigest()[:16]}"

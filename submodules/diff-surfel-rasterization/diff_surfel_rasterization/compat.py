@@ -120,8 +120,10 @@ def raster_settings_from(given: GaussianRasterizationSettings) -> RasterSettings
     """
     check_shape("GaussianRasterizer", "viewmatrix", given.viewmatrix, (4, 4))
     check_shape("GaussianRasterizer", "projmatrix", given.projmatrix, (4, 4))
-    view = given.viewmatrix.detach().to(torch.float64).T
-    projection = given.projmatrix.detach().to(torch.float64).T
+    # From a GPU in one piece: reading it waits for all that is queued there.
+    parts = [given.viewmatrix.flatten(), given.projmatrix.flatten(), given.bg.flatten()]
+    numbers = torch.cat([part.detach().to(torch.float64) for part in parts]).cpu()
+    view, projection = numbers[:16].reshape(4, 4).T, numbers[16:32].reshape(4, 4).T
     rows = (projection[:2, :3] @ torch.linalg.inv(view[:3, :3])).tolist()
     width, height = int(given.image_width), int(given.image_height)
     return RasterSettings(
@@ -131,8 +133,8 @@ def raster_settings_from(given: GaussianRasterizationSettings) -> RasterSettings
         fy=rows[1][1] * height / 2,
         cx=(rows[0][2] + 1) * width / 2,
         cy=(rows[1][2] + 1) * height / 2,
-        world_to_view=given.viewmatrix.detach().T,
-        background=given.bg.detach(),
+        world_to_view=view.to(given.viewmatrix.dtype),
+        background=numbers[32:].to(given.bg.dtype),
         scale_modifier=float(given.scale_modifier),
         sh_degree=int(given.sh_degree),
         near=NEAR,

@@ -54,6 +54,7 @@ struct Fiber {
   unsigned mask;
   uint64_t value;
   int argument;
+  int site;  // line of the call
   Place place;
 #if defined(__x86_64__)
   void* stack_pointer;
@@ -125,15 +126,28 @@ uint64_t result_for(const std::vector<Fiber*>& lanes, const Fiber& f, int lane) 
   for (int i = 0; i < WARP; ++i)
     if ((f.mask >> i) & 1u) votes |= static_cast<unsigned>(lanes[i]->value != 0) << i;
   switch (f.operation) {
-    case BALLOT: return votes;
-    case ANY: return votes != 0;
-    case ALL: return votes == f.mask;
-    case SYNC_WARP: return 0;
-    case SHUFFLE: source = f.argument & (WARP - 1); break;
-    case SHUFFLE_XOR: source = lane ^ f.argument; break;
-    case SHUFFLE_UP: source = lane - f.argument < 0 ? lane : lane - f.argument; break;
-    case SHUFFLE_DOWN: source = lane + f.argument >= WARP ? lane : lane + f.argument; break;
-    default: fault("a barrier is no collective");
+    case BALLOT:
+      return votes;
+    case ANY:
+      return votes != 0;
+    case ALL:
+      return votes == f.mask;
+    case SYNC_WARP:
+      return 0;
+    case SHUFFLE:
+      source = f.argument & (WARP - 1);
+      break;
+    case SHUFFLE_XOR:
+      source = lane ^ f.argument;
+      break;
+    case SHUFFLE_UP:
+      source = lane - f.argument < 0 ? lane : lane - f.argument;
+      break;
+    case SHUFFLE_DOWN:
+      source = lane + f.argument >= WARP ? lane : lane + f.argument;
+      break;
+    default:
+      fault("a barrier is no collective");
   }
   if (source >= WARP || !((f.mask >> source) & 1u))
     fault("a shuffle reads lane " + std::to_string(source) + ", which takes no part in it");
@@ -155,7 +169,7 @@ bool complete_collective(int first) {
       if (j >= count || lanes[j]->status == DONE)
         fault("lane " + std::to_string(j) + " has left, but a collective waits for it");
       complete = lanes[j]->status == WAITS_FOR_WARP && lanes[j]->operation == leader.operation &&
-                 lanes[j]->mask == leader.mask;
+                 lanes[j]->mask == leader.mask && lanes[j]->site == leader.site;
     }
     if (!complete) continue;
     uint64_t results[WARP];
@@ -201,7 +215,8 @@ bool open_barrier() {
   if (waiting == 0 || waiting + done < total) return false;
   if (done) fault(std::to_string(done) + " threads have left, but a barrier waits for them");
   for (Fiber& f : fibers) {
-    if (f.operation != fibers[0].operation) fault("threads wait at different barriers");
+    if (f.operation != fibers[0].operation || f.site != fibers[0].site)
+      fault("threads wait at different barriers");
     const bool all = sum == total;
     f.value = f.operation == SYNC_COUNT ? sum : f.operation == SYNC_AND ? all : sum > 0;
     f.status = RUNNABLE;
@@ -209,23 +224,37 @@ bool open_barrier() {
   return true;
 }
 
+// The lines at which threads wait, for the message.
+std::string waiting_lines() {
+  std::string text;
+  std::vector<int> seen;
+  for (const Fiber& f : fibers) {
+    if (f.status != WAITS_FOR_WARP && f.status != WAITS_FOR_BLOCK) continue;
+    if (std::find(seen.begin(), seen.end(), f.site) != seen.end()) continue;
+    seen.push_back(f.site);
+    text += (seen.size() == 1 ? " (lines " : ", ") + std::to_string(f.site);
+  }
+  return seen.empty() ? text : text + ")";
+}
+
 void run_block() {
   const int total = static_cast<int>(fibers.size()), warps = (total + WARP - 1) / WARP;
   for (;;) {
     bool progress = false;
-    for (int k = 0; k < warps; ++k)
-      progress |= run_warp(WARP * (reversed ? warps - 1 - k : k));
+    for (int k = 0; k < warps; ++k) progress |= run_warp(WARP * (reversed ? warps - 1 - k : k));
     progress |= open_barrier();
     if (std::all_of(fibers.begin(), fibers.end(), [](Fiber& f) { return f.status == DONE; }))
       return;
-    if (!progress) fault("deadlock: a barrier or collective that not all threads reach");
+    if (!progress)
+      fault("deadlock: a barrier or collective that not all threads reach" + waiting_lines());
   }
 }
 
 }  // namespace
 
-uint64_t collective(Operation operation, unsigned mask, uint64_t value, int argument) {
+uint64_t collective(Operation operation, unsigned mask, uint64_t value, int argument, int site) {
   Fiber& f = fibers[running];
+  f.site = site;
   f.operation = operation;
   f.mask = mask;
   f.value = value;
@@ -235,8 +264,9 @@ uint64_t collective(Operation operation, unsigned mask, uint64_t value, int argu
   return fibers[running].value;
 }
 
-int barrier(Operation operation, int value) {
+int barrier(Operation operation, int value, int site) {
   Fiber& f = fibers[running];
+  f.site = site;
   f.operation = operation;
   f.value = static_cast<uint64_t>(value);
   f.status = WAITS_FOR_BLOCK;

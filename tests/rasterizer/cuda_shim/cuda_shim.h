@@ -67,18 +67,19 @@ extern Place place;  // of the running fiber
 // Runs body() once for every thread of every block. Throws std::runtime_error on a fault.
 void run(const char* name, dim3 grid, dim3 block, size_t shared_bytes,
          const std::function<void()>& body);
-// The lane waits until all lanes of `mask` have arrived with the same operation.
-uint64_t collective(Operation operation, unsigned mask, uint64_t value, int argument);
+// The lane waits until all lanes of `mask` have arrived at the same place: `site` is the line of
+// the call, since CUDA wants one and the same call.
+uint64_t collective(Operation operation, unsigned mask, uint64_t value, int argument, int site);
 // The thread waits for all threads of its block.
-int barrier(Operation operation, int value);
+int barrier(Operation operation, int value, int site);
 char* dynamic_shared();
 
 template <class T>
-T exchange(Operation operation, unsigned mask, T value, int argument) {
+T exchange(Operation operation, unsigned mask, T value, int argument, int site) {
   static_assert(sizeof(T) <= sizeof(uint64_t), "a shuffle moves at most eight bytes");
   uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof(T));
-  bits = collective(operation, mask, bits, argument);
+  bits = collective(operation, mask, bits, argument, site);
   std::memcpy(&value, &bits, sizeof(T));
   return value;
 }
@@ -98,44 +99,45 @@ T fetch_add(T* address, T value) {
 #define gridDim (cuda_shim::place.grid_size)
 
 template <class T>
-T __shfl_sync(unsigned mask, T value, int lane) {
-  return cuda_shim::exchange(cuda_shim::SHUFFLE, mask, value, lane);
+T __shfl_sync(unsigned mask, T value, int lane, int site = __builtin_LINE()) {
+  return cuda_shim::exchange(cuda_shim::SHUFFLE, mask, value, lane, site);
 }
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int lanes) {
-  return cuda_shim::exchange(cuda_shim::SHUFFLE_XOR, mask, value, lanes);
+T __shfl_xor_sync(unsigned mask, T value, int lanes, int site = __builtin_LINE()) {
+  return cuda_shim::exchange(cuda_shim::SHUFFLE_XOR, mask, value, lanes, site);
 }
 template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned lanes) {
-  return cuda_shim::exchange(cuda_shim::SHUFFLE_UP, mask, value, static_cast<int>(lanes));
+T __shfl_up_sync(unsigned mask, T value, unsigned lanes, int site = __builtin_LINE()) {
+  return cuda_shim::exchange(cuda_shim::SHUFFLE_UP, mask, value, static_cast<int>(lanes), site);
 }
 template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned lanes) {
-  return cuda_shim::exchange(cuda_shim::SHUFFLE_DOWN, mask, value, static_cast<int>(lanes));
+T __shfl_down_sync(unsigned mask, T value, unsigned lanes, int site = __builtin_LINE()) {
+  return cuda_shim::exchange(cuda_shim::SHUFFLE_DOWN, mask, value, static_cast<int>(lanes), site);
 }
-inline unsigned __ballot_sync(unsigned mask, int predicate) {
-  return static_cast<unsigned>(cuda_shim::collective(cuda_shim::BALLOT, mask, predicate != 0, 0));
+inline unsigned __ballot_sync(unsigned mask, int predicate, int site = __builtin_LINE()) {
+  return static_cast<unsigned>(
+      cuda_shim::collective(cuda_shim::BALLOT, mask, predicate != 0, 0, site));
 }
-inline int __any_sync(unsigned mask, int predicate) {
-  return static_cast<int>(cuda_shim::collective(cuda_shim::ANY, mask, predicate != 0, 0));
+inline int __any_sync(unsigned mask, int predicate, int site = __builtin_LINE()) {
+  return static_cast<int>(cuda_shim::collective(cuda_shim::ANY, mask, predicate != 0, 0, site));
 }
-inline int __all_sync(unsigned mask, int predicate) {
-  return static_cast<int>(cuda_shim::collective(cuda_shim::ALL, mask, predicate != 0, 0));
+inline int __all_sync(unsigned mask, int predicate, int site = __builtin_LINE()) {
+  return static_cast<int>(cuda_shim::collective(cuda_shim::ALL, mask, predicate != 0, 0, site));
 }
-inline void __syncwarp(unsigned mask = 0xffffffffu) {
-  cuda_shim::collective(cuda_shim::SYNC_WARP, mask, 0, 0);
+inline void __syncwarp(unsigned mask = 0xffffffffu, int site = __builtin_LINE()) {
+  cuda_shim::collective(cuda_shim::SYNC_WARP, mask, 0, 0, site);
 }
-inline void __syncthreads() {
-  cuda_shim::barrier(cuda_shim::SYNC, 0);
+inline void __syncthreads(int site = __builtin_LINE()) {
+  cuda_shim::barrier(cuda_shim::SYNC, 0, site);
 }
-inline int __syncthreads_count(int predicate) {
-  return cuda_shim::barrier(cuda_shim::SYNC_COUNT, predicate != 0);
+inline int __syncthreads_count(int predicate, int site = __builtin_LINE()) {
+  return cuda_shim::barrier(cuda_shim::SYNC_COUNT, predicate != 0, site);
 }
-inline int __syncthreads_and(int predicate) {
-  return cuda_shim::barrier(cuda_shim::SYNC_AND, predicate != 0);
+inline int __syncthreads_and(int predicate, int site = __builtin_LINE()) {
+  return cuda_shim::barrier(cuda_shim::SYNC_AND, predicate != 0, site);
 }
-inline int __syncthreads_or(int predicate) {
-  return cuda_shim::barrier(cuda_shim::SYNC_OR, predicate != 0);
+inline int __syncthreads_or(int predicate, int site = __builtin_LINE()) {
+  return cuda_shim::barrier(cuda_shim::SYNC_OR, predicate != 0, site);
 }
 inline int __popc(unsigned x) {
   return __builtin_popcount(x);
@@ -233,6 +235,13 @@ inline cudaError_t cudaEventSynchronize(cudaEvent_t) {
   return cudaSuccess;
 }
 inline cudaError_t cudaEventDestroy(cudaEvent_t) {
+  return cudaSuccess;
+}
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaSetDevice(int) {
   return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) {

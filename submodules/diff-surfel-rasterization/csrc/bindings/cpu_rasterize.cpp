@@ -21,13 +21,7 @@ std::vector<Tensor> rasterize(at::TensorList splats, at::ArrayRef<double> camera
   for (int i : {ALPHA, DEPTH, MEDIAN, DISTORTION}) out[i] = floats({1, h, w});
   out[NORMAL] = floats({3, h, w});
   BlendParams p = blend_params(in, view, state);
-  p.color = data<float>(out[COLOR]);
-  p.feature = data<float>(out[FEATURES]);
-  p.alpha = data<float>(out[ALPHA]);
-  p.depth = data<float>(out[DEPTH]);
-  p.median_depth = data<float>(out[MEDIAN]);
-  p.normal = data<float>(out[NORMAL]);
-  p.distortion = data<float>(out[DISTORTION]);
+  point_at_images(out, p);
   blend_tiles(p, at::get_num_threads());
   out.insert(out.end(), state.begin(), state.end());
   return out;
@@ -41,8 +35,7 @@ std::vector<Tensor> rasterize_backward(at::TensorList splats, at::ArrayRef<doubl
   const Inputs in = take_inputs(name, splats);
   const View view = take_view(name, camera, options);
   const std::vector<Tensor> state(saved.begin(), saved.end());
-  const std::vector<Tensor> grads =
-      take_grads(name, in, view, saved, STATES, image_grads, wanted);
+  const std::vector<Tensor> grads = take_grads(name, in, view, saved, STATES, image_grads, wanted);
   const int threads = at::get_num_threads();
   BlendGradParams blend = blend_grad_params(in, view, state, grads, wanted);
   Tensor rows = floats({state[SPLAT].size(0), blend.row_floats});

@@ -43,8 +43,8 @@ inline void choose_channels(const Inputs& in, at::IntArrayRef wanted, BlendGradP
 }
 
 inline BlendGradParams blend_grad_params(const Inputs& in, const View& view,
-                                  const std::vector<Tensor>& state,
-                                  const std::vector<Tensor>& grads, at::IntArrayRef wanted) {
+                                         const std::vector<Tensor>& state,
+                                         const std::vector<Tensor>& grads, at::IntArrayRef wanted) {
   BlendGradParams p = {};
   p.forward = blend_params(in, view, state);
   auto grad = [&](int i) { return grads[i].numel() ? data<float>(grads[i]) : nullptr; };
@@ -63,7 +63,7 @@ inline BlendGradParams blend_grad_params(const Inputs& in, const View& view,
 }
 
 inline std::vector<Tensor> parameter_grads(const Inputs& in, const BlendGradParams& p,
-                                    at::IntArrayRef wanted) {
+                                           at::IntArrayRef wanted) {
   const int end = p.first_channel + p.channel_count, color_end = SHADE_CHANNELS;
   const bool color = p.channel_count && p.first_channel < color_end && end >= color_end;
   const bool feature = p.channel_count && end > SHADE_CHANNELS;
@@ -79,7 +79,8 @@ inline std::vector<Tensor> parameter_grads(const Inputs& in, const BlendGradPara
   std::vector<Tensor> out;
   // Zero where a gradient is wanted that no image asks for; the others are written whole.
   for (int i = 0; i < PARAMETERS; ++i) {
-    out.push_back(floats(wanted[i] ? at::IntArrayRef(shapes[i]) : at::IntArrayRef({0}), in.device()));
+    out.push_back(
+        floats(wanted[i] ? at::IntArrayRef(shapes[i]) : at::IntArrayRef({0}), in.device()));
     if (!written[i]) out.back().zero_();
   }
   return out;
@@ -111,22 +112,22 @@ inline ProjectGradParams project_grad_params(const Inputs& in, const View& view,
                                              at::IntArrayRef wanted) {
   auto slot = [&](int i) { return wanted[i] ? data<float>(out[i]) : nullptr; };
   return {project_params(in, view, state, Tensor(), radii),
-                         data<int32_t>(state[OFFSET]),
-                         blend.rows,
-                         blend.row_floats,
-                         blend.geometry,
-                         blend.first_channel,
-                         blend.channel_count,
-                         in.channels(),
-                         slot(W_MEANS),
-                         slot(W_SCALES),
-                         slot(W_ROTATIONS),
-                         slot(W_OPACITIES),
-                         slot(W_COLORS),
-                         slot(W_SH),
-                         slot(W_FEATURES),
-                         slot(W_SCREEN),
-                         slot(W_SCREEN_ABS)};
+          data<int32_t>(state[OFFSET]),
+          blend.rows,
+          blend.row_floats,
+          blend.geometry,
+          blend.first_channel,
+          blend.channel_count,
+          in.channels(),
+          slot(W_MEANS),
+          slot(W_SCALES),
+          slot(W_ROTATIONS),
+          slot(W_OPACITIES),
+          slot(W_COLORS),
+          slot(W_SH),
+          slot(W_FEATURES),
+          slot(W_SCREEN),
+          slot(W_SCREEN_ABS)};
 }
 
 }  // namespace torch_binding

@@ -7,6 +7,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "../common/params.h"
@@ -118,7 +119,8 @@ inline Tensor uninitialised(at::IntArrayRef shape, at::ScalarType type, at::Devi
   const auto options = at::TensorOptions(type).device(device);
   int64_t bytes = static_cast<int64_t>(c10::elementSize(type));
   for (int64_t size : shape) bytes *= size;
-  if (!device.is_cpu() || bytes < static_cast<int64_t>(POOLED_FROM)) return at::empty(shape, options);
+  if (!device.is_cpu() || bytes < static_cast<int64_t>(POOLED_FROM))
+    return at::empty(shape, options);
   return at::from_blob(take_block(bytes), shape, give_block, options);
 }
 
@@ -159,7 +161,7 @@ inline BlendParams blend_params(const Inputs& in, const View& view,
              data<int32_t>(state[START]),
              data<int32_t>(state[SPLAT]),
              data<int32_t>(state[ROW]),
-             data<uint16_t>(state[MASK]),
+             data<uint32_t>(state[MASK]),
              data<int32_t>(state[USED])};
   p.records = data<SplatRecord>(state[RECORDS]);
   p.footprints = data<Footprint>(state[FOOTPRINTS]);
@@ -168,6 +170,17 @@ inline BlendParams blend_params(const Inputs& in, const View& view,
   p.feature_count = in.channels();
   for (int i = 0; i < 3; ++i) p.background[i] = view.background[i];
   return p;
+}
+
+// The images that `rasterize` returns as the kernel's outputs.
+inline void point_at_images(const std::vector<Tensor>& out, BlendParams& p) {
+  p.color = data<float>(out[COLOR]);
+  p.feature = data<float>(out[FEATURES]);
+  p.alpha = data<float>(out[ALPHA]);
+  p.depth = data<float>(out[DEPTH]);
+  p.median_depth = data<float>(out[MEDIAN]);
+  p.normal = data<float>(out[NORMAL]);
+  p.distortion = data<float>(out[DISTORTION]);
 }
 
 }  // namespace torch_binding

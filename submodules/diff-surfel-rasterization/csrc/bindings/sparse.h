@@ -8,8 +8,8 @@ namespace iqgs {
 namespace torch_binding {
 
 inline SparseParams sparse_params(const char* name, const Tensor& row_start, const Tensor& splat,
-                           const Tensor& weight, const Tensor& rows, bool all_rows,
-                           int64_t splat_count, int64_t channels) {
+                                  const Tensor& weight, const Tensor& rows, bool all_rows,
+                                  int64_t splat_count, int64_t channels) {
   const at::Device device = row_start.device();
   check(name, "row_start", row_start, {row_start.numel()}, device, at::kLong);
   check(name, "splat", splat, {splat.numel()}, device, at::kInt);

@@ -31,15 +31,24 @@ SURFEL_HD float root(float a) {
 SURFEL_HD double root(double a) {
   return sqrt(a);
 }
+// Root of a, of zero where a is negative; need not be closer than BOUND_SLACK_RELATIVE / 2.
+SURFEL_HD float quick_root(float a) {
+  return sqrtf(a > 0.0f ? a : 0.0f);
+}
 SURFEL_HD float natural_log(float a) {
   return logf(a);
 }
 SURFEL_HD double natural_log(double a) {
   return log(a);
 }
-// e^(-a / 2): the falloff of a splat at squared distance a.
+// e^(-a / 2): the falloff of a splat at squared distance a. On a GPU the instruction for powers of
+// two, a few units in the last place off where a is no larger than the cut-off allows.
 SURFEL_HD float exponential_half(float a) {
+#if defined(__CUDA_ARCH__)
+  return __expf(-0.5f * a);
+#else
   return expf(-0.5f * a);
+#endif
 }
 SURFEL_HD double exponential_half(double a) {
   return exp(-0.5 * a);
@@ -69,7 +78,11 @@ SURFEL_HD double magnitude(double a) {
   return fabs(a);
 }
 SURFEL_HD float reciprocal(float a) {
+#if defined(__CUDA_ARCH__)
+  return __fdividef(1.0f, a);  // one unit in the last place, one instruction
+#else
   return 1.0f / a;
+#endif
 }
 SURFEL_HD double reciprocal(double a) {
   return 1.0 / a;

@@ -58,7 +58,7 @@ void launch(const char* name, void* stream, dim3 grid, dim3 block, size_t shared
 #if defined(IQGS_HOST_SHIM)
 #define IQGS_DYNAMIC_SHARED(T, name) T* name = reinterpret_cast<T*>(cuda_shim::dynamic_shared())
 #else
-#define IQGS_DYNAMIC_SHARED(T, name)                \
+#define IQGS_DYNAMIC_SHARED(T, name)                 \
   extern __shared__ __align__(16) char name##_raw[]; \
   T* name = reinterpret_cast<T*>(name##_raw)
 #endif

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Records to images: a block is a tile, a lane a pixel with its channel sums in registers.
+#include "weigh_tile.h"
+
+namespace iqgs {
+namespace cuda {
+namespace {
+
+// What a pixel sums beside its channels.
+struct PixelSums {
+  float depth, median_depth;
+  DistortionSums<float> distortion;
+  int last, median;
+};
+
+__device__ __forceinline__ void add_maps(const SplatRecord& splat, const Hit<float>& h,
+                                         const PixelOptions& o, const Meeting& m, int32_t number,
+                                         PixelSums& s) {
+  if (!m.hit) return;
+  const float z = hit_depth(splat, h, o);
+  if (m.transmittance > MEDIAN_TRANSMITTANCE) {
+    s.median_depth = z;
+    s.median = number;
+  }
+  s.depth = fused(m.weight, z, s.depth);
+  s.distortion.add(m.weight, mapped_depth(hit_inverse_depth(splat, h, o), o));
+  s.last = m.position + 1;
+}
+
+__device__ void write_maps(const BlendParams& p, const PixelTotals& t, const Pixel& pixel,
+                           float transmittance, PixelSums& s) {
+  const int64_t i = pixel.index;
+  s.distortion.weight = 1.0f - transmittance;
+  p.alpha[i] = s.distortion.weight;
+  p.depth[i] = s.depth;
+  p.median_depth[i] = s.median_depth;
+  p.distortion[i] = s.distortion.total();
+  t.transmittance[i] = transmittance;
+  t.first[i] = s.distortion.first;
+  t.second[i] = s.distortion.second;
+  t.last[i] = s.last;
+  t.median[i] = s.median;
+}
+
+template <int CHANNELS>
+__device__ void write_channels(const BlendParams& p, const Pixel& pixel, float transmittance,
+                               int first, int count, const float (&sums)[CHANNELS]) {
+  const int64_t plane = int64_t(p.camera.width) * p.camera.height;
+#pragma unroll
+  for (int k = 0; k < CHANNELS; ++k) {
+    const int c = first + k;
+    if (k >= count) continue;
+    if (c < 3)
+      p.normal[c * plane + pixel.index] = sums[k];
+    else if (c < SHADE_CHANNELS)
+      p.color[(c - 3) * plane + pixel.index] = fused(transmittance, p.background[c - 3], sums[k]);
+    else
+      p.feature[(c - SHADE_CHANNELS) * plane + pixel.index] = sums[k];
+  }
+}
+
+// Channels first .. first + count of the image; MAPS: and everything that is no channel.
+template <int CHANNELS, bool MAPS>
+__global__ void __launch_bounds__(TILE_THREADS)
+    blend_forward_kernel(BlendParams p, PixelTotals totals, int first, int count) {
+  IQGS_DYNAMIC_SHARED(float, memory);
+  const Batch b = carve_batch(memory, CHANNELS);
+  const Tile tile = this_tile(p);
+  const Pixel pixel = this_pixel(p, tile);
+  const PixelOptions o = tile_options(p, tile);
+  float sums[CHANNELS] = {};
+  PixelSums maps = {0.0f, 0.0f, {0.0f, 0.0f, 0.0f}, 0, -1};
+  float transmittance = 1.0f;
+  const auto loaded = [&](int64_t at, int batch) {
+    load_rows<CHANNELS>(p, b.splats, batch, first, count, b.rows);
+    if (MAPS && static_cast<int>(threadIdx.x) < batch)
+      p.lists.mask[at + threadIdx.x] = static_cast<uint16_t>(b.masks[threadIdx.x]);
+  };
+  const auto visit = [&](const SplatRecord& splat, const Hit<float>& h, const Meeting& m) {
+    const float* row = b.rows + m.place * CHANNELS;
+#pragma unroll
+    for (int k = 0; k < CHANNELS / 4; ++k) {
+      const float4 v = row_quad(row, k);
+      sums[4 * k] = fused(m.weight, v.x, sums[4 * k]);
+      sums[4 * k + 1] = fused(m.weight, v.y, sums[4 * k + 1]);
+      sums[4 * k + 2] = fused(m.weight, v.z, sums[4 * k + 2]);
+      sums[4 * k + 3] = fused(m.weight, v.w, sums[4 * k + 3]);
+    }
+    if (MAPS) add_maps(splat, h, o, m, m.position, maps);
+  };
+  const int used = walk_tile(p, tile, pixel, o, b, transmittance, loaded, visit);
+  if (MAPS && threadIdx.x == 0) p.lists.used[tile.number] = used;
+  if (!pixel.inside) return;
+  if (MAPS) write_maps(p, totals, pixel, transmittance, maps);
+  write_channels(p, pixel, transmittance, first, count, sums);
+}
+
+template <bool MAPS>
+void blend_channels(const BlendParams& p, const PixelTotals& t, int first, int count,
+                    void* stream) {
+  const int tiles = p.lists.tiles_x * p.lists.tiles_y;
+  const auto pass = [&](auto kernel, int channels) {
+    launch("blend_forward", stream, tiles, TILE_THREADS, batch_bytes(channels), kernel, p, t, first,
+           count);
+  };
+  if (count <= 4 && !MAPS) return pass(&blend_forward_kernel<4, false>, 4);
+  if (count <= 8) return pass(&blend_forward_kernel<8, MAPS>, 8);
+  if (count <= 16) return pass(&blend_forward_kernel<16, MAPS>, 16);
+  pass(&blend_forward_kernel<WIDEST, MAPS>, WIDEST);
+}
+
+}  // namespace
+
+void blend_tiles(const BlendParams& p, const PixelTotals& totals, void* stream) {
+  const int channels = SHADE_CHANNELS + p.feature_count;
+  blend_channels<true>(p, totals, 0, channels < WIDEST ? channels : WIDEST, stream);
+  for (int c = WIDEST; c < channels; c += WIDEST)
+    blend_channels<false>(p, totals, c, channels - c < WIDEST ? channels - c : WIDEST, stream);
+}
+
+}  // namespace cuda
+}  // namespace iqgs

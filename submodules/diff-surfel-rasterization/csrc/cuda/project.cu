@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// Splats to records, footprints, tile boxes, radii and colours: one thread a splat, the geometry in
+// double precision as on the CPU, so that both see the same splats.
+#include "../common/bounds_math.h"
+#include "../common/sh_math.h"
+#include "kernels.h"
+#include "splat_input.h"
+
+namespace iqgs {
+namespace cuda {
+namespace {
+
+constexpr int THREADS = 128;
+constexpr uint32_t NOT_VISIBLE = 0xffffffffu;  // after every positive depth
+
+// In front of the near plane, not edge-on, and bright enough to be seen at all.
+__device__ bool supported(const Camera& cam, const SplatFrame<double>& f, float cut) {
+  const double limit = double(EDGE_ON_COSINE * EDGE_ON_COSINE) * dot(f.center, f.center);
+  return f.center.z > double(cam.near) && f.facing * f.facing > limit && cut >= 0.0f;
+}
+
+__device__ SplatBounds<float> bounds_of(const Camera& cam, const SplatFrame<double>& f,
+                                        const SplatView<double>& v) {
+  const CenteredAxes<double> m = centered_axes(cam, f);
+  const CenteredAxes<float> axes = {float(m.ux), float(m.uy), float(m.uz),
+                                    float(m.vx), float(m.vy), float(m.vz)};
+  const float depth = float(v.depth);
+  const Vec3<float> center = {float(v.x), float(v.y), depth};
+  const Vec3<float> anchor = {float(v.x + v.anchor_x), float(v.y + v.anchor_y), depth};
+  return splat_bounds(cam, axes, depth, center, anchor, float(v.cut));
+}
+
+__device__ void write_record(const SplatView<double>& v, SplatRecord& r) {
+  const float x = float(v.x), y = float(v.y);
+  r = {x,
+       y,
+       float(v.a),
+       float(v.b),
+       float(v.c),
+       float(v.d),
+       float(v.e),
+       float(v.f),
+       float(v.depth),
+       float(v.opacity),
+       float(v.cut),
+       float(v.anchor_x),
+       float(v.anchor_y),
+       float(v.x - double(x)),
+       float(v.y - double(y)),
+       float(1.0 / v.depth)};
+}
+
+// Colour from the harmonics: half + sum of basis times coefficients, at least 0.
+__device__ void harmonic_color(const ProjectParams& p, const Vec3<float>& mean, int64_t n,
+                               float* rgb) {
+  float inverse_length, basis[MAX_SH_COEFFICIENTS];
+  sh_basis(view_direction(p.camera, mean, inverse_length), p.sh_degree, basis);
+  const float* sh = p.sh + n * p.sh_stride * 3;
+  float sum[3] = {0.5f, 0.5f, 0.5f};
+  for (int k = 0; k < sh_coefficients(p.sh_degree); ++k)
+    for (int c = 0; c < 3; ++c) sum[c] += basis[k] * sh[3 * k + c];
+  for (int c = 0; c < 3; ++c) rgb[c] = sum[c] > 0.0f ? sum[c] : 0.0f;
+}
+
+__device__ void write_shade(const ProjectParams& p, const SplatView<double>& v,
+                            const SplatInput<double>& s, int64_t n) {
+  SplatShade shade = {{float(v.normal.x), float(v.normal.y), float(v.normal.z)}, {}, {}};
+  if (p.sh) {
+    harmonic_color(p, {float(s.mean.x), float(s.mean.y), float(s.mean.z)}, n, shade.color);
+  } else {
+    for (int c = 0; c < 3; ++c) shade.color[c] = p.colors[3 * n + c];
+  }
+  p.shades[n] = shade;
+}
+
+__global__ void __launch_bounds__(THREADS)
+    project_kernel(ProjectParams p, uint32_t* depth_keys, int64_t* tiles) {
+  const int64_t n = int64_t(blockIdx.x) * THREADS + threadIdx.x;
+  if (n == 0) tiles[p.count] = 0;
+  if (n >= p.count) return;
+  const SplatInput<double> s = load_splat(p, n);
+  const SplatFrame<double> f = splat_frame(p.camera, s);
+  const SplatView<double> v = splat_view(p.camera, f, s.opacity);
+  TileBox box = {0, 0, 0, 0};
+  SplatBounds<float> b = {};
+  if (supported(p.camera, f, float(v.cut))) {
+    b = bounds_of(p.camera, f, v);
+    box = tile_box(p.camera, b);
+  }
+  const int count = (box.x1 - box.x0) * (box.y1 - box.y0);
+  p.boxes[n] = box;
+  p.radii[n] = count ? whole_radius(b.radius) : 0;
+  tiles[n] = count;
+  depth_keys[n] = count ? __float_as_uint(float(v.depth)) : NOT_VISIBLE;
+  if (!count) return;
+  p.footprints[n] = {b.x, b.y, b.half_x, b.half_y, b.slope, b.chord, b.disc, 0.0f};
+  write_record(v, p.records[n]);
+  write_shade(p, v, s, n);
+}
+
+}  // namespace
+
+void project_splats(const ProjectParams& p, uint32_t* depth_keys, int64_t* tiles, void* stream) {
+  // One block even without splats: it ends the list of tiles.
+  const int blocks = p.count ? blocks_for(p.count, THREADS) : 1;
+  launch("project", stream, blocks, THREADS, 0, &project_kernel, p, depth_keys, tiles);
+}
+
+}  // namespace cuda
+}  // namespace iqgs

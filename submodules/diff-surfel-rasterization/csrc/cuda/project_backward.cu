@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums the gradient rows of each splat in the order of its tiles, then goes back to the parameters.
+#include "../common/projection_vjp.h"
+#include "../common/sh_math.h"
+#include "../common/surfel_math.h"
+#include "kernels.h"
+#include "splat_input.h"
+
+namespace iqgs {
+namespace cuda {
+namespace {
+
+constexpr int THREADS = 128;
+
+// One thread a column of a splat's rows: neighbours read neighbours.
+__global__ void __launch_bounds__(THREADS)
+    sum_rows_kernel(ProjectGradParams p, int columns, float* moments, float* shades) {
+  const int64_t i = int64_t(blockIdx.x) * THREADS + threadIdx.x;
+  const int64_t n = i / columns;
+  if (n >= p.forward.count) return;
+  const int c = static_cast<int>(i % columns);
+  float sum = 0.0f;
+  for (int64_t k = p.offset[n]; k < p.offset[n + 1]; ++k) sum += p.rows[k * p.row_floats + c];
+  const int skip = p.geometry ? int(MOMENTS) : 0;
+  const int channel = p.first_channel + c - skip;
+  if (c < skip)
+    moments[n * MOMENTS + c] = sum;
+  else if (channel < SHADE_CHANNELS)
+    shades[n * SHADE_CHANNELS + channel] = sum;
+  else if (p.features)
+    p.features[n * p.feature_count + channel - SHADE_CHANNELS] = sum;
+}
+
+// Gradients of the coefficients; returns what goes through the direction into the mean.
+__device__ Vec3<float> color_vjp(const ProjectGradParams& p, int64_t n, const float* color_grad) {
+  const ProjectParams& f = p.forward;
+  float* out = p.sh ? p.sh + n * f.sh_stride * 3 : nullptr;
+  if (f.radii[n] == 0) {
+    for (int k = 0; out && k < 3 * f.sh_stride; ++k) out[k] = 0.0f;
+    return {0.0f, 0.0f, 0.0f};
+  }
+  const float* m = f.means + 3 * n;
+  float inverse_length, basis[MAX_SH_COEFFICIENTS], gradient[MAX_SH_COEFFICIENTS] = {};
+  const Vec3<float> direction = view_direction(f.camera, {m[0], m[1], m[2]}, inverse_length);
+  sh_basis(direction, f.sh_degree, basis);
+  const int used = sh_coefficients(f.sh_degree);
+  const float* sh = f.sh + n * f.sh_stride * 3;
+  float rgb[3];
+  for (int c = 0; c < 3; ++c) rgb[c] = f.shades[n].color[c] > 0.0f ? color_grad[c] : 0.0f;
+  for (int k = 0; k < used; ++k)
+    gradient[k] = sh[3 * k] * rgb[0] + sh[3 * k + 1] * rgb[1] + sh[3 * k + 2] * rgb[2];
+  for (int k = 0; out && k < f.sh_stride; ++k)
+    for (int c = 0; c < 3; ++c) out[3 * k + c] = k < used ? basis[k] * rgb[c] : 0.0f;
+  return direction_vjp(direction, inverse_length, sh_basis_vjp(direction, f.sh_degree, gradient));
+}
+
+template <int WIDTH>
+__device__ void write_row(float* rows, int64_t n, const double (&values)[WIDTH]) {
+  if (!rows) return;
+  for (int c = 0; c < WIDTH; ++c) rows[n * WIDTH + c] = float(values[c]);
+}
+
+// Of a splat that the view does not show.
+__device__ void write_zeros(const ProjectGradParams& p, int64_t n) {
+  const double four[4] = {}, three[3] = {}, two[2] = {}, one[1] = {};
+  write_row(p.means, n, three);
+  write_row(p.scales, n, two);
+  write_row(p.rotations, n, four);
+  write_row(p.opacities, n, one);
+  write_row(p.screen, n, three);
+  write_row(p.screen_abs, n, three);
+}
+
+__device__ void write_signals(const ProjectGradParams& p, const SplatView<double>& v,
+                              const double* m, int64_t n) {
+  const double half_w = 0.5 * p.forward.camera.width, half_h = 0.5 * p.forward.camera.height;
+  const ScreenSignal<double> s = screen_signal(v.a, v.b, v.c, v.d, v.e, v.f, v.depth, m);
+  write_row(p.screen, n, {s.x * half_w, s.y * half_h, 0.0});
+  write_row(p.screen_abs, n, {m[M_ABS_X] * half_w, m[M_ABS_Y] * half_h, 0.0});
+}
+
+// From the moments to the camera frame to the parameters.
+__device__ void geometry_vjp(const ProjectGradParams& p, int64_t n, const float* moments,
+                             const float* normal, const Vec3<float>& through_color) {
+  const Camera& cam = p.forward.camera;
+  if (p.forward.radii[n] == 0) return write_zeros(p, n);
+  const SplatInput<double> in = load_splat(p.forward, n);
+  const SplatFrame<double> frame = splat_frame(cam, in);
+  const SplatView<double> view = splat_view(cam, frame, in.opacity);
+  double m[MOMENTS];
+  for (int k = 0; k < MOMENTS; ++k) m[k] = moments[k];
+  const double side = frame.facing > 0.0 ? -1.0 : 1.0;
+  FrameGrad<double> grad = {};
+  grad.normal = {normal[0] * side, normal[1] * side, normal[2] * side};
+  view_vjp(cam, frame, view, m, grad);
+  if (cam.aabb_anchor) box_anchor_vjp(cam, frame, m[M_ANCHOR_X], m[M_ANCHOR_Y], grad);
+  const SplatGrad<double> out = frame_vjp(cam, frame, grad);
+  write_row(
+      p.means, n,
+      {out.mean.x + through_color.x, out.mean.y + through_color.y, out.mean.z + through_color.z});
+  write_row(p.scales, n, {out.scale_u, out.scale_v});
+  write_row(p.rotations, n, {out.qw, out.qx, out.qy, out.qz});
+  write_row(p.opacities, n, {m[M_ALPHA] / in.opacity});
+  write_signals(p, view, m, n);
+}
+
+// moments or shades are null where no row held them.
+__global__ void __launch_bounds__(THREADS)
+    project_backward_kernel(ProjectGradParams p, const float* moments, const float* shades) {
+  const int64_t n = int64_t(blockIdx.x) * THREADS + threadIdx.x;
+  if (n >= p.forward.count) return;
+  float shade[SHADE_CHANNELS] = {};
+  for (int c = p.first_channel; c < p.first_channel + p.channel_count && c < SHADE_CHANNELS; ++c)
+    shade[c] = shades[n * SHADE_CHANNELS + c];
+  if (p.colors)
+    for (int c = 0; c < 3; ++c) p.colors[3 * n + c] = shade[3 + c];
+  Vec3<float> through_color = {0.0f, 0.0f, 0.0f};
+  if (p.forward.sh && (p.geometry || p.sh)) through_color = color_vjp(p, n, shade + 3);
+  if (p.geometry) geometry_vjp(p, n, moments + n * MOMENTS, shade, through_color);
+}
+
+}  // namespace
+
+void project_splats_backward(const ProjectGradParams& p, float* moments, float* shades,
+                             void* stream) {
+  const int columns = (p.geometry ? int(MOMENTS) : 0) + p.channel_count;
+  if (columns == 0 || p.forward.count == 0) return;
+  launch("sum_rows", stream, blocks_for(p.forward.count * columns, THREADS), THREADS, 0,
+         &sum_rows_kernel, p, columns, moments, shades);
+  launch("project_backward", stream, blocks_for(p.forward.count, THREADS), THREADS, 0,
+         &project_backward_kernel, p, moments, shades);
+}
+
+}  // namespace cuda
+}  // namespace iqgs

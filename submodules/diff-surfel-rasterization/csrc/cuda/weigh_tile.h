@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// Front to back over a tile's splats: the weight of each at each pixel of a warp. Images and stored
+// weights run this same code, so they agree on who contributes.
+#pragma once
+
+#include "tile.h"
+
+namespace iqgs {
+namespace cuda {
+
+// Splats copied at a time.
+constexpr int FORWARD_BATCH = 128;
+
+// One splat as the pixels of a warp meet it.
+struct Meeting {
+  int place;            // in the batch
+  int position;         // in the tile's list
+  bool hit;             // this lane's pixel receives a weight
+  float weight;         // 0 where not
+  float transmittance;  // before this splat
+};
+
+// Shared memory of a batch; `rows` has `row_floats` floats a splat.
+struct Batch {
+  SplatRecord* records;
+  float* rows;
+  int32_t* splats;
+  uint32_t* masks;
+};
+
+inline __host__ __device__ size_t batch_bytes(int row_floats) {
+  return FORWARD_BATCH * (sizeof(SplatRecord) + 4 * row_floats + 8);
+}
+
+__device__ __forceinline__ Batch carve_batch(float* memory, int row_floats) {
+  Batch b;
+  b.records = reinterpret_cast<SplatRecord*>(memory);
+  b.rows = memory + FORWARD_BATCH * RECORD_FLOATS;
+  b.splats = reinterpret_cast<int32_t*>(b.rows + FORWARD_BATCH * row_floats);
+  b.masks = reinterpret_cast<uint32_t*>(b.splats + FORWARD_BATCH);
+  return b;
+}
+
+// Copies the next splats of the tile and finds the blocks that each can touch.
+__device__ __forceinline__ int load_batch(const BlendParams& p, const Tile& tile, int64_t at,
+                                          const Batch& b) {
+  const int64_t left = tile.last - at;
+  const int count = left < FORWARD_BATCH ? static_cast<int>(left) : FORWARD_BATCH;
+  const int i = static_cast<int>(threadIdx.x);
+  if (i < count) {
+    const int32_t splat = p.lists.splat[at + i];
+    b.splats[i] = splat;
+    load_record(p, tile, splat, b.records[i]);
+    b.masks[i] = block_mask(p, tile, splat, b.records[i]);
+  }
+  return count;
+}
+
+// Calls loaded(at, count) after each batch is copied, all threads of the block together, and
+// visit(record, hit, meeting) for every splat that reaches a pixel of the warp. Returns the number
+// of pairs that were looked at; `transmittance` is what is left at the end.
+template <class Loaded, class Visit>
+__device__ __forceinline__ int walk_tile(const BlendParams& p, const Tile& tile, const Pixel& pixel,
+                                         const PixelOptions& o, const Batch& b,
+                                         float& transmittance, const Loaded& loaded,
+                                         const Visit& visit) {
+  bool alive = pixel.inside;
+  int64_t at = tile.first;
+  const uint32_t mine = warp_blocks();
+  while (at < tile.last) {
+    if (__syncthreads_and(!alive)) break;
+    const int count = load_batch(p, tile, at, b);
+    __syncthreads();
+    loaded(at, count);
+    __syncthreads();
+    for (int word = 0; word < count; word += WARP) {
+      const int i = word + lane_index();
+      unsigned bits = __ballot_sync(EVERY_LANE, i < count && (b.masks[i] & mine));
+      while (bits && __any_sync(EVERY_LANE, alive)) {
+        const int place = word + __ffs(static_cast<int>(bits)) - 1;
+        bits &= bits - 1;
+        const SplatRecord& splat = b.records[place];
+        const Hit<float> h = intersect(splat, o, pixel.px, pixel.py);
+        bool hit = alive && inside(splat, h, o);
+        if (!__any_sync(EVERY_LANE, hit)) continue;
+        float w = hit ? splat_alpha(splat, h) * transmittance : 0.0f;
+        if (hit && transmittance - w < STOP_TRANSMITTANCE) {
+          alive = hit = false;
+          w = 0.0f;
+        }
+        visit(splat, h,
+              Meeting{place, static_cast<int>(at - tile.first) + place, hit, w, transmittance});
+        transmittance = transmittance - w;
+      }
+    }
+    at += count;
+  }
+  return static_cast<int>(at - tile.first);
+}
+
+}  // namespace cuda
+}  // namespace iqgs

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sections of `python -m tests.benchmarks`. Adding one is one line at the end of this file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tests.benchmarks import growth, memory, rasterizer, rasterizer_cuda
+from tests.benchmarks.options import Options
+from tests.benchmarks.tables import Table
+
+
+@dataclass(frozen=True)
+class Section:
+    """A group of tables; `run` returns none where the machine lacks what it needs."""
+
+    title: str
+    run: Callable[[Options], Sequence[Table]]
+
+
+SECTIONS: dict[str, Section] = {
+    "rasterizer": Section("The rasterizer beside torch, CPU", rasterizer.run),
+    "rasterizer-cuda": Section("The rasterizer beside gsplat, GPU", rasterizer_cuda.run),
+    "growth": Section("Growth with the size of the task", growth.run),
+    "memory": Section("Peak memory of a training step", memory.run),
+}
