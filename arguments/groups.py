@@ -160,7 +160,11 @@ class SegmentationParams:
     lr_iqgs: float = option(0.0005, "Adam rate of decoder and queries")
     lr_iqgs_final: float = option(1.0, "final fraction of both, by a cosine")
     pixels_per_step: int = option(4096, "pixels of the view that a step looks at; 0: all")
-    attention_pixels: int = option(4096, "pixels of a view that the queries attend to, at most")
+    attention_pixels: int = option(4096, "keys of a view that the queries attend to, at most")
+    attention_keys: str = option(
+        "strided", "keys: every n-th pixel, or means of n pixels", choices=("strided", "pooled")
+    )
+    matching_pixels: int = option(12544, "Hungarian: pixels that the matching looks at, at most")
     lambda_mask: float = option(20.0, "weight of the focal term (Eq. 11)")
     lambda_dice: float = option(1.0, "weight of the dice term (Eq. 12)")
     lambda_reg: float = option(1.0, "weight of the 3D smoothness (Eq. 13)")
@@ -190,6 +194,7 @@ class SegmentationParams:
             "reg3d_sample_size",
             "reg3d_interval",
             "attention_pixels",
+            "matching_pixels",
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in (

@@ -88,7 +88,8 @@ class JointTraining(Reconstruction):
         gaussians, camera = self.gaussians, view.camera
         size = camera.width * camera.height
         count = self.segmentation.pixels_per_step or size
-        pixels = torch.randperm(size, generator=generator)[:count].to(gaussians.device)
+        pixels = torch.arange(size) if count >= size else torch.randperm(size, generator=generator)
+        pixels = pixels[:count].to(gaussians.device)
         detached = not self.segmentation.instance_moves_geometry
 
         def splat_values(values: Tensor) -> Tensor:
