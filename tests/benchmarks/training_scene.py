@@ -41,11 +41,8 @@ class MadeView(View):
 
     def __init__(self, camera: Camera, image: Tensor, masks: InstanceMasks) -> None:
         super().__init__(camera, Path(camera.name), Path(camera.name), None)
-        self._made_image, self._made_masks = image, masks
-
-    @property
-    def image(self) -> Tensor:
-        return self._made_image
+        self._pixels = (image * 255.0 + 0.5).to(torch.uint8)
+        self._made_masks = masks
 
     @property
     def masks(self) -> InstanceMasks:
