@@ -160,7 +160,11 @@ class SegmentationParams:
     lr_iqgs: float = option(0.0005, "Adam rate of decoder and queries")
     lr_iqgs_final: float = option(1.0, "final fraction of both, by a cosine")
     pixels_per_step: int = option(4096, "pixels of the view that a step looks at; 0: all")
-    attention_pixels: int = option(4096, "pixels of a view that the queries attend to, at most")
+    attention_pixels: int = option(4096, "keys of a view that the queries attend to, at most")
+    attention_keys: str = option(
+        "strided", "keys: every n-th pixel, or means of n pixels", choices=("strided", "pooled")
+    )
+    matching_pixels: int = option(12544, "Hungarian: pixels that the matching looks at, at most")
     lambda_mask: float = option(20.0, "weight of the focal term (Eq. 11)")
     lambda_dice: float = option(1.0, "weight of the dice term (Eq. 12)")
     lambda_reg: float = option(1.0, "weight of the 3D smoothness (Eq. 13)")
@@ -179,7 +183,8 @@ class SegmentationParams:
     reg3d_k: int = option(5, "neighbours of a splat in Eq. 13")
     reg3d_sample_size: int = option(1000, "splats whose neighbours a step compares")
     reg3d_interval: int = option(1, "steps between applications of Eq. 13")
-    cache_gb: float = option(4.0, "memory for cached blending weights; 0: recompute every step")
+    cache_gb: float = option(4.0, "room for cached blending weights; 0: recompute every step")
+    cache_path: str = option("", "keep them in this folder instead of in memory")
 
     def __post_init__(self) -> None:
         for name in (
@@ -189,6 +194,7 @@ class SegmentationParams:
             "reg3d_sample_size",
             "reg3d_interval",
             "attention_pixels",
+            "matching_pixels",
         ):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in (
@@ -208,6 +214,12 @@ class SegmentationParams:
             "focal_alpha",
             self.focal_alpha,
             "in [0, 1], or -1 for none",
+        )
+        require(
+            not self.cache_path or self.cache_gb > 0,
+            "cache_path",
+            self.cache_path,
+            "empty where --cache_gb is 0: nothing is kept then",
         )
 
 

@@ -2,7 +2,7 @@
 """(camera, Gaussians) -> pixels."""
 
 from gaussian_renderer.output import RenderOutput
-from gaussian_renderer.renderer import raster_settings, render, splat, view_weights
+from gaussian_renderer.renderer import raster_settings, render, splat, view_quads, view_weights
 from gaussian_renderer.surface import back_project, depth_to_normal
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "raster_settings",
     "render",
     "splat",
+    "view_quads",
     "view_weights",
 ]

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from diff_surfel_rasterization import (
     BlendWeights,
+    QuadWeights,
     RasterSettings,
     Surfels,
     blend_weights,
+    quad_weights,
     rasterize,
 )
 from gaussian_renderer.output import RenderOutput
@@ -121,16 +123,30 @@ def view_weights(
 ) -> BlendWeights:
     """The blending weights w_i(x, y) of one view (no gradient); smaller ones are left out."""
     with torch.no_grad():
-        means = gaussians.means
-        surfels = Surfels(
-            means=means,
-            scales=gaussians.scales,
-            rotations=gaussians.rotations,
-            opacities=gaussians.opacities,
-            colors=torch.zeros_like(means),
-        )
-        settings = raster_settings(camera, torch.zeros(3, dtype=means.dtype))
+        surfels, settings = _bare(camera, gaussians)
         return blend_weights(surfels, settings, min_weight=min_weight, backend=backend)
+
+
+def view_quads(
+    camera: Camera, gaussians: GaussianModel, min_weight: float = 0.0, *, backend: str = "auto"
+) -> QuadWeights:
+    """The same in half precision, by quads of pixels: what is kept while the splats do not move."""
+    with torch.no_grad():
+        surfels, settings = _bare(camera, gaussians)
+        return quad_weights(surfels, settings, min_weight=min_weight, backend=backend)
+
+
+def _bare(camera: Camera, gaussians: GaussianModel) -> tuple[Surfels, RasterSettings]:
+    """Splats without colour, and their view."""
+    means = gaussians.means
+    surfels = Surfels(
+        means=means,
+        scales=gaussians.scales,
+        rotations=gaussians.rotations,
+        opacities=gaussians.opacities,
+        colors=torch.zeros_like(means),
+    )
+    return surfels, raster_settings(camera, torch.zeros(3, dtype=means.dtype))
 
 
 def _to_world(camera: Camera, normal: Tensor) -> Tensor:

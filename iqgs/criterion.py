@@ -8,11 +8,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+from diff_surfel_rasterization import mask_loss
 from iqgs.decoder import InstanceProjection, score, select_rows
-from iqgs.losses import dice_loss, focal_loss, neighbor_loss, overlap_loss
+from iqgs.losses import neighbor_loss, overlap_loss
 from iqgs.matching import owners
 from iqgs.types import TERM_NAMES, Matching, QueryPrediction, StepInputs
+
+CELLS_AT_ONCE = 1 << 24  # pixels (or splats) times queries of the consistency term: 64 MB a tensor
 
 
 def total_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
@@ -42,8 +46,8 @@ class SegmentationCriterion:
     ) -> dict[str, Tensor]:
         """All terms of one view.
 
-        `keep` [P] bool marks the pixels that the logits [S, P'] are about, None all of them. Sums
-        over queries are divided by the number M of matched ones, the unmatched included.
+        `keep` [P] bool marks the pixels that the prediction is about, None all of them. Sums over
+        queries are divided by the number M of matched ones, the unmatched included.
         """
         if matching.query.numel() == 0:  # no labelled pixel was sampled: nothing to learn from
             zero = step.features.sum() * 0.0
@@ -57,16 +61,16 @@ class SegmentationCriterion:
         self, prediction: QueryPrediction, matching: Matching, labels: Tensor
     ) -> dict[str, Tensor]:
         """Focal on every supervised query, empty masks included; dice on the matched ones."""
-        logits, first = prediction.logits, prediction.first
-        numbers = torch.arange(first, first + logits.shape[0], device=labels.device)
-        masks = owners(matching, labels)[None, :] == numbers[:, None]
+        first, stop = prediction.supervised.start, prediction.supervised.stop
+        queries = prediction.queries[first:stop]
+        owner = owners(matching, labels) - first
+        focal, dice = mask_loss(queries, prediction.features, owner, self.gamma, self.alpha)
         divisor = matching.query.numel()
         terms = {}
         if "mask" in self.names:
-            terms["mask"] = focal_loss(logits, masks, self.gamma, self.alpha).sum() / divisor
+            terms["mask"] = focal.sum() / divisor
         if "dice" in self.names:
-            rows = matching.query - first
-            terms["dice"] = dice_loss(logits[rows], masks[rows]).sum() / divisor
+            terms["dice"] = dice[matching.query - first].sum() / divisor
         return terms
 
     def _scene_terms(
@@ -90,11 +94,34 @@ class SegmentationCriterion:
         if "reg3d" in wanted:
             terms["reg3d"] = self._smoothness(paired, present)
         if "consistency" in wanted:
-            projected = step.splat(torch.sigmoid(score(touched, present)))  # [P, M]
-            projected = projected if keep is None else projected[keep]
-            rendered = torch.sigmoid(prediction.logits[matching.query - prediction.first]).T
-            terms["consistency"] = overlap_loss(projected, rendered).mean()
+            terms["consistency"] = self._consistency(step, prediction, touched, present, keep)
         return terms
+
+    def _consistency(
+        self,
+        step: StepInputs,
+        prediction: QueryPrediction,
+        touched: Tensor,
+        present: Tensor,
+        keep: Tensor | None,
+    ) -> Tensor:
+        """Eq. 14, mean over the M present queries; a few of them at a time where a view is whole,
+        and then made again in the backward pass: nothing of size P x M is kept."""
+
+        def losses(queries: Tensor, touched: Tensor, features: Tensor) -> Tensor:
+            projected = step.splat(torch.sigmoid(score(touched, queries)))  # [P, m]
+            projected = projected if keep is None else projected[keep]
+            return overlap_loss(projected, torch.sigmoid(score(features, queries)))
+
+        shown, cells = prediction.features, max(len(step.labels), len(touched))
+        at_once = max(1, CELLS_AT_ONCE // max(cells, 1))
+        if len(present) <= at_once:
+            return losses(present, touched, shown).mean()
+        parts = [
+            checkpoint(losses, some, touched, shown, use_reentrant=False, preserve_rng_state=False)
+            for some in present.split(at_once)
+        ]
+        return torch.cat(parts).mean()
 
     def _smoothness(self, paired: Tensor, present: Tensor) -> Tensor:
         """Eq. 13 on sigma(S_3D), mean over present queries; or literally, on the features."""

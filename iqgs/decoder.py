@@ -17,6 +17,21 @@ def select_rows(values: Tensor, index: Tensor) -> Tensor:
     return values.gather(0, index[:, None].expand(-1, values.shape[1]))
 
 
+def sample_keys(features: Tensor, most: int, pooled: bool) -> Tensor:
+    """At most `most` keys of a view from its features [P, D], P pixels in order.
+
+    Every n-th pixel or, pooled, means of n consecutive ones: of random pixels that is a mean over
+    the view, of a view row by row a mean along the row. n = ceil(P / most).
+    """
+    stride = max(1, -(-len(features) // most))
+    if not pooled or stride == 1:
+        return features[::stride]
+    whole = len(features) // stride * stride
+    means = features[:whole].view(-1, stride, features.shape[1]).mean(1)
+    rest = features[whole:]
+    return means if len(rest) == 0 else torch.cat([means, rest.mean(0, keepdim=True)])
+
+
 class InstanceProjection(nn.Module):
     """Linear map from instance attributes [..., D_obj] to features [..., D] (Eq. 2-3).
 

@@ -31,7 +31,7 @@ class IDMatcher:
         self.first = 0 if background else 1
         self.stop = num_ids + 1  # queries first..stop-1 are supervised: the known ids
 
-    def __call__(self, logits: Tensor, labels: Tensor, usage: Tensor | None = None) -> Matching:
+    def __call__(self, labels: Tensor) -> Matching:
         """Labels [P] of the supervised pixels -> the ids that occur, each with its own query."""
         ids = torch.unique(labels)
         if ids.numel() and int(ids[-1]) > self.num_ids:
@@ -102,6 +102,20 @@ class HungarianMatcher:
             zero = torch.zeros_like(ids[:1])
             query, target = torch.cat([zero, query]), torch.cat([zero, target])
         return Matching(query=query, target=target)
+
+
+def matching_sample(labels: Tensor, most: int) -> Tensor | None:
+    """Pixels [S] int64 of a view that the matching looks at; None: all of its labels [P].
+
+    Every n-th pixel, and all pixels of the ids that these miss: they are small. S is little more
+    than `most`.
+    """
+    if len(labels) <= most:
+        return None
+    stride = -(-len(labels) // most)
+    chosen = torch.arange(0, len(labels), stride, device=labels.device)
+    missed = ~torch.isin(labels, labels[chosen])
+    return torch.cat([chosen, missed.nonzero().flatten()])
 
 
 def owners(matching: Matching, labels: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from utils.errors import UserError
 
 ZERO_LABELS = ("background", "ignore")
 REG_TARGETS = ("probability", "feature")
+ATTENTION_KEYS = ("strided", "pooled")
 
 
 def _id_matcher(options: MethodOptions) -> IDMatcher:
@@ -40,12 +41,20 @@ METHODS: dict[str, Callable[[MethodOptions], IDMatcher | HungarianMatcher]] = {
 def _check(options: MethodOptions) -> None:
     choices = {
         "matching": tuple(METHODS), "zero_label": ZERO_LABELS, "reg_target": REG_TARGETS,
+        "attention_keys": ATTENTION_KEYS,
     }  # fmt: skip
     for name, allowed in choices.items():
         if getattr(options, name) not in allowed:
             value = getattr(options, name)
             raise UserError(f"--{name} {value!r} is unknown; choose one of {', '.join(allowed)}.")
-    for name in ("num_queries", "feature_dim", "instance_dim", "num_ids", "attention_pixels"):
+    for name in (
+        "num_queries",
+        "feature_dim",
+        "instance_dim",
+        "num_ids",
+        "attention_pixels",
+        "matching_pixels",
+    ):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} must be at least 1, got {getattr(options, name)}.")
     if options.num_queries < 2:
@@ -80,5 +89,7 @@ def build_method(options: MethodOptions) -> IQGS:
         weights=weights,
         background=options.zero_label == "background",
         attention_pixels=options.attention_pixels,
+        pooled_keys=options.attention_keys == "pooled",
+        matching_pixels=options.matching_pixels,
         steady_matching=options.steady_matching,
     )

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
 
 from iqgs.criterion import SegmentationCriterion
-from iqgs.decoder import InstanceProjection, QueryDecoder, score
-from iqgs.matching import HungarianMatcher, IDMatcher
-from iqgs.types import PointSegmentation, QueryPrediction, Segmentation, StepInputs
+from iqgs.decoder import InstanceProjection, QueryDecoder, sample_keys, score
+from iqgs.matching import HungarianMatcher, IDMatcher, matching_sample
+from iqgs.types import Matching, PointSegmentation, QueryPrediction, Segmentation, StepInputs
 from iqgs.winners import Winners, find_winners, mean_scores, panoptic_keep
 
 MEAN_MOMENTUM = 0.99  # running mean of queries over about the last hundred views
@@ -48,6 +49,8 @@ class IQGS(nn.Module):
         weights: dict[str, float],
         background: bool,
         attention_pixels: int,
+        pooled_keys: bool,
+        matching_pixels: int,
         steady_matching: bool,
     ) -> None:
         super().__init__()
@@ -58,6 +61,8 @@ class IQGS(nn.Module):
         self.weights = weights
         self.background = background
         self.attention_pixels = attention_pixels
+        self.pooled_keys = pooled_keys
+        self.matching_pixels = matching_pixels
         self.steady_matching = steady_matching
         queries = decoder.queries
         self.register_buffer("matched", torch.zeros(queries.shape[0], dtype=torch.bool))
@@ -75,22 +80,29 @@ class IQGS(nn.Module):
         """
         keep = None if self.background else step.labels > 0
         features = self.projection(step.features)
-        stride = -(-len(features) // self.attention_pixels)
-        queries = self.decoder(features[:: max(1, stride)])
-        matcher = self.matcher
+        queries = self.decoder(sample_keys(features, self.attention_pixels, self.pooled_keys))
         shown = features if keep is None else features[keep]
-        logits = score(queries[matcher.first : matcher.stop], shown)
         labels = step.labels if keep is None else step.labels[keep]
-        judged = logits
-        if self.steady_matching and bool(self.mean_weight > 0):
-            with torch.no_grad():
-                judged = score(self.steady_queries[matcher.first : matcher.stop], shown)
-        matching = matcher(judged, labels, self.usage)
+        matching = self._match(queries, shown, labels)
         if self.training:
             self.matched[matching.query] = True
             self._remember(queries.detach(), matching.query)
-        prediction = QueryPrediction(queries, logits, matcher.first)
+        supervised = range(self.matcher.first, self.matcher.stop)
+        prediction = QueryPrediction(queries, shown, supervised)
         return self.criterion(step, prediction, matching, keep, self.projection)
+
+    @torch.no_grad()
+    def _match(self, queries: Tensor, shown: Tensor, labels: Tensor) -> Matching:
+        """Which query owns which object of the view; see `terms`."""
+        matcher = self.matcher
+        if isinstance(matcher, IDMatcher):
+            return matcher(labels)
+        if self.steady_matching and bool(self.mean_weight > 0):
+            queries = self.steady_queries
+        chosen = matching_sample(labels, self.matching_pixels)
+        if chosen is not None:
+            shown, labels = shown[chosen], labels[chosen]
+        return matcher(score(queries[matcher.first : matcher.stop], shown), labels, self.usage)
 
     @torch.no_grad()
     def _remember(self, queries: Tensor, matched: Tensor) -> None:
@@ -104,10 +116,14 @@ class IQGS(nn.Module):
 
     @torch.no_grad()
     def enrich(self, instance_map: Tensor) -> Tensor:
-        """Queries [Q, D] of a view with rendered attributes [D_obj, H, W]; regular subsample."""
+        """Queries [Q, D] of a view with rendered attributes [D_obj, H, W]. Keys are the pixels of a
+        regular grid or, pooled, the means of its cells."""
         height, width = instance_map.shape[-2:]
         stride = max(1, math.ceil(math.sqrt(height * width / self.attention_pixels)))
-        sampled = instance_map[:, stride // 2 :: stride, stride // 2 :: stride]
+        if self.pooled_keys:
+            sampled = avg_pool2d(instance_map[None], stride, ceil_mode=True)[0]
+        else:
+            sampled = instance_map[:, stride // 2 :: stride, stride // 2 :: stride]
         return self.decoder(self.projection(sampled.flatten(1).T))
 
     @torch.no_grad()

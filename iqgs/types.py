@@ -32,11 +32,13 @@ class StepInputs:
 
 @dataclass(frozen=True)
 class QueryPrediction:
-    """Supervised queries against sampled pixels; row r of the logits is query `first + r`."""
+    """Queries and pixels of one view. Logits are their products, formed where they are needed and
+    never for all queries and pixels of a view at once.
+    """
 
     queries: Tensor  # [Q, D] all enriched queries of the view
-    logits: Tensor  # [S, P] scores of the supervised queries only
-    first: int  # number of the query in row 0
+    features: Tensor  # [P, D] of the supervised pixels
+    supervised: range  # the queries that the losses are about
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,12 @@ class MethodOptions:
     focal_gamma: float
     focal_alpha: float | None  # None = no balance between object and rest
     reg_target: str  # probability | feature (Eq. 13 read literally)
-    attention_pixels: int  # queries are enriched from at most this many pixels of a view
+    attention_pixels: int  # queries are enriched from at most this many keys of a view
     seed: int
     steady_matching: bool = False  # Hungarian: match by queries averaged over recent views
     usage_cost: float = 0.0  # Hungarian: cost of a query that was matched in every recent view
+    attention_keys: str = "strided"  # strided (every n-th pixel) | pooled (means of n pixels)
+    matching_pixels: int = 12_544  # Hungarian: pixels of a view that the cost looks at, at most
     residual: bool = True  # False: Eq. 5 without residuals and norms, which collapses (ablation)
 
 

@@ -55,7 +55,8 @@ def panoptic_keep(winners: Winners) -> Tensor:
 
 def mean_scores(labels: Tensor, probability: Tensor) -> dict[int, float]:
     """Mean winning probability of every id > 0 in labels [n]."""
-    ids, inverse = torch.unique(labels, return_inverse=True)
-    total = torch.bincount(inverse, weights=probability.double())
+    # On the CPU, where the order of summation is fixed: the same scores on every run.
+    ids, inverse = torch.unique(labels.cpu(), return_inverse=True)
+    total = torch.bincount(inverse, weights=probability.cpu().double())
     mean = total / torch.bincount(inverse)
     return {i: p for i, p in zip(ids.tolist(), mean.tolist(), strict=True) if i > 0}

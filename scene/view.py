@@ -37,6 +37,7 @@ class View:
         self._data_cache = data_cache
         self._pixels: Tensor | None = None
         self._masks: InstanceMasks | None = None
+        self._labels: Tensor | None = None
 
     def __repr__(self) -> str:
         return f"View({self.name!r}, {self.camera.width}x{self.camera.height})"
@@ -52,10 +53,29 @@ class View:
 
         Raises DataError if the file is damaged.
         """
+        return self.image_on(torch.device("cpu"))
+
+    def image_on(self, device: torch.device) -> Tensor:
+        """`image` on a device. Bytes are moved and kept there: a GPU then needs no copy a step."""
         pixels = self._read_pixels() if self._pixels is None else self._pixels
+        pixels = pixels.to(device)
         if self._data_cache:
             self._pixels = pixels
         return pixels.to(torch.float32) / 255.0
+
+    def label_map_on(self, device: torch.device) -> Tensor:
+        """The label map of `masks` on a device, [H, W] int32; kept there like the photograph.
+
+        Raises ValueError for a view without masks.
+        """
+        if self._labels is not None and self._labels.device == device:
+            return self._labels
+        if self.masks is None:
+            raise ValueError(f"view {self.name} has no masks")
+        labels = torch.from_numpy(self.masks.label_map).to(device)
+        if self._data_cache:
+            self._labels = labels
+        return labels
 
     @property
     def masks(self) -> InstanceMasks | None:

@@ -10,7 +10,7 @@
 #
 # It uses an active virtual environment that has torch; otherwise it makes .venv beside this
 # repository's README. Environment: PYTHON (interpreter to use), CXX, MAX_JOBS,
-# IQGS_CUDA=auto|0|1, TORCH_CUDA_ARCH_LIST.
+# IQGS_CUDA=auto|0|1, TORCH_CUDA_ARCH_LIST, CUDA_HOME, CUDAHOSTCXX.
 set -euo pipefail
 
 ROOT="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
@@ -154,6 +154,20 @@ find_compiler() {
   done
 }
 
+# A GPU and a torch that can use it, but no CUDA toolkit: nvidia's packages have a compiler, too. Only
+# into our own environment.
+install_nvcc() {
+  ((OURS)) || return 0
+  local wanted
+  wanted="$("$PY" "$CHECKS" nvcc "$RASTERIZER" 2>"$LOG")" || die "$(tail -n 1 "$LOG")" 2
+  [[ -n "$wanted" ]] || return 0
+  require_disk 1000
+  say "installing a CUDA compiler for the GPU"
+  # Without it the CPU backend is built, and the line below says why.
+  # shellcheck disable=SC2086
+  "$PY" -m pip install --disable-pip-version-check --no-input --progress-bar off $wanted >"$LOG" 2>&1 || true
+}
+
 # The rasterizer's own setup.py chooses the backends and installs its torch reference alone where
 # there is no compiler.
 install_rasterizer() {
@@ -161,16 +175,16 @@ install_rasterizer() {
   compiler="$(find_compiler)"
   version="$([[ -z "$compiler" ]] || $compiler --version | head -n 1)"
   stamp_file="$("$PY" "$CHECKS" stamp_file)"
-  stamp="$("$PY" "$CHECKS" stamp "$RASTERIZER" "$version")"
+  stamp="$("$PY" "$CHECKS" stamp "$RASTERIZER" "$version" 2>"$LOG")" || die "$(tail -n 1 "$LOG")" 2
   if [[ -z "$compiler" ]]; then
     say "no C++ compiler: the torch reference rasterizer takes over, correct but slow (apt install g++, then run this again)"
   fi
   if [[ -f "$stamp_file" && "$(<"$stamp_file")" == "$stamp" ]]; then return; fi
-  [[ -z "$compiler" ]] || say "building the rasterizer with $compiler (about half a minute)"
+  [[ -z "$compiler" ]] || say "building the rasterizer with $compiler (a minute or two)"
   rm -f -- "$stamp_file"
   pip_install "the rasterizer did not build: apt install g++ python3-dev, or IQGS_CUDA=0 to leave CUDA out" \
     -v --no-build-isolation --no-deps --force-reinstall "$RASTERIZER"
-  grep -o 'diff_surfel_rasterization: [^=]*$' "$LOG" || true
+  sed -n 's/^ *\(diff_surfel_rasterization: .*\)/\1/p' "$LOG"
   printf '%s' "$stamp" >"$stamp_file"
 }
 
@@ -187,6 +201,7 @@ choose_environment
 install_tools
 install_torch
 install_requirements
+install_nvcc
 install_rasterizer
 smoke_test
 : >"$LOG"

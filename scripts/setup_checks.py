@@ -3,6 +3,7 @@
 
 setup_checks.py torch                   exit 0 when an importable torch is in range
 setup_checks.py missing FILE...         the requirements of the files that are not met
+setup_checks.py nvcc FOLDER             packages that bring a CUDA compiler, where one is wanted
 setup_checks.py stamp FOLDER COMPILER   all that a build of the rasterizer depends on, hashed
 setup_checks.py stamp_file              where that hash is kept, beside the installed package
 setup_checks.py smoke                   blends one splat with every backend; names them
@@ -11,15 +12,18 @@ setup_checks.py smoke                   blends one splat with every backend; nam
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.metadata
 import os
 import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 TORCH_RANGE = ((2, 4), (3, 0))  # tested range, as in setup.py
-BUILD_SWITCHES = ("IQGS_CUDA", "TORCH_CUDA_ARCH_LIST", "CXXFLAGS")
+BUILD_SWITCHES = ("IQGS_CUDA", "TORCH_CUDA_ARCH_LIST", "CUDAHOSTCXX")
 SOURCE_SUFFIXES = {".py", ".h", ".hpp", ".inl", ".cpp", ".cu", ".cuh"}
 
 
@@ -60,8 +64,42 @@ def missing_requirements(files: list[str]) -> Iterator[str]:
                 yield text
 
 
+def load_build_support(folder: str) -> tuple[ModuleType, ModuleType]:
+    """(decision, toolkit): the modules with which the rasterizer's own setup.py decides."""
+    sys.path.insert(0, folder)
+    try:
+        decision = importlib.import_module("build_support.decision")
+        return decision, importlib.import_module("build_support.toolkit")
+    finally:
+        sys.path.remove(folder)
+
+
+def build_decision(folder: str) -> tuple[Any, Any]:
+    """(facts, decision): is CUDA built, with what, for which GPUs.
+
+    SystemExit where IQGS_CUDA or TORCH_CUDA_ARCH_LIST is not valid.
+    """
+    import torch
+
+    decision, toolkit = load_build_support(folder)
+    facts = toolkit.gather_facts(torch, toolkit.find_compiler())
+    try:
+        return facts, decision.decide(facts)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+
+
+def wanted_nvcc(folder: str) -> list[str]:
+    """pip packages with an nvcc for this torch, where there is a GPU to build for but no nvcc."""
+    facts, decided = build_decision(folder)
+    wanted = facts.wish == "1" or (facts.wish == "auto" and bool(facts.capabilities))
+    if decided.cuda or facts.nvccs or not wanted or facts.torch_cuda is None:
+        return []
+    return list(load_build_support(folder)[0].pip_packages(facts.torch_cuda))
+
+
 def build_stamp(folder: str, compiler: str) -> str:
-    """Hash of the sources, torch, the interpreter, the compiler and the build switches."""
+    """Hash of the sources, torch, the interpreter, the compilers and what is decided to build."""
     import torch
 
     digest = hashlib.sha256()
@@ -75,6 +113,8 @@ def build_stamp(folder: str, compiler: str) -> str:
     python = str(sys.implementation.cache_tag)
     facts = [torch.__version__, str(torch.version.cuda), python, compiler]
     facts += [os.environ.get(name, "") for name in BUILD_SWITCHES]
+    if (root / "build_support").is_dir():
+        facts.append(repr(build_decision(folder)[1]))  # nvcc, its host compiler, the GPUs' code
     digest.update("\n".join(facts).encode())
     return digest.hexdigest()
 
@@ -85,13 +125,13 @@ def smoke() -> str:
 
     from diff_surfel_rasterization import RasterSettings, Surfels, available_backends, rasterize
 
-    surfels = Surfels(
-        means=torch.tensor([[0.0, 0.0, 2.0]]),
-        scales=torch.full((1, 2), 0.2),
-        rotations=torch.tensor([[1.0, 0.0, 0.0, 0.0]]),
-        opacities=torch.tensor([[0.9]]),
-        colors=torch.ones(1, 3),
-    )
+    splat = {
+        "means": torch.tensor([[0.0, 0.0, 2.0]]),
+        "scales": torch.full((1, 2), 0.2),
+        "rotations": torch.tensor([[1.0, 0.0, 0.0, 0.0]]),
+        "opacities": torch.tensor([[0.9]]),
+        "colors": torch.ones(1, 3),
+    }
     settings = RasterSettings(
         width=16,
         height=16,
@@ -102,8 +142,9 @@ def smoke() -> str:
         world_to_view=torch.eye(4),
         background=torch.zeros(3),
     )
-    backends = [name for name in available_backends() if name != "cuda"]
-    for backend in backends:
+    for backend in available_backends():
+        device = "cuda" if backend == "cuda" else "cpu"
+        surfels = Surfels(**{name: tensor.to(device) for name, tensor in splat.items()})
         alpha = rasterize(surfels, settings, backend=backend).alpha
         if not 0.8 < float(alpha[0, 8, 8]) < 0.91 or float(alpha[0, 0, 0]) > 1e-3:
             raise SystemExit(f"the {backend} rasterizer blends one splat wrongly: {alpha[0, 8, 8]}")
@@ -119,6 +160,8 @@ def main(arguments: list[str]) -> int:
         return int(version is None)
     if command == "missing":
         print("\n".join(missing_requirements(rest)))
+    elif command == "nvcc":
+        print("\n".join(wanted_nvcc(rest[0])))
     elif command == "stamp":
         print(build_stamp(rest[0], rest[1]))
     elif command == "stamp_file":

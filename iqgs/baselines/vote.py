@@ -75,6 +75,11 @@ class VoteMethod:
     def from_votes(cls, votes: VoteAccumulator) -> VoteMethod:
         return cls(votes.labels(), votes.confidence(), votes.n_ids)
 
+    def to(self, device: str | torch.device) -> VoteMethod:
+        """Move the labels to the splats' device; returns self."""
+        self.labels, self.confidence = self.labels.to(device), self.confidence.to(device)
+        return self
+
     def one_hot(self, ids: Tensor) -> Tensor:
         """Attributes [N, C] of the given ids [C]; splats without any vote carry nothing."""
         chosen = (self.labels[:, None] == ids[None, :]) & (self.confidence[:, None] > 0)

@@ -53,6 +53,7 @@ HARMLESS = {
     "debug_from",
     "use_wandb",
     "backend",
+    "cache_path",
 }
 
 
@@ -117,6 +118,8 @@ def method_options(
         usage_cost=options.usage_cost,
         reg_target=options.reg_target,
         attention_pixels=options.attention_pixels,
+        attention_keys=options.attention_keys,
+        matching_pixels=options.matching_pixels,
         seed=seed,
     )
 

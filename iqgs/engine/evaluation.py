@@ -131,7 +131,7 @@ def score_images(
             with_instance=run.method is not None,
             backend=run.config.pipeline.backend,
         )
-        color, image = rendered.color.clamp(0, 1), view.image.to(run.gaussians.device)
+        color, image = rendered.color.clamp(0, 1), view.image_on(run.gaussians.device)
         affine = affine_corrected(color, image).clamp(0, 1)
         rows[view.name] = {
             "PSNR": float(psnr(color, image)),

@@ -31,7 +31,7 @@ def vote_of(run: Run) -> VoteMethod:
             continue
         weights = view_weights(view.camera, run.gaussians, MIN_WEIGHT, backend=backend)
         votes.add(weights, torch.from_numpy(view.masks.label_map))
-    return VoteMethod.from_votes(votes)
+    return VoteMethod.from_votes(votes).to(run.gaussians.device)
 
 
 def vote_segmenter(run: Run) -> Callable[[View, Tensor], tuple[Segmentation, Segmentation]]:

@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from arguments import RunConfig, SegmentationParams
-from diff_surfel_rasterization import BlendWeights
-from gaussian_renderer import view_weights
+from diff_surfel_rasterization import QuadWeights
+from gaussian_renderer import view_quads
 from iqgs.criterion import total_loss
 from iqgs.decoder import select_rows
 from iqgs.engine.stages import StepReport, check_finite, detached_floats, step_generator
 from iqgs.engine.weight_cache import MIN_WEIGHT, SampledPixels, WeightCache, sample_pixels
+from iqgs.engine.weight_files import WeightFiles, geometry_digest, view_fingerprint
 from iqgs.types import SegmentationMethod, StepInputs
 from scene.dataset import Scene
 from scene.gaussian_model import GaussianModel
@@ -58,8 +60,7 @@ def view_labels(view: View, pixels: Tensor) -> Tensor:
     """Compact ids [P] of a view at flat pixel indices."""
     if view.masks is None:
         raise ValueError(f"view {view.name} has no masks")
-    labels = torch.from_numpy(view.masks.label_map).reshape(-1).to(pixels.device)
-    return labels[pixels].long()
+    return view.label_map_on(pixels.device).reshape(-1)[pixels].long()
 
 
 def make_instance_optimizer(
@@ -96,15 +97,29 @@ class InstanceLearning:
         self.sampler = ViewSampler(len(self.views), config.train.seed)
         self.neighbors = NeighborPairs(gaussians.means, self.options.reg3d_k)
         self.cache = WeightCache(
-            len(self.views), self._weights, self.options.cache_gb * GIB, config.train.seed
+            len(self.views),
+            self._weights,
+            self.options.cache_gb * GIB,
+            config.train.seed,
+            self._weight_files(),
         )
 
-    def _weights(self, index: int) -> BlendWeights:
-        return view_weights(
+    def _weights(self, index: int) -> QuadWeights:
+        return view_quads(
             self.views[index].camera,
             self.gaussians,
             MIN_WEIGHT,
             backend=self.config.pipeline.backend,
+        )
+
+    def _weight_files(self) -> WeightFiles | None:
+        if not self.options.cache_path:
+            return None
+        splats = geometry_digest(self.gaussians)
+        return WeightFiles(
+            Path(self.options.cache_path),
+            lambda index: view_fingerprint(splats, self.views[index].camera, MIN_WEIGHT),
+            self.gaussians.device,
         )
 
     def step(self, iteration: int) -> StepReport:

@@ -88,7 +88,8 @@ class JointTraining(Reconstruction):
         gaussians, camera = self.gaussians, view.camera
         size = camera.width * camera.height
         count = self.segmentation.pixels_per_step or size
-        pixels = torch.randperm(size, generator=generator)[:count].to(gaussians.device)
+        pixels = torch.arange(size) if count >= size else torch.randperm(size, generator=generator)
+        pixels = pixels[:count].to(gaussians.device)
         detached = not self.segmentation.instance_moves_geometry
 
         def splat_values(values: Tensor) -> Tensor:
@@ -137,6 +138,7 @@ class JointTraining(Reconstruction):
         super().load_state_dict(state)
         self.decoder_optimizer.load_state_dict(state["decoder_optimizer"])
         if state["neighbors"] is not None:
-            self._neighbors = NeighborPairs.from_indices(state["neighbors"])
+            graph = state["neighbors"].to(self.gaussians.device)  # checkpoints are read to the CPU
+            self._neighbors = NeighborPairs.from_indices(graph)
         first, second = state["neighbors_key"]
         self._neighbors_key = (int(first), int(second))

@@ -93,7 +93,7 @@ class Monitor:
                 backend=training.config.pipeline.backend,
                 with_surface=False,
             )
-            image, color = view.image.to(training.gaussians.device), rendered.color.clamp(0, 1)
+            image, color = view.image_on(training.gaussians.device), rendered.color.clamp(0, 1)
             errors.append(float(l1(color, image)))
             ratios.append(float(psnr(color, image)))
             pictures = pictures or [color.cpu()]

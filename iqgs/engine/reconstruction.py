@@ -141,7 +141,7 @@ class Reconstruction:
 
     def terms(self, rendered: RenderOutput, view: View, iteration: int) -> dict[str, Tensor]:
         """Unweighted terms; those whose weight is zero at this step are not computed."""
-        terms = photometric_terms(rendered, view.image.to(self.gaussians.device))
+        terms = photometric_terms(rendered, view.image_on(self.gaussians.device))
         if self.uses_normals(iteration):
             agreement = (rendered.normal * rendered.surface_normal).sum(0)
             terms["normal"] = (1 - agreement).mean()

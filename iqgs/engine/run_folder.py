@@ -37,10 +37,19 @@ def choose_folder(model_path: str) -> Path:
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
     """The same settings with paths that hold from any working folder."""
-    source, ply = config.model.source_path, config.train.start_ply
-    model = dataclasses.replace(config.model, source_path=str(Path(source).resolve()))
-    train = dataclasses.replace(config.train, start_ply=str(Path(ply).resolve()) if ply else "")
-    return dataclasses.replace(config, model=model, train=train)
+
+    def absolute(path: str) -> str:
+        return str(Path(path).resolve()) if path else ""
+
+    source = str(Path(config.model.source_path).resolve())
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, source_path=source),
+        segmentation=dataclasses.replace(
+            config.segmentation, cache_path=absolute(config.segmentation.cache_path)
+        ),
+        train=dataclasses.replace(config.train, start_ply=absolute(config.train.start_ply)),
+    )
 
 
 def open_folder(folder: Path, *, may_exist: bool) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from arguments import RunConfig
-from diff_surfel_rasterization import available_backends
+from diff_surfel_rasterization import backend_problem
 from iqgs.engine.checkpoint import background_color, method_options, scene_of
 from iqgs.methods import build_method
 from iqgs.model import IQGS
@@ -25,7 +26,6 @@ from utils.reproducibility import seed_everything, set_threads
 logger = logging.getLogger(__name__)
 
 AUTOMATIC_SEEDS = 12_000  # background seeds when the point cloud leaves the surroundings empty
-NO_CUDA = "this version of the rasterizer has no CUDA backend; use --device cpu"
 
 
 @dataclass
@@ -46,15 +46,21 @@ class Training:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """`auto` takes a GPU where torch and the rasterizer both have it."""
+    """`auto` takes a GPU where torch and the rasterizer both have it.
+
+    Raises UserError for `cuda` where that cannot be, with the reason and what to do.
+    """
+    if wanted == "cpu":
+        return torch.device("cpu")
     has_gpu = torch.cuda.is_available()
-    built = "cuda" in available_backends()
-    if wanted == "cuda" and not (has_gpu and built):
-        why = NO_CUDA if has_gpu else "torch sees no GPU"
-        raise UserError(f"--device cuda cannot be used: {why}")
-    if wanted == "auto" and has_gpu and not built:
-        logger.info("a GPU is there, but the rasterizer has no CUDA backend: using the CPU")
-    return torch.device("cuda" if wanted != "cpu" and has_gpu and built else "cpu")
+    problem = backend_problem("cuda") if has_gpu else "torch sees no GPU; use --device cpu"
+    if problem is None:
+        return torch.device("cuda")
+    if wanted == "cuda":
+        raise UserError(f"--device cuda cannot be used: {problem}")
+    if has_gpu:
+        logger.warning("a GPU is there, but the CPU is used: %s", problem)
+    return torch.device("cpu")
 
 
 def initial_gaussians(config: RunConfig, scene: Scene) -> GaussianModel:
@@ -83,6 +89,8 @@ def prepare(config: RunConfig) -> Training:
     seed_everything(config.train.seed)
     set_threads(config.train.threads)
     torch.autograd.set_detect_anomaly(config.train.detect_anomaly)
+    if config.train.deterministic:  # cuBLAS reads this when a GPU is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.train.deterministic)
     device = choose_device(config.train.device)
     scene = scene_of(config)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Blending weights of frozen splats, kept from step to step.
 
-With geometry frozen w_i(x, y) of a view never changes, so Eq. 1 becomes a sparse product. Memory
-is bounded: when all pixels of all views do not fit, every view keeps a random subset of its pixels
-as large as the budget allows, and steps sample from that.
+With geometry frozen w_i(x, y) of a view never changes, so Eq. 1 becomes a sparse product. The room
+is bounded, in memory or on disk: when all pixels of all views do not fit, every view keeps a random
+subset of its pixels as large as its share allows, and steps sample from that.
 """
 
 from __future__ import annotations
@@ -14,32 +14,41 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import BlendWeights, splat_weights
+from diff_surfel_rasterization import (
+    BlendWeights,
+    QuadWeights,
+    drop_unseen,
+    keep_pixels,
+    sample_quads,
+    splat_quads,
+    splat_weights,
+)
+from iqgs.decoder import select_rows
+from iqgs.engine.weight_files import CachedView, Choice, WeightFiles
 
-# Weights below one grey level are not stored: half of the entries, about 1 % of the weight.
+# Weights below one grey level are not stored: a quarter of the entries, about 1 % of the weight.
 MIN_WEIGHT = 1 / 255
-BYTES_PER_ENTRY = 8  # int32 splat + float32 weight
-
-
-@dataclass(frozen=True)
-class CachedView:
-    """Pixels of one view with their weights; entry r of `pixels` is row r of `weights`."""
-
-    pixels: Tensor  # [R] int64, y * width + x
-    weights: BlendWeights
+# With fewer pixels to choose from than this many times the wanted ones, all are shuffled.
+SPARSE_CHOICE = 4
+# A subset must come this near below its share, or as near as so many attempts bring it.
+FIT_MARGIN, FIT_ROUNDS = 0.97, 6
 
 
 @dataclass(frozen=True)
 class SampledPixels:
-    """P sampled pixels, with the splats that touch them renumbered 0..U-1."""
+    """P sampled pixels of a view, and the splats that touch them, renumbered 0..U-1."""
 
     pixels: Tensor  # [P] int64
     touched: Tensor  # [U] int64
-    weights: BlendWeights  # rows P over splats U
+    weights: BlendWeights | QuadWeights  # over splats U: of these pixels, or of the whole view
+    whole: bool  # these are all pixels of the view, in order
 
     def splat(self, values: Tensor) -> Tensor:
         """Eq. 1 for the sampled pixels: values [U, C] -> [P, C]."""
-        return splat_weights(self.weights, None, values)
+        if isinstance(self.weights, BlendWeights):
+            return splat_weights(self.weights, None, values)
+        image = splat_quads(self.weights, values)
+        return image if self.whole else select_rows(image, self.pixels)
 
     @property
     def alpha(self) -> Tensor:
@@ -48,75 +57,89 @@ class SampledPixels:
         return self.splat(ones)[:, 0]
 
 
-def select_rows(weights: BlendWeights, rows: Tensor) -> BlendWeights:
-    """The same weights for the rows [P] only, in that order."""
-    start = weights.row_start[rows]
-    count = weights.row_start[rows + 1] - start
-    row_start = torch.zeros(len(rows) + 1, dtype=torch.int64, device=rows.device)
-    torch.cumsum(count, 0, out=row_start[1:])
-    total = int(row_start[-1])
-    entries = torch.repeat_interleave(start - row_start[:-1], count, output_size=total)
-    entries += torch.arange(total, device=rows.device)
-    return BlendWeights(
-        row_start=row_start,
-        splat=weights.splat[entries],
-        weight=weights.weight[entries],
-        n_splats=weights.n_splats,
-    )
+def draw_distinct(total: int, count: int, generator: torch.Generator) -> Tensor:
+    """`count` different numbers below `total`, in random order."""
+    if total < SPARSE_CHOICE * count:
+        return torch.randperm(total, generator=generator)[:count]
+    while True:
+        # Of half as many again at most a sixth are repetitions; shuffling all would take longer.
+        drawn = torch.randint(total, (count + count // 2 + 16,), generator=generator)
+        ordered, position = drawn.sort(stable=True)
+        first = torch.ones(len(drawn), dtype=torch.bool)
+        first[1:] = ordered[1:] != ordered[:-1]
+        distinct = drawn[position[first].sort().values]
+        if len(distinct) >= count:
+            return distinct[:count]
 
 
 def sample_pixels(view: CachedView, count: int, generator: torch.Generator) -> SampledPixels:
-    """`count` pixels of the view without repetition (0: all of them)."""
-    total = len(view.pixels)
-    if 0 < count < total:
-        rows = torch.randperm(total, generator=generator)[:count].to(view.pixels.device)
-    else:
-        rows = torch.arange(total, device=view.pixels.device)
-    chosen = select_rows(view.weights, rows)
-    touched, local = torch.unique(chosen.splat, return_inverse=True)
-    weights = BlendWeights(
-        row_start=chosen.row_start,
-        splat=local.to(torch.int32),
-        weight=chosen.weight,
-        n_splats=len(touched),
-    )
-    return SampledPixels(pixels=view.pixels[rows], touched=touched.long(), weights=weights)
+    """`count` pixels of the view without repetition (0: all that are kept)."""
+    device, total = view.touched.device, view.pixel_count
+    if not 0 < count < total:
+        pixels = torch.arange(total, device=device) if view.pixels is None else view.pixels
+        return SampledPixels(pixels, view.touched, view.weights, whole=view.pixels is None)
+    chosen = draw_distinct(total, count, generator).to(device)
+    pixels = chosen if view.pixels is None else view.pixels[chosen]
+    sampled = sample_quads(view.weights, pixels)
+    return SampledPixels(pixels, view.touched[sampled.touched], sampled.weights, whole=False)
+
+
+def fit_view(weights: QuadWeights, share: float, seed: int) -> CachedView:
+    """The view, with as many random pixels as `share` bytes allow."""
+    view = CachedView(*drop_unseen(weights), None)
+    if view.nbytes <= share:
+        return view
+    total = view.pixel_count
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+    fixed = weights.quad_start.numel() * weights.quad_start.element_size()  # however few pixels
+    fraction = 1.0
+    for _ in range(FIT_ROUNDS):
+        fraction *= max(share - fixed, 0.0) / max(view.nbytes - fixed, 1) * FIT_MARGIN
+        kept = order[: max(1, int(fraction * total))].sort().values.to(weights.row.device)
+        view = CachedView(*drop_unseen(keep_pixels(weights, kept)), kept)
+        if view.nbytes <= share:
+            break
+    return view
 
 
 class WeightCache:
     """Views by index; filled on first use with `compute(index)`, within `budget_bytes`."""
 
     def __init__(
-        self, n_views: int, compute: Callable[[int], BlendWeights], budget_bytes: float, seed: int
+        self,
+        n_views: int,
+        compute: Callable[[int], QuadWeights],
+        budget_bytes: float,
+        seed: int,
+        files: WeightFiles | None = None,
     ) -> None:
         self._compute = compute
         self._share = budget_bytes / max(n_views, 1)
         self._budget = budget_bytes
         self._seed = seed
+        self._files = files
         self._views: dict[int, CachedView] = {}
         self.stored_bytes = 0
         self.subsampled = 0
 
     def view(self, index: int) -> CachedView:
         """The view's kept pixels; recomputed at every call when the budget is 0."""
-        if index in self._views:
-            return self._views[index]
-        full = self._compute(index)
-        view = CachedView(torch.arange(len(full.row_start) - 1, device=full.splat.device), full)
         if self._budget <= 0:
-            return view
-        view = self._fit(index, view)
-        self._views[index] = view
-        self.stored_bytes += len(view.weights.splat) * BYTES_PER_ENTRY
-        return view
+            return CachedView(*drop_unseen(self._compute(index)), None)
+        if index not in self._views:
+            view = self._views[index] = self._made(index)
+            self.stored_bytes += view.nbytes
+            self.subsampled += view.pixels is not None
+        view = self._views[index]
+        return view if self._files is None else self._files.on_device(view)
 
-    def _fit(self, index: int, view: CachedView) -> CachedView:
-        fraction = self._share / max(len(view.weights.splat) * BYTES_PER_ENTRY, 1)
-        if fraction >= 1:
-            return view
-        self.subsampled += 1
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + index)
-        keep = max(1, int(fraction * len(view.pixels)))
-        rows = torch.randperm(len(view.pixels), generator=generator)[:keep].sort().values
-        rows = rows.to(view.pixels.device)
-        return CachedView(view.pixels[rows], select_rows(view.weights, rows))
+    def _made(self, index: int) -> CachedView:
+        choice = Choice(self._share, self._seed * 1_000_003 + index)
+        if self._files is None:
+            return fit_view(self._compute(index), choice.share, choice.seed)
+        found = self._files.read(index, choice)
+        if found is None:
+            view = fit_view(self._compute(index), choice.share, choice.seed)
+            self._files.write(index, view, choice)
+            found = self._files.read(index, choice)
+        return view if found is None else found

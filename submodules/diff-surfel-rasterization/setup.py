@@ -1,23 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the rasterizer: kernels without torch per instruction set, and one file that binds them.
+"""Builds the rasterizer: kernels without torch per instruction set and per GPU, and their bindings.
 
-Environment: IQGS_CUDA=auto|0|1, CXX, MAX_JOBS (default: by cores and memory, 2 GB a process).
-Without a C++ compiler the Python package is installed alone and its torch reference serves.
+Environment: IQGS_CUDA=auto|0|1, TORCH_CUDA_ARCH_LIST, CUDA_HOME, CXX, CUDAHOSTCXX, MAX_JOBS
+(default: by cores and memory, 2 GB a process). Without a C++ compiler the Python package is
+installed alone and its torch reference serves. What is decided, and why, is in build_support/.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
-import platform
-import re
 import shlex
 import shutil
-import subprocess
 import sys
-import sysconfig
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -27,17 +24,25 @@ from setuptools.command.build_ext import build_ext
 NAME = "diff_surfel_rasterization"
 ROOT = Path(__file__).resolve().parent
 SOURCES = ROOT / "csrc"
+LOG = "cuda_build.log"
 
-# -ffp-contract=off: forward and backward must round alike, so the kernels fuse by name only.
-OPTIMIZE = ["-O3", "-fPIC", "-fvisibility=hidden", "-DNDEBUG"]
-KERNEL = [*OPTIMIZE, "-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-AVX2 = ["-mavx2", "-mfma"]
-INSTRUCTION_SETS = {
-    "kernels_avx512.cpp": ["-mavx512f", "-mavx512vl", "-mavx512dq", "-mavx512bw", *AVX2],
-    "kernels_avx2.cpp": AVX2,
-    "kernels_baseline.cpp": [],
-}
-GIGABYTES_PER_PROCESS = 2
+sys.path.insert(0, str(ROOT))  # build_support is not installed
+
+from build_support import toolkit  # noqa: E402
+from build_support.archs import ArchError  # noqa: E402
+from build_support.compiling import (  # noqa: E402
+    CompileError,
+    Job,
+    compile_all,
+    count_jobs,
+    run_tool,
+)
+from build_support.decision import SETUP, Decision, WishError, decide, dotted  # noqa: E402
+from build_support.plan import cuda_jobs, host_jobs, link_command, torch_flags  # noqa: E402
+
+sys.path.remove(str(ROOT))  # the tests load this file too, beside an installed package
+
+__all__ = ["torch_flags"]  # the tests build against torch with the same flags
 
 
 def say(message: str) -> None:
@@ -56,42 +61,24 @@ def import_torch() -> ModuleType:
     return torch
 
 
-def check_cuda_wish(torch: ModuleType) -> None:
-    """Say in one line which backends are built; stop where CUDA is demanded and impossible."""
-    wish = os.environ.get("IQGS_CUDA", "auto")
-    if wish not in ("auto", "0", "1"):
-        raise SystemExit(f"{NAME}: IQGS_CUDA must be auto, 0 or 1, got {wish!r}")
-    if torch.version.cuda is None:
-        reason = f"torch {torch.__version__} has no CUDA"
-    else:
-        reason = "the CUDA backend does not exist yet, the CPU backend is used"
-    if wish == "1":
-        raise SystemExit(f"{NAME}: IQGS_CUDA=1 is not possible: {reason}; use IQGS_CUDA=auto")
-    say(f"CPU only ({'IQGS_CUDA=0' if wish == '0' else reason})")
+def impossible(decision: Decision) -> SystemExit:
+    return SystemExit(
+        f"{NAME}: IQGS_CUDA=1 is not possible: {decision.reason}; {decision.remedy}, "
+        "or use IQGS_CUDA=auto"
+    )
 
 
-def find_compiler() -> list[str] | None:
-    """The command of a GCC-compatible C++ compiler, None if there is none."""
-    configured = os.environ.get("CXX") or sysconfig.get_config_var("CXX") or ""
-    for command in (configured, "g++", "c++", "clang++"):
-        words = shlex.split(command)
-        if words and shutil.which(words[0]):
-            return words
-    return None
-
-
-def count_jobs() -> int:
-    wish = os.environ.get("MAX_JOBS", "")
-    if wish.isdigit() and int(wish) > 0:
-        return int(wish)
-    jobs = os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        jobs = len(os.sched_getaffinity(0))
+def decide_here(torch: ModuleType, compiler: list[str] | None) -> tuple[Decision, bool]:
+    """What is built here, and whether CUDA is demanded; stops where that is impossible."""
+    facts = toolkit.gather_facts(torch, compiler)
     try:
-        memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return jobs
-    return max(1, min(jobs, memory // (GIGABYTES_PER_PROCESS << 30)))
+        decision = decide(facts)
+    except (WishError, ArchError) as error:
+        raise SystemExit(f"{NAME}: {error}") from None
+    demanded = facts.wish == "1"
+    if demanded and not decision.cuda:
+        raise impossible(decision)
+    return decision, demanded
 
 
 def build_helpers() -> ModuleType:
@@ -105,88 +92,73 @@ def build_helpers() -> ModuleType:
     return module
 
 
-def torch_flags(torch: ModuleType) -> tuple[list[str], list[str]]:
-    """Flags to compile against this torch and to link with it."""
-    folder = Path(torch.__file__).parent
-    # Newer torch needs newer C++ than older compilers default to: take what it uses itself.
-    text = (folder / "utils" / "cpp_extension.py").read_text(encoding="utf-8")
-    standard = max(re.findall(r"-std=c\+\+(\d\d)", text), default="17")
-    include = folder / "include"
-    compile_flags = [
-        f"-std=c++{standard}",
-        f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
-        f"-I{include}",
-        f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}",
-    ]
-    return compile_flags, [f"-L{folder / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10"]
-
-
-def compile_jobs(torch: ModuleType) -> dict[Path, list[str]]:
-    """Source file -> flags."""
-    x86 = platform.machine().lower() in ("x86_64", "amd64")
-    jobs: dict[Path, list[str]] = {}
-    for source in sorted((SOURCES / "cpu").glob("*.cpp")):
-        if source.name in INSTRUCTION_SETS:
-            if x86 or not INSTRUCTION_SETS[source.name]:
-                jobs[source] = KERNEL + INSTRUCTION_SETS[source.name]
-        else:
-            jobs[source] = KERNEL + (["-DIQGS_X86_KERNELS"] if x86 else [])
-    for source in sorted((SOURCES / "bindings").glob("*.cpp")):
-        if not source.name.startswith("cuda_"):
-            jobs[source] = OPTIMIZE + torch_flags(torch)[0]
-    return jobs
-
-
-def run_tool(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        tail = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
-        raise SystemExit(f"{NAME}: this command failed:\n  {shlex.join(command)}\n{tail}")
-
-
 class BuildNative(build_ext):
     """Compiles and links by hand: every file has its own flags, and no pybind is involved."""
 
     def run(self) -> None:
         torch = import_torch()
-        check_cuda_wish(torch)
-        compiler = find_compiler()
+        compiler = toolkit.find_compiler()
+        decision, demanded = decide_here(torch, compiler)
         if compiler is None or sys.platform == "win32":
             say("no C++ compiler found: only the slow torch reference is installed")
             return
         helpers = build_helpers()
+        sources = helpers.source_hash(SOURCES)  # before they are read: a later edit makes it stale
+        library, decision = self.build_library(torch, compiler, decision, demanded)
+        say(decision.line)
         info = {
             "torch": torch.__version__,
+            "torch_cuda": torch.version.cuda,
             "python": helpers.python_tag(),
-            "sources": helpers.source_hash(SOURCES),
-            "cuda": False,
+            "sources": sources,
+            "cuda": dotted(decision.nvcc.version) if decision.nvcc else None,
+            "archs": list(decision.targets),
+            "reason": decision.reason,
+            "remedy": decision.remedy,
         }
         base = ROOT if self.inplace else Path(self.build_lib)
         folder = base / NAME
         folder.mkdir(parents=True, exist_ok=True)
-        library = self.build_library(torch, compiler, helpers.LIBRARY)
         self.replace(library, folder / helpers.LIBRARY)
         record = library.with_name(helpers.INFO_FILE)
         record.write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
         self.replace(record, folder / helpers.INFO_FILE)
 
-    def build_library(self, torch: ModuleType, compiler: list[str], name: str) -> Path:
+    def build_library(
+        self, torch: ModuleType, compiler: list[str], decision: Decision, demanded: bool
+    ) -> tuple[Path, Decision]:
+        """The library, and what is in it after all."""
         work = Path(self.build_temp).resolve()
         work.mkdir(parents=True, exist_ok=True)
-        jobs = compile_jobs(torch)
-        objects = {source: work / f"{source.parent.name}_{source.stem}.o" for source in jobs}
-        commands = [
-            [*compiler, *flags, "-c", str(source), "-o", str(objects[source])]
-            for source, flags in jobs.items()
-        ]
-        with ThreadPoolExecutor(count_jobs()) as pool:
-            list(pool.map(run_tool, commands))
-        shared = ["-dynamiclib"] if sys.platform == "darwin" else ["-shared"]
-        inputs = [str(path) for path in objects.values()]
-        output = work / name
-        link = [*torch_flags(torch)[1], "-pthread", "-o", str(output)]
-        run_tool([*compiler, *shared, *inputs, *link])
-        return output
+        workers = count_jobs()
+        cuda: list[Job] = []
+        if decision.cuda:
+            cuda = cuda_jobs(SOURCES, work, decision, workers)
+            cuda += host_jobs(SOURCES, work, torch, compiler, cuda=True)
+        host = host_jobs(SOURCES, work, torch, compiler, cuda=False)
+        failed = compile_all([*host, *cuda], workers)  # the slowest first
+        errors = [failed[job] for job in host if job in failed]
+        if errors:
+            raise SystemExit(f"{NAME}: {errors[0].report}")
+        if any(job in failed for job in cuda):
+            log = self.write_log(work / LOG, [failed[job] for job in cuda if job in failed])
+            decision = without_cuda(decision, log)
+            cuda = []
+            if demanded:
+                raise impossible(decision)
+        objects = [job.target for job in (*cuda, *host)]
+        output = work / build_helpers().LIBRARY
+        try:
+            run_tool(link_command(compiler, objects, torch, decision, output))
+        except CompileError as error:
+            raise SystemExit(f"{NAME}: {error.report}") from None
+        return output, decision
+
+    @staticmethod
+    def write_log(path: Path, errors: list[CompileError]) -> Path:
+        text = "\n\n".join(f"{error}\n{error.output}" for error in errors)
+        path.write_text(text, encoding="utf-8")
+        return path
 
     @staticmethod
     def replace(source: Path, target: Path) -> None:
@@ -203,6 +175,19 @@ class BuildNative(build_ext):
 
     def get_output_mapping(self) -> dict[str, str]:
         return {}
+
+
+def without_cuda(decision: Decision, log: Path) -> Decision:
+    """The decision after the CUDA sources did not compile."""
+    return dataclasses.replace(
+        decision,
+        cuda=False,
+        reason=f"the CUDA sources did not compile, see {log}",
+        remedy=f"another compiler (CUDA_HOME, CUDAHOSTCXX) may take them; then {SETUP}",
+        nvcc=None,
+        host=None,
+        targets=(),
+    )
 
 
 if __name__ == "__main__":

@@ -77,6 +77,7 @@ def test_a_short_presets_schedule_scales_with_its_length() -> None:
         {"lambda_mask": -1.0},
         {"focal_alpha": 2.0},
         {"depth_ratio": 1.5},
+        {"cache_path": "folder", "cache_gb": 0.0},
     ],
 )
 def test_values_out_of_range_name_their_flag(layer: dict[str, object]) -> None:

@@ -22,7 +22,7 @@ from tests.benchmarks.options import Options
 from tests.benchmarks.scenes import LARGE, QUICK, STANDARD, SceneSize
 from tests.benchmarks.tables import Table, Value
 from tests.benchmarks.timing import MIB, Meter
-from tests.benchmarks.training_scene import OBJECTS, QUERIES, ROUTES, make_training
+from tests.benchmarks.training_scene import OBJECTS, ROUTES, make_training
 from utils.reproducibility import peak_memory_bytes
 
 # The paper's size of picture, with as many splats as the large scene.
@@ -124,9 +124,7 @@ def table(size: SceneSize, meter: Meter) -> Table:
     """Every route at one size."""
     rows = [record(route, in_own_process(route, size, meter)) for route in ROUTES]
     counted = "torch's allocations" if meter.kind == "cuda" else "resident size of the process"
-    notes = [
-        f"{STEPS} full steps with SH of degree 3, N_q = {QUERIES}, {OBJECTS} objects; {counted}"
-    ]
+    notes = [f"{STEPS} full steps with SH of degree 3, {OBJECTS} objects; {counted}"]
     return Table(f"{size.name} splats, {meter.name}", rows, notes)
 
 

@@ -6,7 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.benchmarks import growth, memory, rasterizer, rasterizer_cuda, training_step
+from tests.benchmarks import (
+    cached_weights,
+    growth,
+    mask_loss,
+    memory,
+    rasterizer,
+    rasterizer_cuda,
+    training_step,
+)
 from tests.benchmarks.options import Options
 from tests.benchmarks.tables import Table
 
@@ -23,6 +31,8 @@ SECTIONS: dict[str, Section] = {
     "rasterizer": Section("The rasterizer beside torch, CPU", rasterizer.run),
     "rasterizer-cuda": Section("The rasterizer beside gsplat, GPU", rasterizer_cuda.run),
     "growth": Section("Growth with the size of the task", growth.run),
-    "training-step": Section("A training step, split by part", training_step.run),
+    "cached-weights": Section("Frozen geometry through stored weights", cached_weights.run),
+    "mask-loss": Section("The mask losses", mask_loss.run),
+    "training-step": Section("A training step by parts", training_step.run),
     "memory": Section("Peak memory of a training step", memory.run),
 }

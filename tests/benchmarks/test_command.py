@@ -96,7 +96,7 @@ def test_growth_runs_on_a_played_gpu(
 
 @pytest.mark.parametrize("counter", [memory.ResidentSize(), memory.Allocated(PlayedCuda())])
 def test_memory_of_one_route(counter: memory.Counter) -> None:
-    usage = memory.measure_steps("instances, 4096 pixels a step", QUICK, "cpu", counter)
+    usage = memory.measure_steps("instances, 4096 pixels, 300 queries", QUICK, "cpu", counter)
     assert 0 < usage.before_mib <= usage.peak_mib
     if isinstance(counter, memory.Allocated):
         assert asdict(usage) == {"before_mib": 10.0, "peak_mib": 30.0}

@@ -26,7 +26,6 @@ from tests.benchmarks.scenes import SceneSize, make_scene, make_settings
 from utils.spherical_harmonics import coefficient_count, rgb_to_sh_dc
 
 OBJECTS = 60
-QUERIES = 300
 # Every term and every band from the first steps on; no densification in between.
 FULL_STEP: dict[str, Any] = {
     "preset": "paper",
@@ -35,14 +34,20 @@ FULL_STEP: dict[str, Any] = {
     "dist_from_iter": 0,
     "lambda_dist": 100.0,
     "densify_until_iter": 0,
-    "num_queries": QUERIES,
+    "num_queries": 300,
+    "pixels_per_step": 4096,
 }
 
 # Every route: how its stage is made, and the settings that differ from those.
 ROUTES: dict[str, tuple[Callable[..., Stage], dict[str, Any]]] = {
     "reconstruction": (reconstruct, {}),
-    "instances, 4096 pixels a step": (learn_instances, {"pixels_per_step": 4096}),
-    "joint, 4096 pixels a step": (train_jointly, {"pixels_per_step": 4096}),
+    "instances, 2048 pixels, 64 queries": (
+        learn_instances,
+        {"pixels_per_step": 2048, "attention_pixels": 2048, "num_queries": 64},
+    ),
+    "instances, 4096 pixels, 300 queries": (learn_instances, {}),
+    "instances, every pixel, 300 queries": (learn_instances, {"pixels_per_step": 0}),
+    "joint, 4096 pixels, 300 queries": (train_jointly, {}),
 }
 
 
@@ -51,11 +56,8 @@ class MadeView(View):
 
     def __init__(self, camera: Camera, image: Tensor, masks: InstanceMasks) -> None:
         super().__init__(camera, Path(camera.name), Path(camera.name), None)
-        self._made_image, self._made_masks = image, masks
-
-    @property
-    def image(self) -> Tensor:
-        return self._made_image
+        self._pixels = (image * 255.0 + 0.5).to(torch.uint8)
+        self._made_masks = masks
 
     @property
     def masks(self) -> InstanceMasks:

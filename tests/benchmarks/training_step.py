@@ -29,7 +29,7 @@ from tests.benchmarks.options import Options
 from tests.benchmarks.scenes import LARGE, QUICK, STANDARD, SceneSize
 from tests.benchmarks.tables import Table, Value, quotient
 from tests.benchmarks.timing import Meter, Stopwatch, threads_of_torch, usable_processors
-from tests.benchmarks.training_scene import OBJECTS, QUERIES, ROUTES, make_training
+from tests.benchmarks.training_scene import OBJECTS, ROUTES, make_training
 
 WARM_UPS = 2  # the cache is filled, the optimizers make their moments
 MOST_STEPS = 10
@@ -181,7 +181,7 @@ def table(route: str, size: SceneSize, meter: Meter, steps: int) -> Table:
     rows: list[dict[str, Value]] = [row(WHOLE, whole, None)]
     rows += [row(label, own, quotient(100 * own[0], total)) for label, own in ordered]
     rows.append(row(REST, rest, quotient(100 * rest[0], total)))
-    notes = [f"{threads} threads, median of {steps} steps; N_q = {QUERIES}, {OBJECTS} objects"]
+    notes = [f"{threads} threads, median of {steps} steps; {OBJECTS} objects"]
     return Table(f"{route} ({size.name} splats, {meter.name})", rows, notes)
 
 

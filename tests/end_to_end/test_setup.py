@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -77,3 +78,40 @@ def test_a_python_that_does_not_run_is_refused(python: str) -> None:
 def test_an_unknown_option_is_a_usage_error() -> None:
     done = setup("--everything")
     assert done.returncode == 2 and "--everything" in done.stderr
+
+
+def test_the_rasterizers_own_decision_is_part_of_the_stamp(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(ROOT / "submodules" / "diff-surfel-rasterization")
+    decision, toolkit = checks.load_build_support(folder)
+    nvcc = decision.Nvcc("/cuda/bin/nvcc", (13, 0), (80, 90), Path("/cuda/lib64"))
+    facts = decision.Facts("auto", "2.14.1", "13.0", (nvcc,), (decision.Host("g++", "gcc", (12,)),))
+    stamps = []
+    for changes in ({}, {"capabilities": ((9, 0),)}, {"arch_list": "8.0"}, {"nvccs": ()}):
+        found = dataclasses.replace(facts, **changes)
+        monkeypatch.setattr(toolkit, "gather_facts", lambda *given, found=found: found)
+        stamps.append(checks.build_stamp(folder, "g++ 12"))
+    assert len(set(stamps)) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, True),
+        ({"capabilities": ()}, False),  # no GPU: nothing to build for
+        ({"capabilities": (), "wish": "1"}, True),
+        ({"wish": "0"}, False),
+        ({"torch_cuda": None}, False),
+        ({"torch_cuda": "12.4"}, False),  # its packages hold no compiler
+    ],
+)
+def test_a_cuda_compiler_is_installed_for_a_gpu_only(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], wanted: bool
+) -> None:
+    folder = str(ROOT / "submodules" / "diff-surfel-rasterization")
+    decision, toolkit = checks.load_build_support(folder)
+    facts = decision.Facts("auto", "2.14.1", "13.0", capabilities=((9, 0),))
+    found = dataclasses.replace(facts, **changes)
+    monkeypatch.setattr(toolkit, "gather_facts", lambda *given: found)
+    packages = checks.wanted_nvcc(folder)
+    assert bool(packages) is wanted
+    assert all(package.endswith("==13.0.*") for package in packages)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,8 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from arguments import RunConfig
+from iqgs.criterion import total_loss
+from iqgs.decoder import sample_keys
 from iqgs.engine.setup import prepare
 from iqgs.engine.training import learn_instances, train_jointly
+from iqgs.methods import build_method
+from iqgs.types import Matching, QueryPrediction, StepInputs
+from tests.iqgs.toy import OPTIONS
 
 from .blobs import HEIGHT, WIDTH
 
@@ -38,6 +45,53 @@ class LargestTensor(TorchDispatchMode):
         return out
 
 
+class LiveTensors(TorchDispatchMode):
+    """Bytes of all storages that are alive at once, and of the largest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive, self.peak, self.largest = 0, 0, 0
+        self._seen: set[int] = set()
+
+    def _gone(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.alive -= size
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if not isinstance(leaf, torch.Tensor):
+                continue
+            storage = leaf.untyped_storage()
+            key, size = storage._cdata, storage.nbytes()
+            if key in self._seen:
+                continue
+            self._seen.add(key)
+            weakref.finalize(storage, self._gone, key, size)
+            self.alive += size
+            self.peak, self.largest = max(self.peak, self.alive), max(self.largest, size)
+        return out
+
+
+class PixelsOf(torch.autograd.Function):
+    """A stand-in for Eq. 1 that keeps nothing, as the cached weights do."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, pixels: int) -> torch.Tensor:
+        ctx.splats = len(values)
+        return values.new_empty(pixels, values.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient.new_empty(ctx.splats, gradient.shape[1]), None
+
+
 @pytest.mark.parametrize("route", ["two-stage", "joint"])
 @pytest.mark.parametrize("matching", ["id", "hungarian"])
 def test_300_queries_never_meet_all_pixels(
@@ -51,3 +105,36 @@ def test_300_queries_never_meet_all_pixels(
             stage.step(iteration)
     assert seen.largest > 0
     assert seen.largest < 300 * HEIGHT * WIDTH / 4, seen.shape
+
+
+def test_a_whole_view_of_the_papers_size_needs_less_than_12_gb() -> None:
+    """1558 x 1039, 300 queries, a million splats, `--pixels_per_step 0`: every tensor that is alive
+    is counted at its full size, on the meta device where none takes memory."""
+    pixels, splats, objects = 1558 * 1039, 1_000_000, 120
+    options = replace(OPTIONS, num_queries=300, num_ids=299, attention_keys="pooled")
+    with LiveTensors() as seen, torch.device("meta"):
+        method = build_method(options).to("meta")
+        instance = torch.empty(splats, 16, requires_grad=True)
+        step = StepInputs(
+            features=PixelsOf.apply(instance, pixels),
+            labels=torch.empty(pixels, dtype=torch.int64),
+            instance=instance,
+            touched=torch.empty(splats, dtype=torch.int64),
+            splat=lambda values: PixelsOf.apply(values, pixels),
+            pairs=torch.empty(5000, 2, dtype=torch.int64),
+            alpha=torch.empty(pixels),
+        )
+        ids = torch.arange(objects, device="meta")
+        features = method.projection(step.features)
+        keys = sample_keys(features, options.attention_pixels, True)
+        queries = method.decoder(keys)
+        prediction = QueryPrediction(queries, features, range(300))
+        terms = method.criterion(step, prediction, Matching(ids, ids), None, method.projection)
+        total_loss(terms, method.weights).backward()
+    adam = 2 * splats * 16 * 4
+    cached = 30 * pixels * 3  # a view's weights, 30 entries of about 3 bytes a pixel, as measured
+    peak = seen.peak + adam + cached
+    assert instance.grad is not None
+    assert 4 * 300 * pixels > 1.9e9, "one map of all queries is what must not be there"
+    assert seen.largest < 4 * 64 * pixels, "nor anything near it"
+    assert peak < 12e9, f"{peak / 1e9:.1f} GB"

@@ -216,3 +216,21 @@ def test_total_is_the_weighted_sum_and_wants_a_weight_for_each_term() -> None:
         total_loss(terms, {"mask": 20.0})
     with pytest.raises(ValueError, match="terms"):
         total_loss({}, {})
+
+
+@pytest.mark.parametrize("zero_label", ["background", "ignore"])
+def test_consistency_a_few_queries_at_a_time_changes_nothing(
+    zero_label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = build_method(replace(SMALL, zero_label=zero_label)).double()
+    step, _ = make_step([0, 0, 2, 2, 2, 5, 5, 0, 6])
+
+    def gradients() -> tuple[Tensor, ...]:
+        term = method.terms(step)["consistency"]
+        inputs = (method.projection.weight, method.decoder.queries, step.instance)
+        return (term, *torch.autograd.grad(term, inputs, retain_graph=True))
+
+    whole = gradients()
+    monkeypatch.setattr("iqgs.criterion.CELLS_AT_ONCE", 20)  # two queries at a time
+    for found, expected in zip(gradients(), whole, strict=True):
+        torch.testing.assert_close(found, expected)

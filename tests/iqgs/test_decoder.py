@@ -5,7 +5,14 @@ from __future__ import annotations
 
 import torch
 
-from iqgs.decoder import Attention, InstanceProjection, QueryDecoder, score, select_rows
+from iqgs.decoder import (
+    Attention,
+    InstanceProjection,
+    QueryDecoder,
+    sample_keys,
+    score,
+    select_rows,
+)
 
 
 def generator() -> torch.Generator:
@@ -76,3 +83,14 @@ def test_select_rows_is_indexing_with_its_gradient() -> None:
     index = torch.tensor([2, 2, 5, 0])
     torch.testing.assert_close(select_rows(values, index), values[index])
     assert torch.autograd.gradcheck(lambda v: select_rows(v, index), (values,))
+
+
+def test_keys_are_pixels_or_means_of_them() -> None:
+    features = torch.arange(14, dtype=torch.float64).reshape(7, 2)
+    assert torch.equal(sample_keys(features, 7, False), features)
+    assert torch.equal(sample_keys(features, 3, False), features[::3])
+    pooled = sample_keys(features, 3, True)
+    expected = torch.stack([features[:3].mean(0), features[3:6].mean(0), features[6]])
+    torch.testing.assert_close(pooled, expected)
+    assert torch.equal(sample_keys(features, 7, True), features)
+    assert sample_keys(features[:0], 3, True).shape == (0, 2)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from iqgs.losses import dice_loss, focal_loss
-from iqgs.matching import HungarianMatcher, IDMatcher, MatchingCost, owners
+from iqgs.matching import HungarianMatcher, IDMatcher, MatchingCost, matching_sample, owners
 from utils.errors import RunError, UserError
 
 COST = MatchingCost(mask=20.0, dice=1.0, gamma=2.0, alpha=None)
@@ -24,7 +24,7 @@ def views(seed: int, ids: int, queries: int) -> tuple[torch.Tensor, torch.Tensor
 
 def test_id_matching_gives_every_present_id_its_own_query() -> None:
     labels = torch.tensor([4, 0, 4, 2, 2, 0])
-    matching = IDMatcher(6, 5, background=True)(torch.zeros(6, 6), labels)
+    matching = IDMatcher(6, 5, background=True)(labels)
     assert matching.query.tolist() == matching.target.tolist() == [0, 2, 4]
     assert owners(matching, labels).tolist() == labels.tolist()
 
@@ -36,7 +36,7 @@ def test_id_matching_names_the_flag_and_the_number_needed() -> None:
     ):
         IDMatcher(300, 300, background=True)
     with pytest.raises(UserError, match="compact id 9"):
-        IDMatcher(10, 5, background=True)(torch.zeros(6, 1), torch.tensor([9]))
+        IDMatcher(10, 5, background=True)(torch.tensor([9]))
 
 
 @pytest.mark.parametrize("background", [True, False])
@@ -125,3 +125,14 @@ def test_an_unknown_object_goes_to_a_query_that_owns_nothing() -> None:
     assert matcher(logits, labels, usage).query.tolist() == [0, 1, 3]
     flipped = torch.tensor([1.0, 1.0, 0.0, 0.9])
     assert matcher(logits, labels, flipped).query.tolist() == [0, 1, 2]
+
+
+def test_the_matching_sample_holds_every_id() -> None:
+    labels = torch.zeros(10_000, dtype=torch.int64)
+    labels[3:6], labels[7001] = 4, 9  # smaller than the stride
+    labels[5000:] = torch.where(labels[5000:] == 0, 2, labels[5000:])
+    chosen = matching_sample(labels, 100)
+    assert chosen is not None and 100 <= len(chosen) <= 104
+    assert set(labels[chosen].tolist()) == {0, 2, 4, 9}
+    assert len(chosen.unique()) == len(chosen)
+    assert matching_sample(labels, 10_000) is None

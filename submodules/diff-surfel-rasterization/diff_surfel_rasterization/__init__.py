@@ -4,20 +4,40 @@
 from __future__ import annotations
 
 from .api import rasterize
-from .backends import available_backends
+from .backends import available_backends, backend_problem
+from .checks import check_quads
 from .compat import GaussianRasterizationSettings, GaussianRasterizer
-from .types import BlendWeights, RasterOutput, RasterSettings, Surfels
-from .weights import blend_weights, splat_weights
+from .mask_loss import mask_loss
+from .quads import drop_unseen, keep_pixels
+from .types import (
+    BlendWeights,
+    QuadWeights,
+    RasterOutput,
+    RasterSettings,
+    SampledWeights,
+    Surfels,
+)
+from .weights import blend_weights, quad_weights, sample_quads, splat_quads, splat_weights
 
 __all__ = [
     "BlendWeights",
     "GaussianRasterizationSettings",
     "GaussianRasterizer",
+    "QuadWeights",
     "RasterOutput",
     "RasterSettings",
+    "SampledWeights",
     "Surfels",
     "available_backends",
+    "backend_problem",
     "blend_weights",
+    "check_quads",
+    "drop_unseen",
+    "keep_pixels",
+    "mask_loss",
+    "quad_weights",
     "rasterize",
+    "sample_quads",
+    "splat_quads",
     "splat_weights",
 ]

@@ -14,24 +14,47 @@ import torch
 from torch import Tensor
 
 from . import reference
+from .native_build import REBUILD, cuda_problem
 
 BACKENDS = ("auto", "cpu", "cuda", "reference")
-NO_CUDA = "its CUDA kernels are not written yet, so move the tensors to the CPU"
-REBUILD = "bash scripts/setup.sh"
 
 _log = logging.getLogger(__name__)
 
 
+NOT_BUILT = f"the rasterizer is not built; build it: {REBUILD}"
+
+
 @functools.cache
-def native_module() -> ModuleType | None:
-    """The module around the compiled library, or None where it cannot be used."""
+def _load_native() -> tuple[ModuleType | None, str]:
+    """The module around the compiled library; or why it cannot be used, and what to do."""
     try:
         module = importlib.import_module(f"{__package__}.native")
-        usable = bool(module.available())
     except (ImportError, OSError) as error:
-        _log.debug("native rasterizer not usable: %s", error)
+        return None, str(error)
+    return (module, "") if module.available() else (None, NOT_BUILT)
+
+
+def native_module() -> ModuleType | None:
+    """The module around the compiled library, or None where it cannot be used."""
+    return _load_native()[0]
+
+
+@functools.cache
+def _gpu_problem(module: ModuleType, device: torch.device | None) -> str | None:
+    return cuda_problem(module.build_info(), device)
+
+
+def backend_problem(backend: str, device: torch.device | None = None) -> str | None:
+    """Why a backend cannot be used here, and what to do about it; None if it can.
+
+    `device`: the GPU in question for "cuda", None for the current one.
+    """
+    if backend == "reference":
         return None
-    return module if usable else None
+    module = native_module()
+    if module is None:
+        return _load_native()[1] or NOT_BUILT
+    return _gpu_problem(module, device) if backend == "cuda" else None
 
 
 def native_function(name: str) -> Callable[..., Any] | None:
@@ -39,38 +62,37 @@ def native_function(name: str) -> Callable[..., Any] | None:
     module = native_module()
     if module is None:
         return None
-    if name.endswith("_cuda") and not module.build_info().get("cuda", False):
-        return None
     function: Callable[..., Any] | None = getattr(module, name, None)
     return function
 
 
 def available_backends() -> tuple[str, ...]:
-    """Backends that `rasterize` accepts here beside "auto", fastest first."""
-    native = [name for name in ("cuda", "cpu") if native_function(f"rasterize_{name}") is not None]
-    if not torch.cuda.is_available() and "cuda" in native:
-        native.remove("cuda")
+    """Backends that `rasterize` accepts here beside "auto", fastest first.
+
+    "cuda" is among them where it is built and torch sees a GPU that it is built for.
+    """
+    native = [name for name in ("cuda", "cpu") if backend_problem(name) is None]
     return (*native, "reference")
 
 
 @functools.cache
-def _warn_slow(device_type: str) -> None:
+def _warn_slow(device_type: str, problem: str) -> None:
     _log.warning(
-        "the %s rasterizer is not built, using the slow torch reference (build it: %s)",
+        "the %s rasterizer cannot be used, the slow torch reference takes over: %s",
         device_type,
-        REBUILD,
+        problem,
     )
 
 
 def implementation(verb: str, requested: str, tensor: Tensor) -> Callable[..., Any]:
-    """The function that does `verb` ("rasterize", "blend_weights", "splat_weights").
+    """The function that does `verb` ("rasterize", "blend_weights", "splat_weights", "mask_loss").
 
     "auto" follows device and type of `tensor`; native code is float32 only, so any other type
     goes to the reference.
 
     Raises:
         ValueError: unknown backend, or tensors that the requested backend does not take.
-        RuntimeError: the requested backend is not in this build; names the command that builds it.
+        RuntimeError: the requested backend cannot be used; says why and what to do.
     """
     if requested not in BACKENDS:
         choices = ", ".join(BACKENDS)
@@ -79,18 +101,18 @@ def implementation(verb: str, requested: str, tensor: Tensor) -> Callable[..., A
     device = tensor.device.type
     if requested == "reference" or (requested == "auto" and tensor.dtype != torch.float32):
         return fallback
-    if requested == "auto":
-        native = native_function(f"{verb}_{device}")
-        if native is None:
-            _warn_slow(device)
-        return native or fallback
-    native = native_function(f"{verb}_{requested}")
+    backend = device if requested == "auto" else requested
+    problem = backend_problem(backend, tensor.device if device == backend == "cuda" else None)
+    native = native_function(f"{verb}_{backend}")
     if native is None:
-        remedy = NO_CUDA if requested == "cuda" else f"build it with: {REBUILD}"
-        raise RuntimeError(
-            f"{verb}: backend {requested!r} is not in this build of diff_surfel_rasterization; "
-            f"{remedy}"
-        )
+        problem = problem or f"there is no native {verb} for {backend}"
+    if requested == "auto":
+        if native is not None and problem is None:
+            return native
+        _warn_slow(device, problem or "")
+        return fallback
+    if native is None or problem is not None:
+        raise RuntimeError(f"{verb}: backend {requested!r} cannot be used: {problem}")
     if device != requested or tensor.dtype != torch.float32:
         raise ValueError(
             f"{verb}: backend {requested!r} needs float32 tensors on {requested}, "

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 
 import torch
 from torch import Tensor
 
+from .quads import QUAD, quad_count
 from .reference_color import MAX_SH_DEGREE
-from .types import BlendWeights, RasterSettings, Surfels
+from .types import BlendWeights, QuadWeights, RasterSettings, Surfels
 
 
 def _fail(function: str, argument: str, expected: str, found: object) -> None:
@@ -100,21 +102,92 @@ def check_settings(function: str, settings: RasterSettings) -> None:
     check_shape(function, "settings.background", settings.background, (3,))
 
 
+def check_values(function: str, count: int, values: Tensor, device: torch.device) -> None:
+    """Values [count, C] of the splats of a table.
+
+    Raises:
+        ValueError: with one sentence about the first thing that does not fit.
+    """
+    check_shape(function, "values", values, (count, "C"))
+    if not values.dtype.is_floating_point:
+        _fail(function, "values", "of a floating type", values.dtype)
+    if values.device != device:
+        _fail(function, "values", f"on {device} like the weights", values.device)
+
+
+def check_pixels(function: str, argument: str, pixels: Tensor, count: int) -> None:
+    """Indices [P] of pixels of an image that has `count`.
+
+    Raises:
+        ValueError: with one sentence about the first thing that does not fit.
+    """
+    check_shape(function, argument, pixels, ("P",))
+    if pixels.dtype != torch.int64:
+        _fail(function, argument, "int64", pixels.dtype)
+    if len(pixels) > 0 and (int(pixels.min()) < 0 or int(pixels.max()) >= count):
+        found = f"{int(pixels.min())} to {int(pixels.max())}"
+        _fail(function, argument, f"pixel indices 0 to {count - 1}", found)
+
+
 def check_splatting(weights: BlendWeights, rows: Tensor | None, values: Tensor) -> None:
     """Arguments of `splat_weights`.
 
     Raises:
         ValueError: with one sentence about the first thing that does not fit.
     """
-    check_shape("splat_weights", "values", values, (weights.n_splats, "C"))
-    if not values.dtype.is_floating_point:
-        _fail("splat_weights", "values", "of a floating type", values.dtype)
-    if rows is None:
-        return
-    check_shape("splat_weights", "rows", rows, ("P",))
-    if rows.dtype != torch.int64:
-        _fail("splat_weights", "rows", "int64", rows.dtype)
-    pixels = len(weights.row_start) - 1
-    if len(rows) > 0 and (int(rows.min()) < 0 or int(rows.max()) >= pixels):
-        found = f"{int(rows.min())} to {int(rows.max())}"
-        _fail("splat_weights", "rows", f"pixel indices 0 to {pixels - 1}", found)
+    check_values("splat_weights", weights.n_splats, values, weights.splat.device)
+    if rows is not None:
+        check_pixels("splat_weights", "rows", rows, len(weights.row_start) - 1)
+
+
+def check_quads(weights: QuadWeights) -> None:
+    """Look through weights that come from elsewhere: kernels follow their indices unasked.
+
+    Raises:
+        ValueError: a tensor has a wrong shape or type, or the weights point outside themselves.
+    """
+    function, entries = "check_quads", len(weights.row)
+    quads = quad_count(weights.width, weights.height)
+    check_shape(function, "quad_start", weights.quad_start, (quads + 1,))
+    check_shape(function, "row", weights.row, (entries,))
+    check_shape(function, "weight", weights.weight, (entries, QUAD**2))
+    check_shape(function, "extra", weights.extra, ("S",))
+    types = (torch.int64, torch.int32, torch.float16, torch.int32)
+    for name, tensor, dtype in zip(
+        ("quad_start", "row", "weight", "extra"), weights.tensors, types, strict=True
+    ):
+        if tensor.dtype != dtype or not tensor.is_contiguous():
+            _fail(function, name, f"contiguous {dtype}", tensor.dtype)
+    start, rows = weights.quad_start, weights.n_splats + len(weights.extra)
+    sound = int(start[0]) == 0 and int(start[-1]) == entries and bool((start.diff() >= 0).all())
+    for index, end in ((weights.row, rows), (weights.extra, weights.n_splats)):
+        sound = sound and (len(index) == 0 or 0 <= int(index.min()) <= int(index.max()) < end)
+    if not sound:
+        raise ValueError(f"{function}: the weights point outside themselves; they are damaged")
+
+
+def check_mask_loss(
+    queries: Tensor, features: Tensor, owner: Tensor, gamma: float, alpha: float | None
+) -> None:
+    """Arguments of `mask_loss`.
+
+    Raises:
+        ValueError: with one sentence about the first thing that does not fit.
+    """
+    name = "mask_loss"
+    check_shape(name, "queries", queries, ("M", "D"))
+    check_shape(name, "features", features, ("P", queries.shape[1]))
+    check_shape(name, "owner", owner, (len(features),))
+    if not queries.dtype.is_floating_point:
+        _fail(name, "queries", "of a floating type", queries.dtype)
+    if features.dtype != queries.dtype:
+        _fail(name, "features", f"{queries.dtype} like queries", features.dtype)
+    if owner.dtype not in (torch.int32, torch.int64):
+        _fail(name, "owner", "int32 or int64", owner.dtype)
+    for argument, value in (("features", features), ("owner", owner)):
+        if value.device != queries.device:
+            _fail(name, argument, f"on {queries.device} like queries", value.device)
+    if not 0 <= gamma < math.inf:
+        _fail(name, "gamma", "0 or positive", gamma)
+    if alpha is not None and not 0 <= alpha <= 1:
+        _fail(name, "alpha", "in 0..1 or None for no balance", alpha)

@@ -8,6 +8,7 @@ fit the running Python and torch; where nothing was built `available()` is False
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,19 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .native_build import REBUILD, load_library
-from .types import BlendWeights, RasterOutput, RasterSettings, Surfels
+from .native_build import REBUILD, cuda_problem, load_library
+from .native_mask_loss import mask_loss_cpu as mask_loss_cpu
+from .native_mask_loss import mask_loss_cuda as mask_loss_cuda
+from .quads import quads_from_rows
+from .reference_quads import sample_quads_reference
+from .types import (
+    BlendWeights,
+    QuadWeights,
+    RasterOutput,
+    RasterSettings,
+    SampledWeights,
+    Surfels,
+)
 
 _PACKAGE = Path(__file__).resolve().parent
 _INFO = load_library(_PACKAGE)
@@ -41,20 +53,29 @@ def build_info() -> dict[str, Any]:
 
 
 def _operators(function: str, tensor: Tensor) -> Any:
+    """The operators; refuses tensors that they cannot take."""
     if _INFO is None:
-        raise RuntimeError(f"{function}: the native library is not built; bash scripts/setup.sh")
-    served = ("cpu", "cuda") if _INFO.get("cuda") else ("cpu",)
-    if tensor.device.type not in served:
+        raise RuntimeError(f"{function}: the native library is not built; {REBUILD}")
+    device = tensor.device
+    if device.type not in ("cpu", "cuda"):
         raise RuntimeError(
-            f"{function}: got a tensor on {tensor.device}, but this build serves "
-            f"{' and '.join(served)} only; move the tensors or rebuild: {REBUILD}"
+            f"{function}: got a tensor on {device}, but the native backends serve CPU and CUDA; "
+            "move the tensors or use backend='reference'"
         )
+    problem = _gpu_problem(device) if device.type == "cuda" else None
+    if problem is not None:
+        raise RuntimeError(f"{function}: got a tensor on {device}, but {problem}")
     if tensor.dtype != torch.float32:
         raise ValueError(
-            f"{function}: the native backend computes in float32, got {tensor.dtype}; "
+            f"{function}: the native backends compute in float32, got {tensor.dtype}; "
             "convert the tensors or use backend='reference'"
         )
     return torch.ops.iqgs_surfel
+
+
+@functools.cache
+def _gpu_problem(device: torch.device) -> str | None:
+    return cuda_problem(_INFO or {}, device)
 
 
 def _stream(tensor: Tensor) -> int:
@@ -176,7 +197,82 @@ def splat_weights_native(weights: BlendWeights, rows: Tensor | None, values: Ten
     return image
 
 
+@torch.no_grad()
+def quad_weights_cpu(
+    surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0
+) -> QuadWeights:
+    """Weights by quads of pixels; see `quad_weights`."""
+    operators = _operators("quad_weights", surfels.means)
+    splats = [t.detach() for t in _splat_tensors(surfels)]
+    start, row, weight, extra = operators.quad_weights(splats, *_view(settings), min_weight, 0)
+    count = len(surfels.means)
+    return QuadWeights(start, row, weight, extra, settings.width, settings.height, count)
+
+
+@torch.no_grad()
+def quad_weights_cuda(
+    surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0
+) -> QuadWeights:
+    """The same on a GPU, from the weights of the pixels."""
+    rows = blend_weights_native(surfels, settings, min_weight)
+    towards = settings.world_to_view.to(surfels.means)[2]
+    depth = surfels.means @ towards[:3] + towards[3]
+    return quads_from_rows(rows, depth, settings.width, settings.height)
+
+
+def _sizes(weights: QuadWeights) -> list[int]:
+    return [weights.width, weights.height, weights.n_splats]
+
+
+LEAST_CHANNELS = 4  # that the products with quads take
+
+
+class _SplatQuads(torch.autograd.Function):
+    """All quads of a view times dense values; the weights have no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weights: QuadWeights) -> Tensor:
+        ctx.save_for_backward(*weights.tensors)
+        ctx.sizes = _sizes(weights)
+        operators = _operators("splat_quads", values)
+        image: Tensor = operators.splat_quads(
+            list(weights.tensors), ctx.sizes, values, _stream(values)
+        )
+        return image
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        operators = _operators("splat_quads", gradient)
+        result: Tensor = operators.splat_quads_backward(
+            list(ctx.saved_tensors), ctx.sizes, gradient, _stream(gradient)
+        )
+        return result, None
+
+
+def splat_quads_native(weights: QuadWeights, values: Tensor) -> Tensor:
+    """Values [N, C] blended at every pixel; see `splat_quads`. Deterministic."""
+    channels = values.shape[1]
+    missing = max(0, LEAST_CHANNELS - channels)
+    if missing:
+        values = torch.nn.functional.pad(values, (0, missing))
+    image: Tensor = _SplatQuads.apply(values, weights)
+    return image[:, :channels] if missing else image
+
+
+@torch.no_grad()
+def sample_quads_cpu(weights: QuadWeights, pixels: Tensor) -> SampledWeights:
+    """The weights of chosen pixels; see `sample_quads`."""
+    operators = _operators("sample_quads", weights.row.new_empty(0, dtype=torch.float32))
+    row_start, splat, weight, touched = operators.sample_quads(
+        list(weights.tensors), _sizes(weights), pixels, 0
+    )
+    return SampledWeights(BlendWeights(row_start, splat, weight, len(touched)), touched)
+
+
 # The tensors' device decides inside; these are the names that `backends` looks up.
 rasterize_cpu = rasterize_cuda = rasterize_native
 blend_weights_cpu = blend_weights_cuda = blend_weights_native
 splat_weights_cpu = splat_weights_cuda = splat_weights_native
+splat_quads_cpu = splat_quads_cuda = splat_quads_native
+sample_quads_cuda = sample_quads_reference

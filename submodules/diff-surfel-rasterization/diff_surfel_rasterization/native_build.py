@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,26 @@ def source_hash(sources: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def mismatch(info: Mapping[str, Any]) -> str | None:
+    """What the library was built for that is not running here; None if it fits."""
+    cuda: str | None = torch.version.cuda
+    pairs = (
+        ("torch", info.get("torch"), torch.__version__),
+        ("python", info.get("python"), python_tag()),
+        ("torch with CUDA", info.get("torch_cuda"), cuda),
+    )
+    for name, built, running in pairs:
+        if built != running:
+            return f"was built for {name} {built or 'none'}, running {running or 'none'}"
+    return None
+
+
 def load_library(package: Path) -> dict[str, Any] | None:
     """Load the library in folder `package` and return its build record; None if not built.
 
     Raises:
-        ImportError: it was built for another torch or Python, or does not load; says what to run.
+        ImportError: it was built for another torch, CUDA or Python, or does not load; says what
+            to run.
     """
     library = package / LIBRARY
     if not library.is_file():
@@ -45,12 +62,9 @@ def load_library(package: Path) -> dict[str, Any] | None:
         raise ImportError(
             f"{library.name} has no readable {INFO_FILE} beside it; rebuild: {REBUILD}"
         ) from error
-    for name, running in (("torch", torch.__version__), ("python", python_tag())):
-        if info.get(name) != running:
-            raise ImportError(
-                f"{library.name} was built for {name} {info.get(name)}, running {running}; "
-                f"rebuild: {REBUILD}"
-            )
+    problem = mismatch(info)
+    if problem is not None:
+        raise ImportError(f"{library.name} {problem}; rebuild: {REBUILD}")
     sources = package.parent / "csrc"
     if sources.is_dir() and info.get("sources") != source_hash(sources):
         raise ImportError(f"{library.name} is older than {sources}; rebuild: {REBUILD}")
@@ -59,3 +73,50 @@ def load_library(package: Path) -> dict[str, Any] | None:
     except OSError as error:
         raise ImportError(f"{library.name} does not load ({error}); rebuild: {REBUILD}") from error
     return info
+
+
+def runs_on(targets: Sequence[str], capability: tuple[int, int]) -> bool:
+    """Whether code for `targets` ("sm_80", "sm_90a", "compute_90") runs on a GPU.
+
+    Machine code runs on its own family from its own chip on, portable code on every later chip;
+    suffix a means this chip only, f this family only.
+    """
+    major, minor = capability
+    for target in targets:
+        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", target)
+        if found is None:
+            continue
+        kind, built, suffix = found[1], (int(found[2]), int(found[3])), found[4]
+        same_family = built[0] == major and built[1] <= minor
+        if suffix == "a":
+            fits = built == capability
+        elif kind == "sm" or suffix == "f":
+            fits = same_family
+        else:
+            fits = built <= (major, minor)
+        if fits:
+            return True
+    return False
+
+
+def cuda_problem(info: Mapping[str, Any], device: torch.device | None = None) -> str | None:
+    """Why a library with this record cannot work on a GPU (None: the current one), and what to do.
+
+    None if it can.
+    """
+    if not info.get("cuda"):
+        reason = info.get("reason") or "its record does not say why"
+        remedy = info.get("remedy") or REBUILD
+        return f"the rasterizer was built for the CPU only ({reason}); {remedy}"
+    if not torch.cuda.is_available():
+        return "torch sees no GPU (its driver, CUDA_VISIBLE_DEVICES)"
+    capability = torch.cuda.get_device_capability(device)
+    archs = list(info.get("archs", []))
+    if runs_on(archs, capability):
+        return None
+    wanted = ".".join(map(str, capability))
+    return (
+        f"there is no kernel image for {torch.cuda.get_device_name(device)} (compute capability "
+        f"{wanted}), the build has {', '.join(archs)}; rebuild: "
+        f"TORCH_CUDA_ARCH_LIST={wanted} {REBUILD}"
+    )

@@ -26,7 +26,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .quads import quads_from_rows
 from .reference_blending import MAP_COLUMNS, Blended, BlendOptions, blend, composite
+from .reference_mask_loss import mask_loss_reference as mask_loss_reference
 from .reference_projection import (
     Bounds,
     Projected,
@@ -35,8 +37,19 @@ from .reference_projection import (
     projected_centers,
     support_bounds,
 )
+from .reference_quads import sample_quads_reference, splat_quads_reference
 from .reference_tiles import Tiling, build_tiling, tile_blocks
-from .types import BlendWeights, RasterOutput, RasterSettings, Surfels
+from .types import BlendWeights, QuadWeights, RasterOutput, RasterSettings, Surfels
+
+__all__ = [
+    "blend_weights_reference",
+    "composite_projected",
+    "quad_weights_reference",
+    "rasterize_reference",
+    "sample_quads_reference",
+    "splat_quads_reference",
+    "splat_weights_reference",
+]
 
 # Above this many pixel-splat cells the blocks are recomputed in backward instead of kept.
 KEEP_CELLS = 1 << 21
@@ -166,6 +179,16 @@ def blend_weights_reference(
         weight=weight[order].to(torch.float32),
         n_splats=len(surfels.means),
     )
+
+
+@torch.no_grad()
+def quad_weights_reference(
+    surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0
+) -> QuadWeights:
+    """The same weights by quads of pixels."""
+    rows = blend_weights_reference(surfels, settings, min_weight)
+    depth = project(surfels, settings).depth
+    return quads_from_rows(rows, depth, settings.width, settings.height)
 
 
 class _SplatWeights(torch.autograd.Function):

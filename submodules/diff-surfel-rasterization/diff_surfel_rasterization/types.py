@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -69,3 +70,47 @@ class BlendWeights:
     splat: Tensor  # [nnz] int32
     weight: Tensor  # [nnz] float32
     n_splats: int
+
+
+@dataclass(frozen=True)
+class QuadWeights:
+    """The weights w_i of one view by quads of 2 x 2 pixels, in half precision, front to back.
+
+    Quads lie in bands of 16 rows of quads, within a band column by column (`quads.quad_pixels`
+    says where). Row r < n_splats is splat r; row n_splats + k is one more row of splat extra[k]:
+    no two even bands share a row, nor two odd ones, so they can be summed side by side. A weight
+    is 0 where the splat does not reach the pixel or its weight was too small; an entry has at
+    least one other.
+    """
+
+    quad_start: Tensor  # [Q + 1] int64, first entry of each quad
+    row: Tensor  # [E] int32
+    weight: Tensor  # [E, 4] float16: pixels (0, 0), (1, 0), (0, 1), (1, 1) of the quad
+    extra: Tensor  # [S] int32
+    width: int
+    height: int
+    n_splats: int
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the view's weights consist of, in the order of the fields."""
+        return self.quad_start, self.row, self.weight, self.extra
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors)
+
+    @property
+    def splat(self) -> Tensor:
+        """The splat of each entry, [E] int32."""
+        own = torch.arange(self.n_splats, dtype=torch.int32, device=self.row.device)
+        return torch.cat([own, self.extra])[self.row.long()]
+
+
+@dataclass(frozen=True)
+class SampledWeights:
+    """The weights of P chosen pixels, over the U splats that they touch."""
+
+    weights: BlendWeights  # rows P, splats renumbered 0..U-1
+    touched: Tensor  # [U] int64, ascending: which splats these are

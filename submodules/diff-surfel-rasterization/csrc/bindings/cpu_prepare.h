@@ -22,11 +22,11 @@ inline std::vector<Tensor> prepare(const Inputs& in, const View& view, Tensor& r
   radii = ints({n});
   Tensor boxes = ints({n, 2});
   project_splats(project_params(in, view, state, boxes, radii), threads);
-  const int64_t pairs = count_pairs(data<TileBox>(boxes), n, data<int32_t>(state[OFFSET]));
+  const int64_t pairs = count_pairs(data<TileBox>(boxes), n, data<int32_t>(state[OFFSET]), threads);
   state[START] = ints({int64_t(grid.x) * grid.y + 1});
   state[SPLAT] = ints({pairs});
   state[ROW] = ints({pairs});
-  state[MASK] = uninitialised({pairs}, at::kShort, at::kCPU);
+  state[MASK] = ints({pairs});
   state[USED] = ints({int64_t(grid.x) * grid.y});
   bin_splats({grid, n, data<SplatRecord>(state[RECORDS]), data<TileBox>(boxes),
               data<int32_t>(state[OFFSET]), data<int32_t>(state[START]),

@@ -90,7 +90,7 @@ std::vector<Tensor> prepare_and_blend(const Inputs& in, const View& view, Tensor
   for (int64_t capacity = pair_estimate().capacity(n);;) {
     state[SPLAT] = ints({capacity}, device);
     state[ROW] = ints({capacity}, device);
-    state[MASK] = uninitialised({capacity}, at::kShort, device);
+    state[MASK] = ints({capacity}, device);
     Tensor working = bytes(cuda::bin_bytes(capacity), device);
     cuda::bin_splats(
         bin, data<void>(ordered), capacity, data<void>(working),

@@ -161,7 +161,7 @@ inline BlendParams blend_params(const Inputs& in, const View& view,
              data<int32_t>(state[START]),
              data<int32_t>(state[SPLAT]),
              data<int32_t>(state[ROW]),
-             data<uint16_t>(state[MASK]),
+             data<uint32_t>(state[MASK]),
              data<int32_t>(state[USED])};
   p.records = data<SplatRecord>(state[RECORDS]);
   p.footprints = data<Footprint>(state[FOOTPRINTS]);

@@ -104,7 +104,8 @@ struct Shape {
   R x, y, half_x, half_y, slope, chord, disc, anchor_x, anchor_y;
 };
 
-// The columns that an ellipse or its low-pass disc covers in rows y0 .. y1 of pixel centres.
+// The columns that an ellipse or its low-pass disc covers in rows y0 .. y1 of pixel centres. Square
+// roots may be rough: the shape has grown by more than they are wrong.
 template <class R>
 SURFEL_HD Span<R> band_span(const Shape<R>& f, const R& y0, const R& y1) {
   const R one(1.0f), zero(0.0f), far(EVERYWHERE), tiny(1e-20f);
@@ -114,12 +115,12 @@ SURFEL_HD Span<R> band_span(const Shape<R>& f, const R& y0, const R& y1) {
   R right_y = smaller(larger(tip, low), high), left_y = smaller(larger(-tip, low), high);
   R inverse = one / larger(f.half_y, tiny);
   R r = right_y * inverse, l = left_y * inverse;
-  R right = f.x + fused(f.slope, right_y, f.chord * root(larger(one - r * r, zero)));
-  R left = f.x + fused(f.slope, left_y, -(f.chord * root(larger(one - l * l, zero))));
+  R right = f.x + fused(f.slope, right_y, f.chord * quick_root(one - r * r));
+  R left = f.x + fused(f.slope, left_y, -(f.chord * quick_root(one - l * l)));
   Span<R> s = {select(hit, left, far), select(hit, right, -far)};
   R dy = smaller(larger(zero, y0 - f.anchor_y), y1 - f.anchor_y);
   R rest = f.disc * f.disc - dy * dy;
-  R reach = root(larger(rest, zero));
+  R reach = quick_root(rest);
   auto disc_hit = rest >= zero;
   s.low = select(disc_hit, smaller(s.low, f.anchor_x - reach), s.low);
   s.high = select(disc_hit, larger(s.high, f.anchor_x + reach), s.high);

@@ -96,7 +96,7 @@ struct TileLists {
   const int32_t* start;  // [tiles + 1] first pair of each tile
   const int32_t* splat;  // [M] splat of each pair
   const int32_t* row;    // [M] place of the pair among the splat's pairs: offset[splat] + k
-  uint16_t* mask;        // [M] bit b: block b of the tile can be touched; forward writes
+  uint32_t* mask;        // [M] bit k: patch k of the tile can be touched; forward writes
   int32_t* used;         // [tiles] pairs until every pixel was saturated; forward writes
 };
 

@@ -31,6 +31,10 @@ SURFEL_HD float root(float a) {
 SURFEL_HD double root(double a) {
   return sqrt(a);
 }
+// Root of a, of zero where a is negative; need not be closer than BOUND_SLACK_RELATIVE / 2.
+SURFEL_HD float quick_root(float a) {
+  return sqrtf(a > 0.0f ? a : 0.0f);
+}
 SURFEL_HD float natural_log(float a) {
   return logf(a);
 }
@@ -48,6 +52,12 @@ SURFEL_HD float exponential_half(float a) {
 }
 SURFEL_HD double exponential_half(double a) {
   return exp(-0.5 * a);
+}
+SURFEL_HD float exponential_negative(float a) {
+  return expf(-a);
+}
+SURFEL_HD double exponential_negative(double a) {
+  return exp(-a);
 }
 SURFEL_HD float smaller(float a, float b) {
   return b < a ? b : a;

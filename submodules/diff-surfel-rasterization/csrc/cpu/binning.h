@@ -9,7 +9,7 @@ namespace iqgs {
 
 // offset[n] = pairs of the splats before n, [count + 1]; returns the number of pairs M.
 // Throws where M does not fit an int32.
-int64_t count_pairs(const TileBox* boxes, int64_t count, int32_t* offset);
+int64_t count_pairs(const TileBox* boxes, int64_t count, int32_t* offset, int threads);
 
 struct BinParams {
   TileGrid grid;

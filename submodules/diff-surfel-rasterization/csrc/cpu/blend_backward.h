@@ -1,29 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-// One tile of the gradients. Per block: weights front to back, <row, dL/dpixel> per splat by a
+// One tile of the gradients. Per patch: weights front to back, <row, dL/dpixel> per splat by a
 // matrix product, then back to front with one scalar per pixel, the light that is still behind.
 // Every sum has a fixed order, and every pair writes its own row: no locks, no atomics.
 #pragma once
 
 #include "channel_products.h"
+#include "patch_moments.h"
+#include "tile_images.h"
 
 namespace iqgs {
 namespace IQGS_ISA {
 
-// Image gradients of sixteen pixels.
+// Image gradients of the pixels of a patch.
 struct PixelGrad {
-  F16 behind;  // d L / d(final transmittance)
-  F16 depth, median_depth, distortion;
+  FP behind;  // d L / d(final transmittance)
+  FP depth, median_depth, distortion;
 };
+
+// Vectors of a patch: gradients of the maps, then of its channels.
+enum BackwardMap { GRAD_ALPHA, GRAD_DEPTH, GRAD_MEDIAN, GRAD_DISTORTION, GRAD_MAPS };
 
 struct BackwardSpace {
   TileBatch batch;
-  BlockWeights block;
-  float* linear;    // [n, LANES] <row, dL/dchannels> of each splat of the block
-  float* channels;  // [padded channels, LANES] dL/dchannels of the block
-  float* pixels;    // [LANES, padded channels] the same, transposed
-  float* grads;     // [n, grad_stride] MOMENTS sums, then channels
-  int grad_stride;
+  PatchWeights patch;
+  float* linear;     // [n, PATCH] <row, dL/dchannels> of each splat of the patch
+  float* images;     // [PATCHES, GRAD_MAPS + channels, PATCH] image gradients of the tile
+  int patch_floats;  // (GRAD_MAPS + channels) PATCH
+  float* panels;     // dL/dchannels of the patch, see PANEL
+  float* moments;    // [n, RAW_FLOATS]
+  float* absolute;   // [n, 2] M_ABS_X, M_ABS_Y
+  float* grads;      // [n, wide] channels
+  int wide;          // channels, whole vectors
+  IQGS_INLINE float* map(int k) const { return images + k * patch_floats; }
+  IQGS_INLINE float* channels(int k) const { return map(k) + GRAD_MAPS * PATCH; }
 };
+
+constexpr int FETCHED = 512;  // pairs of the next tile that are fetched ahead
 
 constexpr int MOMENT_FLOATS = LANES;  // one vector
 static_assert(MOMENTS == MOMENT_FLOATS, "the moments of a splat fill one vector");
@@ -32,178 +44,243 @@ IQGS_INLINE BackwardSpace backward_space(const BlendGradParams& p, int count, Ar
   const int n = padded(count), wide = padded(p.channel_count);
   const int channels = SHADE_CHANNELS + p.forward.feature_count;
   BackwardSpace s;
-  s.grad_stride = MOMENT_FLOATS + wide;
-  const size_t bytes = batch_bytes(n, channels) + static_cast<size_t>(n) * (3 * 64 + 4) +
-                       static_cast<size_t>(wide) * 128 +
-                       static_cast<size_t>(n) * s.grad_stride * 4 + 1024;
+  s.wide = wide;
+  // Transposition reads four channels at a time.
+  s.patch_floats = (GRAD_MAPS + (p.channel_count + 3) / 4 * 4) * PATCH;
+  const size_t images = static_cast<size_t>(PATCHES) * s.patch_floats;
+  const size_t panel_floats = static_cast<size_t>(panelled(p.channel_count)) * PATCH;
+  const int patch_arrays = 8, lines = 16;  // lines: what rounding the arrays up can add
+  const size_t per_splat = 4 * (patch_arrays * PATCH + 1 + RAW_FLOATS + 2 + wide);
+  const size_t bytes = batch_bytes(n, channels) + n * per_splat + 4 * (images + panel_floats) +
+                       4 * VISITS * (patch_arrays * PATCH + 1) + 64 * lines;
   Carver carver = {static_cast<char*>(arena.reserve(bytes))};
   s.batch = carve_batch(carver, n, channels);
-  s.block = {carver.take<float>(LANES * n), carver.take<float>(LANES * n), carver.take<int32_t>(n),
-             0};
-  s.linear = carver.take<float>(LANES * n);
-  s.channels = carver.take<float>(static_cast<size_t>(wide) * LANES);
-  s.pixels = carver.take<float>(static_cast<size_t>(wide) * LANES);
-  s.grads = carver.take<float>(static_cast<size_t>(n) * s.grad_stride);
+  // A visit that misses is written past the end before it is dropped.
+  const size_t visits = static_cast<size_t>(n) + 1, floats = visits * PATCH;
+  s.patch = {};
+  s.patch.id = carver.take<int32_t>(visits);
+  float** const arrays[patch_arrays] = {&s.patch.weight,  &s.patch.alpha, &s.patch.mapped_depth,
+                                        &s.patch.inverse, &s.patch.u,     &s.patch.v,
+                                        &s.patch.disc,    &s.linear};
+  for (float** array : arrays) *array = carver.take<float>(floats);
+  s.images = carver.take<float>(images);
+  s.panels = carver.take<float>(panel_floats);
+  s.moments = carver.take<float>(static_cast<size_t>(n) * RAW_FLOATS);
+  s.absolute = carver.take<float>(static_cast<size_t>(n) * 2);
+  s.grads = carver.take<float>(static_cast<size_t>(n) * wide);
+  __builtin_memset(s.panels, 0, sizeof(float) * panel_floats);
   return s;
 }
 
-// Gathers the image gradients of a block; false where all are zero.
-IQGS_PHASE bool load_grads(const BlendGradParams& p, const BlockPixels& pixels, BackwardSpace& s,
-                           PixelGrad& g) {
-  const BlendParams& f = p.forward;
-  const int64_t plane = static_cast<int64_t>(f.camera.width) * f.camera.height;
-  const int wide = padded(p.channel_count);
-  g.depth = load_block(f, pixels, p.depth);
-  g.median_depth = load_block(f, pixels, p.median_depth);
-  g.distortion = load_block(f, pixels, p.distortion);
-  g.behind = -load_block(f, pixels, p.alpha);
-  F16 size = magnitude(g.depth) + magnitude(g.median_depth) + magnitude(g.distortion) +
-             magnitude(g.behind);
+// Plane i of the gradients: the maps, then the active channels; null where it is zero.
+IQGS_INLINE const float* grad_plane(const BlendGradParams& p, int i) {
+  const int64_t plane = static_cast<int64_t>(p.forward.camera.width) * p.forward.camera.height;
+  const float* const maps[GRAD_MAPS] = {p.alpha, p.depth, p.median_depth, p.distortion};
+  if (i < GRAD_MAPS) return maps[i];
+  const int c = p.first_channel + i - GRAD_MAPS;
+  const bool normal = c < 3, color = c < SHADE_CHANNELS;
+  const float* base = normal ? p.normal : color ? p.color : p.feature;
+  return base ? base + (normal ? c : color ? c - 3 : c - SHADE_CHANNELS) * plane : nullptr;
+}
+
+// Gathers the image gradients of a tile.
+IQGS_PHASE void load_grads(const BlendGradParams& p, int tile, BackwardSpace& s) {
+  const TileWindow window = tile_window(p.forward, tile);
+  for (int i = 0; i < GRAD_MAPS + p.channel_count; ++i)
+    read_plane(window, grad_plane(p, i), s.images + PATCH * i, s.patch_floats);
+}
+
+// Fetches part `part` of PATCHES of a tile's image gradients, see `fetch_ahead`.
+IQGS_INLINE void fetch_grads(const BlendGradParams& p, int tile, int part) {
+  if (tile >= p.forward.lists.tiles_x * p.forward.lists.tiles_y) return;
+  const TileWindow window = tile_window(p.forward, tile);
+  const int planes = GRAD_MAPS + p.channel_count;
+  for (int i = planes * part / PATCHES; i < planes * (part + 1) / PATCHES; ++i) {
+    const float* plane = grad_plane(p, i);
+    if (!plane) continue;
+    for (int j = 0; j < window.height; ++j)
+      __builtin_prefetch(plane + window.first + j * window.row, 0, 2);
+  }
+}
+
+// The gradients of one patch; false where all are zero.
+IQGS_PHASE bool take_grads(const BlendGradParams& p, int k, BackwardSpace& s, PixelGrad& g) {
+  const float* maps = s.map(k);
+  g.depth = FP::load(maps + PATCH * GRAD_DEPTH);
+  g.median_depth = FP::load(maps + PATCH * GRAD_MEDIAN);
+  g.distortion = FP::load(maps + PATCH * GRAD_DISTORTION);
+  g.behind = -FP::load(maps + PATCH * GRAD_ALPHA);
+  FP size = magnitude(g.depth) + magnitude(g.median_depth) + magnitude(g.distortion) +
+            magnitude(g.behind);
+  const float* channels = s.channels(k);
   for (int i = 0; i < p.channel_count; ++i) {
-    int c = p.first_channel + i;
-    const float* in = nullptr;
-    if (c < 3)
-      in = p.normal ? p.normal + c * plane : nullptr;
-    else if (c < SHADE_CHANNELS)
-      in = p.color ? p.color + (c - 3) * plane : nullptr;
-    else
-      in = p.feature ? p.feature + (c - SHADE_CHANNELS) * plane : nullptr;
-    F16 value = load_block(f, pixels, in);
-    if (c >= 3 && c < SHADE_CHANNELS) g.behind = fused(value, F16(f.background[c - 3]), g.behind);
+    const int c = p.first_channel + i;
+    FP value = FP::load(channels + PATCH * i);
+    if (c >= 3 && c < SHADE_CHANNELS)
+      g.behind = fused(value, FP(p.forward.background[c - 3]), g.behind);
     size = size + magnitude(value);
-    value.store(s.channels + LANES * i);
   }
   // Rounded up to four channels: what lies past the last one is never read.
+  static_assert(PANEL % 4 == 0, "four channels lie in one panel");
   for (int i = 0; i < p.channel_count; i += 4)
-    for (int j = 0; j < LANES; j += 4)
-      transpose_four(s.channels + LANES * i + j, LANES, s.pixels + j * wide + i, wide);
-  return any(size > F16(0.0f));
+    for (int j = 0; j < PATCH; j += 4)
+      transpose_four(channels + PATCH * i + j, PATCH, panel_entry(s.panels, i, j), PANEL);
+  return any(size > FP(0.0f));
 }
 
-template <bool ABSOLUTE>
-IQGS_INLINE void set_moments(const SplatRecord& r, const Hit<F16>& h, const HitGrad<F16>& g,
-                             const F16& alpha_term, F16* m) {
-  m[M_U] = g.u;
-  m[M_U_DX] = g.u * h.dx;
-  m[M_U_DY] = g.u * h.dy;
-  m[M_V] = g.v;
-  m[M_V_DX] = g.v * h.dx;
-  m[M_V_DY] = g.v * h.dy;
-  m[M_W] = g.ratio;
-  m[M_W_DX] = g.ratio * h.dx;
-  m[M_W_DY] = g.ratio * h.dy;
-  m[M_ALPHA] = alpha_term;
-  m[M_ANCHOR_X] = g.anchor_x;
-  m[M_ANCHOR_Y] = g.anchor_y;
-  m[M_DEPTH] = g.depth;
-  m[M_HIT_DEPTH] = g.hit_depth;
-  m[M_ABS_X] = m[M_ABS_Y] = F16(0.0f);
-  if (!ABSOLUTE) return;
-  ScreenSignal<F16> signal =
-      screen_signal(F16(r.a), F16(r.b), F16(r.c), F16(r.d), F16(r.e), F16(r.f), F16(r.depth), m);
-  m[M_ABS_X] = magnitude(signal.x);
-  m[M_ABS_Y] = magnitude(signal.y);
-}
-
-// Back to front over the contributing splats: adds the moments of each to its gradient row.
-template <bool DEPTH, bool DISTORTION, bool ABSOLUTE>
-void descend(const BlockPixels& pixels, const PixelOptions& o, const PixelState& state,
-             const PixelGrad& g, const BackwardSpace& s) {
-  const F16 zero(0.0f), one(1.0f);
-  const F16 px = pixels.px, py = pixels.py;
-  constexpr int GROUPS = DEPTH || ABSOLUTE ? 4 : 3;
-  F16 rest = state.transmittance * g.behind;
-  for (int i = s.block.count - 1; i >= 0; --i) {
-    const int id = s.block.id[i];
-    const SplatRecord& splat = s.batch.records[id];
-    const F16 w = F16::load(s.block.weight + LANES * i);
-    const F16 alpha = F16::load(s.block.alpha + LANES * i);
-    const Mask hit = alpha > zero;
-    Hit<F16> h = intersect(splat, o, px, py);
-    h.u = zero_unless(hit, h.u);
-    h.v = zero_unless(hit, h.v);
-    h.inverse = zero_unless(hit, h.inverse);
-
-    // dL/dw and dL/dz.
-    F16 linear = F16::load(s.linear + LANES * i);
-    F16 depth_term = zero;
+// Back to front over the contributing splats: dL/dw and dL/dz of each, from which `linear` becomes
+// alpha dL/dalpha (zero where clamped) and `alpha` becomes dL/dz.
+template <bool DEPTH, bool DISTORTION>
+IQGS_PHASE void descend(const PixelOptions& o, const PixelState& state, const PixelGrad& g,
+                        const BackwardSpace& s) {
+  const FP zero(0.0f), one(1.0f);
+  const PatchWeights& from = s.patch;
+  FP rest = state.transmittance * g.behind;
+  for (int i = from.count - 1; i >= 0; --i) {
+    const int64_t at = static_cast<int64_t>(i) * PATCH;
+    const FP w = FP::load(from.weight + at), alpha = FP::load(from.alpha + at);
+    FP linear = FP::load(s.linear + at);
+    FP depth_term = zero;
     if (DEPTH) {
-      linear = fused(g.depth, hit_depth(splat, h, o), linear);
+      const FP center(s.batch.records[from.id[i]].depth);
+      FP z = center * FP::load(from.inverse + at);
+      if (o.center_depth) z = select(FP::load(from.disc + at) > zero, center, z);
+      linear = fused(g.depth, z, linear);
       depth_term = w * g.depth;
-      Mask median = equal(state.median, I16(id));
-      depth_term = depth_term + zero_unless(median, g.median_depth);
     }
     if (DISTORTION) {
-      F16 inverse_depth = hit_inverse_depth(splat, h, o);
-      F16 mapped = mapped_depth(inverse_depth, o);
+      const FP mapped = FP::load(from.mapped_depth + at);
+      const FP below = FP(o.shift) - mapped;  // k / z
       linear = fused(g.distortion, state.sums.weight_slope(mapped), linear);
-      depth_term = fused(g.distortion * state.sums.depth_slope(w, mapped),
-                         mapped_depth_slope(inverse_depth, o), depth_term);
+      const FP slope = below * below * FP(1.0f / o.distortion);
+      depth_term = fused(g.distortion * state.sums.depth_slope(w, mapped), slope, depth_term);
     }
-
     // alpha dL/dalpha = w dL/dw - alpha / (1 - alpha) (what lies behind).
-    F16 lit = w * linear;
-    F16 alpha_term = lit - rest * alpha * reciprocal(one - alpha);
-    alpha_term = zero_unless(alpha < F16(MAX_ALPHA), alpha_term);
+    const FP lit = w * linear;
+    const FP alpha_term = lit - rest * (alpha * reciprocal(one - alpha));
+    zero_unless(alpha < FP(MAX_ALPHA), alpha_term).store(s.linear + at);
+    if (DEPTH) depth_term.store(from.alpha + at);
     rest = rest + lit;
+  }
+}
 
-    HitGrad<F16> grad = hit_vjp<DEPTH>(splat, h, o, alpha_term, depth_term);
-    F16 m[MOMENT_FLOATS];
-    set_moments<ABSOLUTE>(splat, h, grad, alpha_term, m);
-    add_lane_sums<GROUPS>(m, s.grads + static_cast<int64_t>(id) * s.grad_stride);
+// The median depth of a pixel is that of one splat.
+IQGS_PHASE void add_median(const PixelState& state, const FP& grad, const PatchWeights& to) {
+  for (int i = 0; i < to.count; ++i) {
+    float* depth_term = to.alpha + static_cast<int64_t>(i) * PATCH;
+    const MaskP median = equal(state.median, IP(to.id[i]));
+    (FP::load(depth_term) + zero_unless(median, grad)).store(depth_term);
+  }
+}
+
+// Adds the absolute signal of the patch to that of splat `id`.
+IQGS_INLINE void add_signal(const SplatRecord& r, const PatchPixels& pixels, const PatchMoments& g,
+                            float* sums) {
+  const FP dx = pixels.px - FP(r.x), dy = pixels.py - FP(r.y);
+  FP m[MOMENTS];
+  m[M_U] = g.of[RAW_U], m[M_V] = g.of[RAW_V], m[M_HIT_DEPTH] = g.rest[2];
+  m[M_U_DX] = m[M_U] * dx, m[M_U_DY] = m[M_U] * dy;
+  m[M_V_DX] = m[M_V] * dx, m[M_V_DY] = m[M_V] * dy;
+  const ScreenSignal<FP> signal =
+      screen_signal(FP(r.a), FP(r.b), FP(r.c), FP(r.d), FP(r.e), FP(r.f), FP(r.depth), m);
+  sums[0] += lane_sum(magnitude(signal.x));
+  sums[1] += lane_sum(magnitude(signal.y));
+}
+
+// Adds the moments of each contributing splat to its row. See `hit_vjp`.
+template <bool DEPTH, bool ABSOLUTE>
+IQGS_PHASE void add_patch_moments(const PatchPixels& pixels, const PixelOptions& o,
+                                  const BackwardSpace& s) {
+  const FP zero(0.0f), px = pixels.px - FP(MIDDLE), py = pixels.py - FP(MIDDLE);
+  const PatchWeights& from = s.patch;
+  for (int i = 0; i < from.count; ++i) {
+    const int64_t at = static_cast<int64_t>(i) * PATCH;
+    const int64_t id = from.id[i];
+    const FP alpha_term = FP::load(s.linear + at), inverse = FP::load(from.inverse + at);
+    const FP u = FP::load(from.u + at), v = FP::load(from.v + at), disc = FP::load(from.disc + at);
+    const FP through_hit = -(alpha_term * inverse);
+    PatchMoments m;
+    m.of[RAW_U] = through_hit * u;
+    m.of[RAW_V] = through_hit * v;
+    m.of[RAW_ANCHOR] = alpha_term * disc;
+    m.rest[0] = alpha_term, m.rest[1] = m.rest[2] = m.rest[3] = zero;
+    FP by_ratio = fused(m.of[RAW_U], u, m.of[RAW_V] * v);
+    if (DEPTH) {
+      const MaskP low_pass = disc > zero;
+      const FP depth_term = FP::load(from.alpha + at);
+      const FP plane = inverse * depth_term;
+      m.rest[1] = plane;
+      m.rest[2] = select(low_pass, zero, plane);
+      if (o.center_depth) m.rest[1] = select(low_pass, depth_term, plane);
+      const FP to_plane = o.center_depth ? m.rest[2] : plane;
+      by_ratio = fused(to_plane * inverse, FP(s.batch.records[id].depth), by_ratio);
+    }
+    m.of[RAW_W] = -by_ratio;
+    add_moments<DEPTH ? 3 : 1>(m, px, py, s.moments + id * RAW_FLOATS);
+    if (ABSOLUTE) add_signal(s.batch.records[id], pixels, m, s.absolute + 2 * id);
   }
 }
 
 // Copies the finished gradients of the tile to their rows: whole cache lines, past the cache.
 IQGS_PHASE void write_rows(const BlendGradParams& p, int64_t first, int64_t last, int used,
                            const BackwardSpace& s) {
-  const int skip = p.geometry ? 0 : MOMENT_FLOATS;
   const F16 zero(0.0f);
+  const int moments = p.geometry ? MOMENT_FLOATS : 0;
+  alignas(64) float m[MOMENT_FLOATS];
   for (int64_t i = first; i < last; ++i) {
     float* row = p.rows + static_cast<int64_t>(p.forward.lists.row[i]) * p.row_floats;
-    const float* grad = s.grads + (i - first) * s.grad_stride + skip;
-    const bool seen = i - first < used;
-    for (int c = 0; c < p.row_floats; c += LANES)
-      (seen ? F16::load(grad + c) : zero).stream(row + c);
+    const int64_t at = i - first;
+    if (at >= used) {
+      for (int c = 0; c < p.row_floats; c += LANES) zero.stream(row + c);
+      continue;
+    }
+    if (p.geometry) {
+      finish_moments(s.batch.records[at], s.moments + at * RAW_FLOATS,
+                     p.absolute ? s.absolute + 2 * at : nullptr, m);
+      F16::load(m).stream(row);
+    }
+    const float* grad = s.grads + at * s.wide;
+    for (int c = 0; c < s.wide; c += LANES) F16::load(grad + c).stream(row + moments + c);
   }
   finish_streams();
 }
 
-// The phases of one block, for the gradients that there are.
+// The phases of one patch, for the gradients that there are.
 template <bool DEPTH, bool DISTORTION>
-IQGS_INLINE void geometry_block(const BlendGradParams& p, int k, const BlockPixels& pixels,
+IQGS_INLINE void geometry_patch(const BlendGradParams& p, int k, const PatchPixels& pixels,
                                 const PixelOptions& o, const PixelGrad& g, BackwardSpace& s) {
   const int32_t* list = s.batch.lists + static_cast<int64_t>(k) * s.batch.list_stride;
   PixelState state = fresh_pixels(pixels.inside);
-  weigh_block<TotalTerms<DEPTH, DISTORTION>>(s.batch, list, s.batch.count[k], pixels, o, state,
-                                             s.block);
-  contract_channels(p.channel_count, s.linear, s.channels, s.batch.rows + p.first_channel,
-                    s.batch.row_stride, s.block);
+  weigh_patch<WantsGeometry<DISTORTION>>(s.batch, list, s.batch.count[k], pixels, o, state,
+                                         s.patch);
+  contract_channels(p.channel_count, s.linear, s.channels(k), s.batch.rows + p.first_channel,
+                    s.batch.row_stride, s.patch);
+  descend<DEPTH, DISTORTION>(o, state, g, s);
+  if (DEPTH && p.median_depth) add_median(state, g.median_depth, s.patch);
   if (p.absolute)
-    descend<DEPTH, DISTORTION, true>(pixels, o, state, g, s);
+    add_patch_moments<DEPTH, true>(pixels, o, s);
   else
-    descend<DEPTH, DISTORTION, false>(pixels, o, state, g, s);
+    add_patch_moments<DEPTH, false>(pixels, o, s);
 }
 
-IQGS_INLINE void backward_block(const BlendGradParams& p, int tile, int k, const PixelOptions& o,
+IQGS_INLINE void backward_patch(const BlendGradParams& p, int tile, int k, const PixelOptions& o,
                                 BackwardSpace& s) {
-  BlockPixels pixels = block_pixels(p.forward, tile, k);
+  PatchPixels pixels = patch_pixels(p.forward, tile, k);
   PixelGrad g;
-  if (!load_grads(p, pixels, s, g)) return;
-  s.block.count = 0;
+  if (!take_grads(p, k, s, g)) return;
+  s.patch.count = 0;
   if (!p.geometry) {
     const int32_t* list = s.batch.lists + static_cast<int64_t>(k) * s.batch.list_stride;
     PixelState state = fresh_pixels(pixels.inside);
-    weigh_block<NoTerms>(s.batch, list, s.batch.count[k], pixels, o, state, s.block);
+    weigh_patch<WantsNothing>(s.batch, list, s.batch.count[k], pixels, o, state, s.patch);
   } else if (p.distortion) {
-    geometry_block<true, true>(p, k, pixels, o, g, s);
+    geometry_patch<true, true>(p, k, pixels, o, g, s);
   } else if (p.depth || p.median_depth) {
-    geometry_block<true, false>(p, k, pixels, o, g, s);
+    geometry_patch<true, false>(p, k, pixels, o, g, s);
   } else {
-    geometry_block<false, false>(p, k, pixels, o, g, s);
+    geometry_patch<false, false>(p, k, pixels, o, g, s);
   }
-  spread_channels(p.channel_count, s.pixels, padded(p.channel_count), s.grads + MOMENT_FLOATS,
-                  s.grad_stride, s.block);
+  spread_channels(p.channel_count, s.panels, s.grads, s.wide, s.patch);
 }
 
 void blend_backward(const BlendGradParams& p, int tile, Arena& arena) {
@@ -214,11 +291,19 @@ void blend_backward(const BlendGradParams& p, int tile, Arena& arena) {
   const PixelOptions o = tile_options(p.forward, first, last);
   BackwardSpace s = backward_space(p, used, arena);
   load_splats(p.forward, first, used, p.geometry, false, tile_origin(lists, tile), s.batch);
-  __builtin_memcpy(s.batch.masks, lists.mask + first, sizeof(uint16_t) * used);
-  list_blocks(s.batch, used, 0xffffu);
-  __builtin_memset(s.grads, 0, sizeof(float) * s.grad_stride * used);
-  for (int k = 0; k < BLOCKS_PER_TILE; ++k)
-    if (s.batch.count[k]) backward_block(p, tile, k, o, s);
+  __builtin_memcpy(s.batch.masks, lists.mask + first, sizeof(uint32_t) * used);
+  list_patches(s.batch, used, EVERY_PATCH);
+  __builtin_memset(s.grads, 0, sizeof(float) * s.wide * used);
+  __builtin_memset(s.moments, 0, sizeof(float) * RAW_FLOATS * used);
+  __builtin_memset(s.absolute, 0, sizeof(float) * 2 * used);
+  load_grads(p, tile, s);
+  const int64_t left = lists.start[lists.tiles_x * lists.tiles_y] - last;
+  const int ahead = static_cast<int>(left < FETCHED ? left : FETCHED);
+  for (int k = 0; k < PATCHES; ++k) {
+    fetch_ahead(p.forward, last, ahead, k, PATCHES, false);
+    fetch_grads(p, tile + 1, k);
+    if (s.batch.count[k]) backward_patch(p, tile, k, o, s);
+  }
   write_rows(p, first, last, used, s);
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// One tile of the images: weights of a 4x4 block in one vector, then a small matrix product of
+// One tile of the images: weights of a patch, one pixel per lane, then a small matrix product of
 // weights and channels with the accumulators in registers.
 #pragma once
 
 #include "channel_products.h"
+#include "tile_images.h"
 
 namespace iqgs {
 namespace IQGS_ISA {
@@ -11,55 +12,77 @@ namespace IQGS_ISA {
 // Splats copied at a time: records, rows and lists of a batch stay in the first-level cache.
 constexpr int FORWARD_BATCH = 192;
 
+// Vectors of a patch: the maps, then its channels.
+enum ForwardMap { MAP_ALPHA, MAP_DEPTH, MAP_MEDIAN, MAP_DISTORTION, MAPS };
+
 struct ForwardSpace {
   TileBatch batch;
-  PixelState* state;   // [BLOCKS_PER_TILE]
-  float* sums;         // [BLOCKS_PER_TILE, channels, LANES]
-  BlockWeights block;  // of the block at hand
+  PixelState* state;   // [PATCHES]
+  float* images;       // [PATCHES, MAPS + channels, PATCH]
+  int patch_floats;    // (MAPS + channels) PATCH
+  PatchWeights patch;  // of the patch at hand
+  IQGS_INLINE float* sums(int k) const { return images + k * patch_floats + MAPS * PATCH; }
 };
 
 IQGS_INLINE ForwardSpace forward_space(const BlendParams& p, Arena& arena) {
   const int channels = SHADE_CHANNELS + p.feature_count;
-  const size_t sums = static_cast<size_t>(BLOCKS_PER_TILE) * channels * LANES;
-  const size_t bytes = batch_bytes(FORWARD_BATCH, channels) + 4 * sums +
-                       sizeof(PixelState) * BLOCKS_PER_TILE + 68 * FORWARD_BATCH + 512;
-  Carver carver = {static_cast<char*>(arena.reserve(bytes))};
   ForwardSpace s;
+  s.patch_floats = (MAPS + channels) * PATCH;
+  const size_t images = static_cast<size_t>(PATCHES) * s.patch_floats;
+  const size_t bytes = batch_bytes(FORWARD_BATCH, channels) + 4 * images +
+                       sizeof(PixelState) * PATCHES + (4 * PATCH + 4) * (FORWARD_BATCH + VISITS) +
+                       3 * 4 * PATCH * VISITS + 1024;
+  Carver carver = {static_cast<char*>(arena.reserve(bytes))};
   s.batch = carve_batch(carver, FORWARD_BATCH, channels);
-  s.state = carver.take<PixelState>(BLOCKS_PER_TILE);
-  s.sums = carver.take<float>(sums);
-  s.block = {carver.take<float>(LANES * FORWARD_BATCH), nullptr,
-             carver.take<int32_t>(FORWARD_BATCH), 0};
+  s.state = carver.take<PixelState>(PATCHES);
+  s.images = carver.take<float>(images);
+  s.patch = {};
+  s.patch.weight = carver.take<float>(PATCH * FORWARD_BATCH);
+  s.patch.id = carver.take<int32_t>(FORWARD_BATCH);
+  s.patch.alpha = carver.take<float>(PATCH * VISITS);
+  s.patch.mapped_depth = carver.take<float>(PATCH * VISITS);
+  s.patch.depth = carver.take<float>(PATCH * VISITS);
   return s;
 }
 
-IQGS_PHASE void write_block(const BlendParams& p, const BlockPixels& pixels, const PixelState& s,
-                            const float* sums) {
-  const int64_t plane = static_cast<int64_t>(p.camera.width) * p.camera.height;
-  for (int c = 0; c < 3; ++c) {
-    store_block(p, pixels, F16::load(sums + LANES * c), p.normal + c * plane);
-    F16 value = fused(s.transmittance, F16(p.background[c]), F16::load(sums + LANES * (3 + c)));
-    store_block(p, pixels, value, p.color + c * plane);
+// Adds the maps of the patches to their sums, then writes all planes of the tile.
+IQGS_PHASE void write_tile(const BlendParams& p, int tile, ForwardSpace& space) {
+  for (int k = 0; k < PATCHES; ++k) {
+    const PixelState& s = space.state[k];
+    float* maps = space.images + k * space.patch_floats;
+    (FP(1.0f) - s.transmittance).store(maps + PATCH * MAP_ALPHA);
+    s.depth.store(maps + PATCH * MAP_DEPTH);
+    s.median_depth.store(maps + PATCH * MAP_MEDIAN);
+    s.sums.total().store(maps + PATCH * MAP_DISTORTION);
+    for (int c = 0; c < 3; ++c) {
+      float* color = space.sums(k) + PATCH * (3 + c);
+      fused(s.transmittance, FP(p.background[c]), FP::load(color)).store(color);
+    }
   }
-  for (int c = 0; c < p.feature_count; ++c)
-    store_block(p, pixels, F16::load(sums + LANES * (SHADE_CHANNELS + c)), p.feature + c * plane);
-  store_block(p, pixels, F16(1.0f) - s.transmittance, p.alpha);
-  store_block(p, pixels, s.depth, p.depth);
-  store_block(p, pixels, s.median_depth, p.median_depth);
-  store_block(p, pixels, s.sums.total(), p.distortion);
+  const TileWindow window = tile_window(p, tile);
+  const int64_t plane = static_cast<int64_t>(p.camera.width) * p.camera.height;
+  float* const maps[MAPS] = {p.alpha, p.depth, p.median_depth, p.distortion};
+  for (int c = 0; c < MAPS + SHADE_CHANNELS + p.feature_count; ++c) {
+    float* out = c < MAPS                    ? maps[c]
+                 : c < MAPS + 3              ? p.normal + (c - MAPS) * plane
+                 : c < MAPS + SHADE_CHANNELS ? p.color + (c - MAPS - 3) * plane
+                                             : p.feature + (c - MAPS - SHADE_CHANNELS) * plane;
+    write_plane(window, space.images + PATCH * c, space.patch_floats, out);
+  }
+  finish_streams();
 }
 
-// Starts every block of a tile; one bit for each that lies in the image.
-IQGS_INLINE uint32_t start_blocks(const BlendParams& p, int tile, ForwardSpace& space) {
+// Starts every patch of a tile; one bit for each that lies in the image.
+IQGS_INLINE uint32_t start_patches(const BlendParams& p, int tile, ForwardSpace& space) {
   uint32_t open = 0;
-  for (int k = 0; k < BLOCKS_PER_TILE; ++k) {
-    space.state[k] = fresh_pixels(block_pixels(p, tile, k).inside);
+  for (int k = 0; k < PATCHES; ++k) {
+    space.state[k] = fresh_pixels(patch_pixels(p, tile, k).inside);
     if (any(space.state[k].alive)) open |= 1u << k;
   }
   return open;
 }
 
-// Loads the next batch of a tile's pairs [at, last) and lists it for the open blocks; its length.
+// Loads the next batch of a tile's pairs [at, last) and lists it for the open patches; its length.
 IQGS_INLINE int load_batch(const BlendParams& p, int tile, int64_t at, int64_t last, bool rows,
                            uint32_t open, TileBatch& b) {
   const int count = last - at < FORWARD_BATCH ? static_cast<int>(last - at) : FORWARD_BATCH;
@@ -67,7 +90,7 @@ IQGS_INLINE int load_batch(const BlendParams& p, int tile, int64_t at, int64_t l
   load_splats(p, at, count, rows, true, origin, b);
   load_shapes(p, at, count, b);
   for (int i = 0; i < count; i += LANES) mask_sixteen(b, i, origin);
-  list_blocks(b, count, open);
+  list_patches(b, count, open);
   return count;
 }
 
@@ -77,31 +100,29 @@ void blend_forward(const BlendParams& p, int tile, Arena& arena) {
   const PixelOptions options = tile_options(p, first, last);
   ForwardSpace space = forward_space(p, arena);
   TileBatch& b = space.batch;
-  const uint32_t in_image = start_blocks(p, tile, space);
-  __builtin_memset(space.sums, 0, sizeof(float) * BLOCKS_PER_TILE * channels * LANES);
+  uint32_t open = start_patches(p, tile, space);
+  __builtin_memset(space.images, 0, sizeof(float) * PATCHES * space.patch_floats);
 
   // Batch by batch until the list ends or every pixel is saturated.
-  uint32_t open = in_image;
   int64_t at = first;
   while (at < last && open) {
     const int count = load_batch(p, tile, at, last, true, open, b);
-    __builtin_memcpy(p.lists.mask + at, b.masks, sizeof(uint16_t) * count);
-    for (int k = 0; k < BLOCKS_PER_TILE; ++k) {
+    __builtin_memcpy(p.lists.mask + at, b.masks, sizeof(uint32_t) * count);
+    const int64_t left = p.lists.start[p.lists.tiles_x * p.lists.tiles_y] - (at + count);
+    const int ahead = static_cast<int>(left < FORWARD_BATCH ? left : FORWARD_BATCH);
+    for (int k = 0; k < PATCHES; ++k) {
+      fetch_ahead(p, at + count, ahead, k, PATCHES, true);
       if (b.count[k] == 0) continue;
-      space.block.count = 0;
-      weigh_block<ImageTerms>(b, b.lists + k * b.list_stride, b.count[k], block_pixels(p, tile, k),
-                              options, space.state[k], space.block);
-      accumulate_channels(channels, space.sums + k * channels * LANES, b.rows, b.row_stride,
-                          space.block);
+      space.patch.count = 0;
+      weigh_patch<WantsImages>(b, b.lists + k * b.list_stride, b.count[k], patch_pixels(p, tile, k),
+                               options, space.state[k], space.patch);
+      accumulate_channels(channels, space.sums(k), b.rows, b.row_stride, space.patch);
       if (!any(space.state[k].alive)) open &= ~(1u << k);
     }
     at += count;
   }
   p.lists.used[tile] = static_cast<int32_t>(at - first);
-
-  for (int k = 0; k < BLOCKS_PER_TILE; ++k)
-    if ((in_image >> k) & 1u)
-      write_block(p, block_pixels(p, tile, k), space.state[k], space.sums + k * channels * LANES);
+  write_tile(p, tile, space);
 }
 
 }  // namespace IQGS_ISA

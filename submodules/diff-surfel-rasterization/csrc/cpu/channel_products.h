@@ -1,42 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
-// The three small matrix products of a 4x4 block: weights times channels (forward), channels times
+// The three small matrix products of a patch: weights times channels (forward), channels times
 // image gradients, and weights times image gradients (backward). Splats are the long side.
 #pragma once
 
-#include "weigh_block.h"
+#include "weigh_patch.h"
 
 namespace iqgs {
 namespace IQGS_ISA {
 
 // Channel accumulators that fit in registers beside the weights.
 #if defined(__AVX512F__)
-constexpr int CHANNELS_AT_ONCE = 24;
+constexpr int CHANNELS_AT_ONCE = 54;
 #elif defined(__AVX2__)
-constexpr int CHANNELS_AT_ONCE = 6;
+constexpr int CHANNELS_AT_ONCE = 12;
 #else
-constexpr int CHANNELS_AT_ONCE = 2;
+constexpr int CHANNELS_AT_ONCE = 5;
 #endif
 
 // sums[c] += sum over splats of weight * row[c], for N channels.
 template <int N>
-void accumulate(float* sums, const float* rows, int stride, const BlockWeights& w) {
-  F16 s[N];
+void accumulate(float* sums, const float* rows, int stride, const PatchWeights& w) {
+  FP s[N];
 #pragma GCC unroll 24
-  for (int c = 0; c < N; ++c) s[c] = F16::load(sums + LANES * c);
+  for (int c = 0; c < N; ++c) s[c] = FP::load(sums + PATCH * c);
   for (int i = 0; i < w.count; ++i) {
     const float* row = rows + static_cast<int64_t>(w.id[i]) * stride;
-    F16 weight = F16::load(w.weight + LANES * i);
+    FP weight = FP::load(w.weight + PATCH * i);
 #pragma GCC unroll 24
-    for (int c = 0; c < N; ++c) s[c] = fused(weight, F16(row[c]), s[c]);
+    for (int c = 0; c < N; ++c) s[c] = fused(weight, FP(row[c]), s[c]);
   }
 #pragma GCC unroll 24
-  for (int c = 0; c < N; ++c) s[c].store(sums + LANES * c);
+  for (int c = 0; c < N; ++c) s[c].store(sums + PATCH * c);
 }
 
 // Calls the instance of `accumulate` for a run-time channel count up to CHANNELS_AT_ONCE.
 template <int N>
 IQGS_INLINE void accumulate_some(int channels, float* sums, const float* rows, int stride,
-                                 const BlockWeights& w) {
+                                 const PatchWeights& w) {
   if constexpr (N > 0) {
     if (channels == N) return accumulate<N>(sums, rows, stride, w);
     accumulate_some<N - 1>(channels, sums, rows, stride, w);
@@ -44,36 +44,38 @@ IQGS_INLINE void accumulate_some(int channels, float* sums, const float* rows, i
 }
 
 IQGS_PHASE void accumulate_channels(int channels, float* sums, const float* rows, int stride,
-                                    const BlockWeights& w) {
+                                    const PatchWeights& w) {
   for (int c = 0; c < channels; c += CHANNELS_AT_ONCE) {
     int n = channels - c < CHANNELS_AT_ONCE ? channels - c : CHANNELS_AT_ONCE;
-    accumulate_some<CHANNELS_AT_ONCE>(n, sums + LANES * c, rows + c, stride, w);
+    accumulate_some<CHANNELS_AT_ONCE>(n, sums + PATCH * c, rows + c, stride, w);
   }
 }
 
 // linear[i] += sum over N channels of row[c] * grad[c].
 template <int N>
 void contract(float* linear, const float* grads, const float* rows, int stride,
-              const BlockWeights& w, bool first) {
-  F16 g[N];
+              const PatchWeights& w, bool first) {
+  FP g[N];
 #pragma GCC unroll 24
-  for (int c = 0; c < N; ++c) g[c] = F16::load(grads + LANES * c);
-  for (int i = 0; i < w.count; ++i) {
-    const float* row = rows + static_cast<int64_t>(w.id[i]) * stride;
-    F16 even = first ? F16(0.0f) : F16::load(linear + LANES * i), odd(0.0f);
+  for (int c = 0; c < N; ++c) g[c] = FP::load(grads + PATCH * c);
+  const int32_t* ids = w.id;  // copies: what is stored could lie over `w`
+  const int count = w.count;
+  for (int i = 0; i < count; ++i, linear += PATCH) {
+    const float* row = rows + static_cast<int64_t>(ids[i]) * stride;
+    FP even = first ? FP(0.0f) : FP::load(linear), odd(0.0f);
 #pragma GCC unroll 24
     for (int c = 0; c + 1 < N; c += 2) {
-      even = fused(F16(row[c]), g[c], even);
-      odd = fused(F16(row[c + 1]), g[c + 1], odd);
+      even = fused(FP(row[c]), g[c], even);
+      odd = fused(FP(row[c + 1]), g[c + 1], odd);
     }
-    if (N % 2) even = fused(F16(row[N - 1]), g[N - 1], even);
-    (even + odd).store(linear + LANES * i);
+    if (N % 2) even = fused(FP(row[N - 1]), g[N - 1], even);
+    (even + odd).store(linear);
   }
 }
 
 template <int N>
 IQGS_INLINE void contract_some(int channels, float* linear, const float* grads, const float* rows,
-                               int stride, const BlockWeights& w, bool first) {
+                               int stride, const PatchWeights& w, bool first) {
   if constexpr (N > 0) {
     if (channels == N) return contract<N>(linear, grads, rows, stride, w, first);
     contract_some<N - 1>(channels, linear, grads, rows, stride, w, first);
@@ -82,61 +84,115 @@ IQGS_INLINE void contract_some(int channels, float* linear, const float* grads, 
 
 // linear[i] = <row of splat i, grads>, per pixel.
 IQGS_PHASE void contract_channels(int channels, float* linear, const float* grads,
-                                  const float* rows, int stride, const BlockWeights& w) {
-  if (channels == 0) __builtin_memset(linear, 0, sizeof(float) * LANES * w.count);
+                                  const float* rows, int stride, const PatchWeights& w) {
+  if (channels == 0) __builtin_memset(linear, 0, sizeof(float) * PATCH * w.count);
   for (int c = 0; c < channels; c += CHANNELS_AT_ONCE) {
     int left = channels - c, n = left < CHANNELS_AT_ONCE ? left : CHANNELS_AT_ONCE;
-    contract_some<CHANNELS_AT_ONCE>(n, linear, grads + LANES * c, rows + c, stride, w, c == 0);
+    contract_some<CHANNELS_AT_ONCE>(n, linear, grads + PATCH * c, rows + c, stride, w, c == 0);
   }
 }
 
-// out[id][c] += sum over pixels of weight * pixels[.][c]: channels in lanes, no sums over lanes.
-// Sixteen channels, `wide` floats from pixel to pixel.
-IQGS_INLINE void spread_sixteen(const float* pixels, int wide, float* rows, int stride,
-                                const BlockWeights& w) {
-  F16 g[LANES];
+// Channels that `spread_channels` takes at a time: its image gradients come in panels of [PATCH, so
+// many], the last one filled up.
+#if defined(__AVX512F__)
+constexpr int PANEL = LANES;
+#else
+constexpr int PANEL = 3 * NATIVE;
+#endif
+
+IQGS_INLINE int panelled(int channels) {
+  return (channels + PANEL - 1) / PANEL * PANEL;
+}
+
+// Where channel c of pixel j lies.
+IQGS_INLINE float* panel_entry(float* panels, int c, int j) {
+  return panels + c / PANEL * PANEL * PATCH + j * PANEL + c % PANEL;
+}
+
+#if defined(__AVX512F__)
+// Sixteen or eight channels.
+template <class Row>
+IQGS_INLINE void spread_panel(const float* panel, float* rows, int stride, const PatchWeights& w) {
+  Row g[PATCH];
 #pragma GCC unroll 16
-  for (int j = 0; j < LANES; ++j) g[j] = F16::load(pixels + j * wide);
+  for (int j = 0; j < PATCH; ++j) g[j] = Row::load(panel + j * PANEL);
   for (int i = 0; i < w.count; ++i) {
-    const float* weight = w.weight + LANES * i;
+    const float* weight = w.weight + PATCH * i;
     float* out = rows + static_cast<int64_t>(w.id[i]) * stride;
-    F16 even = F16::load(out), odd = F16(weight[1]) * g[1];
-    even = fused(F16(weight[0]), g[0], even);
+    Row even = Row::load(out), odd = Row(weight[1]) * g[1];
+    even = fused(Row(weight[0]), g[0], even);
 #pragma GCC unroll 16
-    for (int j = 2; j < LANES; j += 2) {
-      even = fused(F16(weight[j]), g[j], even);
-      odd = fused(F16(weight[j + 1]), g[j + 1], odd);
+    for (int j = 2; j < PATCH; j += 2) {
+      even = fused(Row(weight[j]), g[j], even);
+      odd = fused(Row(weight[j + 1]), g[j + 1], odd);
     }
     (even + odd).store(out);
   }
 }
+#else
+constexpr int SPLATS_AT_ONCE = 4;
 
-// The same for four channels.
-IQGS_INLINE void spread_four(const float* pixels, int wide, float* rows, int stride,
-                             const BlockWeights& w) {
-  Quad g[LANES];
-#pragma GCC unroll 16
-  for (int j = 0; j < LANES; ++j) g[j] = load_quad(pixels + j * wide);
-  for (int i = 0; i < w.count; ++i) {
-    const float* weight = w.weight + LANES * i;
-    float* out = rows + static_cast<int64_t>(w.id[i]) * stride;
-    Quad even = load_quad(out), odd = {};
-#pragma GCC unroll 16
-    for (int j = 0; j < LANES; j += 2) {
-      even = fused_quad(weight[j] - Quad{}, g[j], even);
-      odd = fused_quad(weight[j + 1] - Quad{}, g[j + 1], odd);
-    }
-    store_quad(out, even + odd);
+// S splats and G vectors of channels, the sums in registers.
+template <int S, int G>
+IQGS_INLINE void spread_some(const float* panel, float* rows, int stride, const float* weight,
+                             const int32_t* id) {
+  using Row = Floats<1>;
+  float* out[S];
+  Row sum[S][G];
+#pragma GCC unroll 4
+  for (int s = 0; s < S; ++s) {
+    out[s] = rows + static_cast<int64_t>(id[s]) * stride;
+#pragma GCC unroll 3
+    for (int c = 0; c < G; ++c) sum[s][c] = Row::load(out[s] + c * NATIVE);
   }
+#pragma GCC unroll 8
+  for (int j = 0; j < PATCH; ++j) {
+    Row g[G];
+#pragma GCC unroll 3
+    for (int c = 0; c < G; ++c) g[c] = Row::load(panel + j * PANEL + c * NATIVE);
+#pragma GCC unroll 4
+    for (int s = 0; s < S; ++s) {
+      const Row w(weight[s * PATCH + j]);
+#pragma GCC unroll 3
+      for (int c = 0; c < G; ++c) sum[s][c] = fused(w, g[c], sum[s][c]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int s = 0; s < S; ++s)
+#pragma GCC unroll 3
+    for (int c = 0; c < G; ++c) sum[s][c].store(out[s] + c * NATIVE);
 }
 
-IQGS_PHASE void spread_channels(int channels, const float* pixels, int wide, float* rows,
-                                int stride, const BlockWeights& w) {
-  for (int c = 0; c < channels; c += LANES) {
-    if (channels - c > 4)
-      spread_sixteen(pixels + c, wide, rows + c, stride, w);
+template <int G>
+void spread_panel(const float* panel, float* rows, int stride, const PatchWeights& w) {
+  const float* weight = w.weight;
+  const int32_t* id = w.id;
+  const int count = w.count;
+  int i = 0;
+  for (; i + SPLATS_AT_ONCE <= count; i += SPLATS_AT_ONCE)
+    spread_some<SPLATS_AT_ONCE, G>(panel, rows, stride, weight + PATCH * i, id + i);
+  for (; i < count; ++i) spread_some<1, G>(panel, rows, stride, weight + PATCH * i, id + i);
+}
+#endif
+
+// rows[id][c] += sum over pixels of weight * dL/dchannel c: channels in lanes, no sums over lanes.
+IQGS_PHASE void spread_channels(int channels, const float* panels, float* rows, int stride,
+                                const PatchWeights& w) {
+  for (int c = 0; c < channels; c += PANEL, panels += PANEL * PATCH, rows += PANEL) {
+    const int left = channels - c;
+#if defined(__AVX512F__)
+    if (left > 8)
+      spread_panel<F16>(panels, rows, stride, w);
     else
-      spread_four(pixels + c, wide, rows + c, stride, w);
+      spread_panel<F8>(panels, rows, stride, w);
+#else
+    if (left > 2 * NATIVE)
+      spread_panel<3>(panels, rows, stride, w);
+    else if (left > NATIVE)
+      spread_panel<2>(panels, rows, stride, w);
+    else
+      spread_panel<1>(panels, rows, stride, w);
+#endif
   }
 }
 

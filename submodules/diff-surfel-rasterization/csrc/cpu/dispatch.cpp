@@ -7,8 +7,20 @@
 
 #include "kernels.h"
 
+#if defined(IQGS_X86_KERNELS)
+#include <cpuid.h>
+#endif
+
 namespace iqgs {
 namespace {
+
+#if defined(IQGS_X86_KERNELS)
+// Older compilers do not let __builtin_cpu_supports ask for it.
+bool converts_halves() {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+#endif
 
 int fastest_supported() {
 #if defined(IQGS_X86_KERNELS)
@@ -16,7 +28,8 @@ int fastest_supported() {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
     return 2;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && converts_halves())
+    return 1;
 #endif
   return 0;
 }

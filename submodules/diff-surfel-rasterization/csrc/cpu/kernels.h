@@ -5,7 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../common/mask_math.h"
 #include "../common/params.h"
+#include "../common/quads.h"
+#include "../common/sparse.h"
 
 namespace iqgs {
 
@@ -31,6 +34,31 @@ struct WeightParams {
   float* weight;             // [nnz] out
 };
 
+// The same by quads.
+struct QuadWeightParams {
+  BlendParams blend;     // its image pointers are not read
+  float min_weight;      // smaller weights are zero; an entry has at least one that is not
+  const int64_t* start;  // [quads + 1] null while counting
+  int32_t* count;        // [quads] out while counting
+  int32_t* row;          // [E] out: the splat
+  uint16_t* weight;      // [E, 4] out
+};
+
+// Products of quads. To pixels: values [N, C], out [H W, C]. Back: values [H W, C], out [N + S, C].
+struct QuadProductParams {
+  QuadTable table;
+  int channels;  // C, at least 4
+  const float* values;
+  float* out;
+};
+
+// Products of chosen rows: values [N, C], out [P, C]; or back.
+struct RowProductParams {
+  SparseParams matrix;
+  const float* values;
+  float* out;
+};
+
 struct KernelTable {
   const char* name;
   // Splats first .. last of N, both multiples of LANES or N.
@@ -40,6 +68,16 @@ struct KernelTable {
   void (*blend_forward)(const BlendParams&, int tile, Arena&);
   void (*blend_backward)(const BlendGradParams&, int tile, Arena&);
   void (*weights)(const WeightParams&, int tile, Arena&);
+  // Rows first .. last.
+  void (*gather_rows)(const RowProductParams&, int64_t first, int64_t last);
+  void (*scatter_rows)(const RowProductParams&, int64_t first, int64_t last);
+  void (*quad_weights)(const QuadWeightParams&, int tile, Arena&);
+  // Quads first .. last.
+  void (*gather_quads)(const QuadProductParams&, int64_t first, int64_t last, Arena&);
+  void (*scatter_quads)(const QuadProductParams&, int64_t first, int64_t last, Arena&);
+  // Pixels first .. last: sums [M, MASK_SUMS], or gradients; see cpu/mask_loss.h.
+  void (*mask_sums)(const MaskLossParams&, int64_t first, int64_t last, double* sums, Arena&);
+  void (*mask_grads)(const MaskGradParams&, int64_t first, int64_t last, double* queries, Arena&);
 };
 
 namespace baseline {

@@ -6,9 +6,14 @@
 //
 #include "blend_backward.h"
 #include "blend_forward.h"
+#include "mask_backward.h"
+#include "mask_forward.h"
 #include "project_backward.h"
 #include "project_forward.h"
+#include "quad_products.h"
+#include "row_products.h"
 #include "weigh_pixels.h"
+#include "weigh_quads.h"
 
 namespace iqgs {
 namespace IQGS_ISA {
@@ -17,7 +22,9 @@ namespace IQGS_ISA {
 #define IQGS_NAME(x) IQGS_STRING(x)
 
 const KernelTable TABLE = {
-    IQGS_NAME(IQGS_ISA), project, project_backward, blend_forward, blend_backward, weigh_pixels,
+    IQGS_NAME(IQGS_ISA), project,     project_backward, blend_forward, blend_backward,
+    weigh_pixels,        gather_rows, scatter_rows,     weigh_quads,   gather_quads,
+    scatter_quads,       mask_sums,   mask_grads,
 };
 
 }  // namespace IQGS_ISA

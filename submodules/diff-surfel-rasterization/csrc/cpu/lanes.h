@@ -38,15 +38,17 @@ typedef int32_t NativeI __attribute__((vector_size(NATIVE * 4)));
 typedef uint32_t NativeU __attribute__((vector_size(NATIVE * 4)));
 typedef float UnalignedF __attribute__((vector_size(NATIVE * 4), aligned(4), may_alias));
 
-// Loops over the parts of a vector; always unrolled, the parts stay in registers.
-#define IQGS_PARTS _Pragma("GCC unroll 4") for (int p = 0; p < PARTS; ++p)
+// Loops over the P parts of a vector; always unrolled, the parts stay in registers.
+#define IQGS_PARTS _Pragma("GCC unroll 4") for (int p = 0; p < P; ++p)
 
-struct F16 {
-  NativeF v[PARTS];
-  F16() = default;
-  IQGS_INLINE explicit F16(float s) { IQGS_PARTS v[p] = s - NativeF{}; }
-  static IQGS_INLINE F16 load(const float* m) {
-    F16 r;
+// P native vectors side by side.
+template <int P>
+struct Floats {
+  NativeF v[P];
+  Floats() = default;
+  IQGS_INLINE explicit Floats(float s) { IQGS_PARTS v[p] = s - NativeF{}; }
+  static IQGS_INLINE Floats load(const float* m) {
+    Floats r;
     IQGS_PARTS r.v[p] = *reinterpret_cast<const UnalignedF*>(m + p * NATIVE);
     return r;
   }
@@ -56,9 +58,11 @@ struct F16 {
   // Stores past the cache to an address on a cache line; end with `finish_streams`.
   IQGS_INLINE void stream(float* m) const {
 #if defined(__AVX512F__)
-    _mm512_stream_ps(m, reinterpret_cast<__m512>(v[0]));
+    IQGS_PARTS _mm512_stream_ps(m + p * NATIVE, reinterpret_cast<__m512>(v[p]));
 #elif defined(__AVX2__)
     IQGS_PARTS _mm256_stream_ps(m + p * NATIVE, reinterpret_cast<__m256>(v[p]));
+#elif defined(__SSE2__)
+    IQGS_PARTS _mm_stream_ps(m + p * NATIVE, reinterpret_cast<__m128>(v[p]));
 #else
     store(m);
 #endif
@@ -67,75 +71,97 @@ struct F16 {
 
 // Orders streamed stores before whatever tells other threads about them.
 IQGS_INLINE void finish_streams() {
-#if defined(__AVX2__)
+#if defined(__SSE2__)
   _mm_sfence();
 #endif
 }
 
-struct I16 {
-  NativeI v[PARTS];
-  I16() = default;
-  IQGS_INLINE explicit I16(int32_t s) { IQGS_PARTS v[p] = s - NativeI{}; }
-  static IQGS_INLINE I16 from_bits(const F16& a) {
-    I16 r;
+template <int P>
+struct Ints {
+  NativeI v[P];
+  Ints() = default;
+  IQGS_INLINE explicit Ints(int32_t s) { IQGS_PARTS v[p] = s - NativeI{}; }
+  static IQGS_INLINE Ints from_bits(const Floats<P>& a) {
+    Ints r;
     IQGS_PARTS r.v[p] = reinterpret_cast<NativeI>(a.v[p]);
     return r;
   }
-  IQGS_INLINE F16 bits_to_float() const {
-    F16 r;
+  IQGS_INLINE Floats<P> bits_to_float() const {
+    Floats<P> r;
     IQGS_PARTS r.v[p] = reinterpret_cast<NativeF>(v[p]);
     return r;
   }
-  IQGS_INLINE F16 to_float() const {
-    F16 r;
+  IQGS_INLINE Floats<P> to_float() const {
+    Floats<P> r;
     IQGS_PARTS r.v[p] = __builtin_convertvector(v[p], NativeF);
+    return r;
+  }
+  // Towards zero; within the range of the integers.
+  static IQGS_INLINE Ints truncate(const Floats<P>& a) {
+    Ints r;
+    IQGS_PARTS r.v[p] = __builtin_convertvector(a.v[p], NativeI);
     return r;
   }
   IQGS_INLINE void store(int32_t* m) const { bits_to_float().store(reinterpret_cast<float*>(m)); }
 };
 
-#define IQGS_BINARY(T, op)                            \
-  IQGS_INLINE T operator op(const T& a, const T& b) { \
-    T r;                                              \
-    IQGS_PARTS r.v[p] = a.v[p] op b.v[p];             \
-    return r;                                         \
+using F16 = Floats<PARTS>;
+using I16 = Ints<PARTS>;
+
+// One pixel per lane: a patch is what one native vector holds, but no less than eight pixels.
+constexpr int PATCH_PARTS = NATIVE >= 8 ? 1 : 2;
+constexpr int PATCH = PATCH_PARTS * NATIVE;
+using FP = Floats<PATCH_PARTS>;
+using IP = Ints<PATCH_PARTS>;
+
+#define IQGS_BINARY(T, op)                                     \
+  template <int P>                                             \
+  IQGS_INLINE T<P> operator op(const T<P>& a, const T<P>& b) { \
+    T<P> r;                                                    \
+    IQGS_PARTS r.v[p] = a.v[p] op b.v[p];                      \
+    return r;                                                  \
   }
-IQGS_BINARY(F16, +)
-IQGS_BINARY(F16, -)
-IQGS_BINARY(F16, *)
-IQGS_BINARY(F16, /)
-IQGS_BINARY(I16, &)
-IQGS_BINARY(I16, |)
+IQGS_BINARY(Floats, +)
+IQGS_BINARY(Floats, -)
+IQGS_BINARY(Floats, *)
+IQGS_BINARY(Floats, /)
+IQGS_BINARY(Ints, &)
+IQGS_BINARY(Ints, |)
 #undef IQGS_BINARY
 
-IQGS_INLINE F16 operator-(const F16& a) {
-  F16 r;
+template <int P>
+IQGS_INLINE Floats<P> operator-(const Floats<P>& a) {
+  Floats<P> r;
   IQGS_PARTS r.v[p] = -a.v[p];
   return r;
 }
 
-IQGS_INLINE I16 shift_right(const I16& a, int n) {
-  I16 r;
+template <int P>
+IQGS_INLINE Ints<P> shift_right(const Ints<P>& a, int n) {
+  Ints<P> r;
   IQGS_PARTS r.v[p] = a.v[p] >> n;
   return r;
 }
 
 // Unsigned inside: lanes that nobody looks at may overflow.
-IQGS_INLINE I16 shift_left(const I16& a, int n) {
-  I16 r;
+template <int P>
+IQGS_INLINE Ints<P> shift_left(const Ints<P>& a, int n) {
+  Ints<P> r;
   IQGS_PARTS r.v[p] = reinterpret_cast<NativeI>(reinterpret_cast<NativeU>(a.v[p]) << n);
   return r;
 }
 
-IQGS_INLINE I16 operator+(const I16& a, const I16& b) {
-  I16 r;
+template <int P>
+IQGS_INLINE Ints<P> operator+(const Ints<P>& a, const Ints<P>& b) {
+  Ints<P> r;
   IQGS_PARTS r.v[p] = reinterpret_cast<NativeI>(reinterpret_cast<NativeU>(a.v[p]) +
                                                 reinterpret_cast<NativeU>(b.v[p]));
   return r;
 }
 
-IQGS_INLINE I16 operator-(const I16& a, const I16& b) {
-  I16 r;
+template <int P>
+IQGS_INLINE Ints<P> operator-(const Ints<P>& a, const Ints<P>& b) {
+  Ints<P> r;
   IQGS_PARTS r.v[p] = reinterpret_cast<NativeI>(reinterpret_cast<NativeU>(a.v[p]) -
                                                 reinterpret_cast<NativeU>(b.v[p]));
   return r;
@@ -146,6 +172,8 @@ IQGS_INLINE I16 operator-(const I16& a, const I16& b) {
 struct Mask {
   __mmask16 m;
 };
+template <int P>
+using MaskOf = Mask;
 IQGS_INLINE Mask operator&(Mask a, Mask b) {
   return {static_cast<__mmask16>(a.m & b.m)};
 }
@@ -193,25 +221,33 @@ IQGS_INLINE F16 zero_unless(Mask m, const F16& a) {
   return r;
 }
 #else
-struct Mask {
-  NativeI v[PARTS];
+template <int P>
+struct Masks {
+  NativeI v[P];
 };
-IQGS_INLINE Mask operator&(const Mask& a, const Mask& b) {
-  Mask r;
+template <int P>
+using MaskOf = Masks<P>;
+using Mask = Masks<PARTS>;
+template <int P>
+IQGS_INLINE Masks<P> operator&(const Masks<P>& a, const Masks<P>& b) {
+  Masks<P> r;
   IQGS_PARTS r.v[p] = a.v[p] & b.v[p];
   return r;
 }
-IQGS_INLINE Mask operator|(const Mask& a, const Mask& b) {
-  Mask r;
+template <int P>
+IQGS_INLINE Masks<P> operator|(const Masks<P>& a, const Masks<P>& b) {
+  Masks<P> r;
   IQGS_PARTS r.v[p] = a.v[p] | b.v[p];
   return r;
 }
-IQGS_INLINE Mask operator~(const Mask& a) {
-  Mask r;
+template <int P>
+IQGS_INLINE Masks<P> operator~(const Masks<P>& a) {
+  Masks<P> r;
   IQGS_PARTS r.v[p] = ~a.v[p];
   return r;
 }
-IQGS_INLINE uint32_t lane_bits(const Mask& a) {
+template <int P>
+IQGS_INLINE uint32_t lane_bits(const Masks<P>& a) {
   uint32_t bits = 0;
 #if defined(__AVX2__)
   IQGS_PARTS bits |= static_cast<uint32_t>(_mm256_movemask_ps(reinterpret_cast<__m256>(a.v[p])))
@@ -220,57 +256,74 @@ IQGS_INLINE uint32_t lane_bits(const Mask& a) {
   IQGS_PARTS bits |= static_cast<uint32_t>(_mm_movemask_ps(reinterpret_cast<__m128>(a.v[p])))
                      << (p * NATIVE);
 #else
-  for (int i = 0; i < LANES; ++i) bits |= (a.v[i / NATIVE][i % NATIVE] & 1u) << i;
+  for (int i = 0; i < P * NATIVE; ++i) bits |= (a.v[i / NATIVE][i % NATIVE] & 1u) << i;
 #endif
   return bits;
 }
-#define IQGS_COMPARE(op)                                     \
-  IQGS_INLINE Mask operator op(const F16& a, const F16& b) { \
-    Mask r;                                                  \
-    IQGS_PARTS r.v[p] = a.v[p] op b.v[p];                    \
-    return r;                                                \
+#define IQGS_COMPARE(op)                                                     \
+  template <int P>                                                           \
+  IQGS_INLINE Masks<P> operator op(const Floats<P>& a, const Floats<P>& b) { \
+    Masks<P> r;                                                              \
+    IQGS_PARTS r.v[p] = a.v[p] op b.v[p];                                    \
+    return r;                                                                \
   }
 IQGS_COMPARE(<)
 IQGS_COMPARE(<=)
 IQGS_COMPARE(>)
 IQGS_COMPARE(>=)
 #undef IQGS_COMPARE
-IQGS_INLINE Mask equal(const I16& a, const I16& b) {
-  Mask r;
+template <int P>
+IQGS_INLINE Masks<P> equal(const Ints<P>& a, const Ints<P>& b) {
+  Masks<P> r;
   IQGS_PARTS r.v[p] = a.v[p] == b.v[p];
   return r;
 }
-IQGS_INLINE F16 select(const Mask& m, const F16& a, const F16& b) {
-  F16 r;
-  IQGS_PARTS r.v[p] = m.v[p] ? a.v[p] : b.v[p];
+template <int P>
+IQGS_INLINE Floats<P> select(const Masks<P>& m, const Floats<P>& a, const Floats<P>& b) {
+  Floats<P> r;
+#if defined(__AVX2__)
+  IQGS_PARTS r.v[p] = reinterpret_cast<NativeF>(_mm256_blendv_ps(reinterpret_cast<__m256>(b.v[p]),
+                                                                 reinterpret_cast<__m256>(a.v[p]),
+                                                                 reinterpret_cast<__m256>(m.v[p])));
+#else
+  // The lanes of a mask are all ones or zero, which the compiler cannot know of `?:`.
+  IQGS_PARTS r.v[p] = reinterpret_cast<NativeF>((reinterpret_cast<NativeI>(a.v[p]) & m.v[p]) |
+                                                (reinterpret_cast<NativeI>(b.v[p]) & ~m.v[p]));
+#endif
   return r;
 }
-IQGS_INLINE I16 select(const Mask& m, const I16& a, const I16& b) {
-  I16 r;
-  IQGS_PARTS r.v[p] = m.v[p] ? a.v[p] : b.v[p];
-  return r;
+template <int P>
+IQGS_INLINE Ints<P> select(const Masks<P>& m, const Ints<P>& a, const Ints<P>& b) {
+  return Ints<P>::from_bits(select(m, a.bits_to_float(), b.bits_to_float()));
 }
-IQGS_INLINE F16 zero_unless(const Mask& m, const F16& a) {
-  F16 r;
+template <int P>
+IQGS_INLINE Floats<P> zero_unless(const Masks<P>& m, const Floats<P>& a) {
+  Floats<P> r;
   IQGS_PARTS r.v[p] = reinterpret_cast<NativeF>(reinterpret_cast<NativeI>(a.v[p]) & m.v[p]);
   return r;
 }
 #endif
 
-IQGS_INLINE bool any(const Mask& m) {
+using MaskP = MaskOf<PATCH_PARTS>;
+
+template <class M>
+IQGS_INLINE bool any(const M& m) {
   return lane_bits(m) != 0;
 }
-IQGS_INLINE Mask both(const Mask& a, const Mask& b) {
+template <class M>
+IQGS_INLINE M both(const M& a, const M& b) {
   return a & b;
 }
-IQGS_INLINE Mask either(const Mask& a, const Mask& b) {
+template <class M>
+IQGS_INLINE M either(const M& a, const M& b) {
   return a | b;
 }
 
 // a b + c; one rounding where the set has it. Never left to the compiler: forward and backward
 // must round alike.
-IQGS_INLINE F16 fused(const F16& a, const F16& b, const F16& c) {
-  F16 r;
+template <int P>
+IQGS_INLINE Floats<P> fused(const Floats<P>& a, const Floats<P>& b, const Floats<P>& c) {
+  Floats<P> r;
 #if defined(__AVX512F__)
   r.v[0] = reinterpret_cast<NativeF>(_mm512_fmadd_ps(reg(a), reg(b), reg(c)));
 #elif defined(__FMA__)
@@ -282,6 +335,27 @@ IQGS_INLINE F16 fused(const F16& a, const F16& b, const F16& c) {
 #endif
   return r;
 }
+
+#if defined(__AVX512F__)
+// Eight numbers, for what does not fill sixteen.
+struct F8 {
+  __m256 v;
+  F8() = default;
+  IQGS_INLINE explicit F8(float s) : v(_mm256_set1_ps(s)) {}
+  IQGS_INLINE explicit F8(__m256 x) : v(x) {}
+  static IQGS_INLINE F8 load(const float* m) { return F8(_mm256_loadu_ps(m)); }
+  IQGS_INLINE void store(float* m) const { _mm256_storeu_ps(m, v); }
+};
+IQGS_INLINE F8 operator+(const F8& a, const F8& b) {
+  return F8(_mm256_add_ps(a.v, b.v));
+}
+IQGS_INLINE F8 operator*(const F8& a, const F8& b) {
+  return F8(_mm256_mul_ps(a.v, b.v));
+}
+IQGS_INLINE F8 fused(const F8& a, const F8& b, const F8& c) {
+  return F8(_mm256_fmadd_ps(a.v, b.v, c.v));
+}
+#endif
 
 }  // namespace IQGS_ISA
 }  // namespace iqgs

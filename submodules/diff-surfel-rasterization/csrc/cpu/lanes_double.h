@@ -111,16 +111,47 @@ IQGS_INLINE uint32_t lane_bits(const MaskD& a) {
   return bits;
 }
 
+// Within registers where the set allows: a vector that is stored in halves and loaded whole waits
+// for the memory.
 IQGS_INLINE F16 narrow(const D16& a) {
+#if defined(__AVX512F__)
+  auto half = [&](int p) { return _mm512_cvtpd_ps(reinterpret_cast<__m512d>(a.v[p])); };
+  F16 r;
+  r.v[0] =
+      reinterpret_cast<NativeF>(_mm512_insertf32x8(_mm512_castps256_ps512(half(0)), half(1), 1));
+  return r;
+#elif defined(__AVX2__)
+  auto half = [&](int p) { return _mm256_cvtpd_ps(reinterpret_cast<__m256d>(a.v[p])); };
+  F16 r;
+  r.v[0] = reinterpret_cast<NativeF>(_mm256_set_m128(half(1), half(0)));
+  r.v[1] = reinterpret_cast<NativeF>(_mm256_set_m128(half(3), half(2)));
+  return r;
+#else
   alignas(64) float m[LANES];
   a.store(m);
   return F16::load(m);
+#endif
 }
 
 IQGS_INLINE D16 widen(const F16& a) {
+#if defined(__AVX512F__)
+  D16 r;
+  r.v[0] = reinterpret_cast<NativeD>(_mm512_cvtps_pd(_mm512_castps512_ps256(reg(a))));
+  r.v[1] = reinterpret_cast<NativeD>(_mm512_cvtps_pd(_mm512_extractf32x8_ps(reg(a), 1)));
+  return r;
+#elif defined(__AVX2__)
+  D16 r;
+  for (int p = 0; p < PARTS; ++p) {
+    const __m256 whole = reinterpret_cast<__m256>(a.v[p]);
+    r.v[2 * p] = reinterpret_cast<NativeD>(_mm256_cvtps_pd(_mm256_castps256_ps128(whole)));
+    r.v[2 * p + 1] = reinterpret_cast<NativeD>(_mm256_cvtps_pd(_mm256_extractf128_ps(whole, 1)));
+  }
+  return r;
+#else
   alignas(64) float m[LANES];
   a.store(m);
   return D16::load(m);
+#endif
 }
 
 // To float32 accuracy: it only places a threshold.

@@ -8,32 +8,54 @@ namespace iqgs {
 namespace IQGS_ISA {
 
 // b where either is no number, as the machine instructions have it.
-IQGS_INLINE F16 smaller(const F16& a, const F16& b) {
-  F16 r;
+template <int P>
+IQGS_INLINE Floats<P> smaller(const Floats<P>& a, const Floats<P>& b) {
+  Floats<P> r;
 #if defined(__AVX512F__)
   r.v[0] = reinterpret_cast<NativeF>(_mm512_min_ps(reg(a), reg(b)));
+#elif defined(__AVX2__)
+  IQGS_PARTS r.v[p] = reinterpret_cast<NativeF>(
+      _mm256_min_ps(reinterpret_cast<__m256>(a.v[p]), reinterpret_cast<__m256>(b.v[p])));
 #else
   IQGS_PARTS r.v[p] = a.v[p] < b.v[p] ? a.v[p] : b.v[p];
 #endif
   return r;
 }
 
-IQGS_INLINE F16 larger(const F16& a, const F16& b) {
-  F16 r;
+template <int P>
+IQGS_INLINE Floats<P> larger(const Floats<P>& a, const Floats<P>& b) {
+  Floats<P> r;
 #if defined(__AVX512F__)
   r.v[0] = reinterpret_cast<NativeF>(_mm512_max_ps(reg(a), reg(b)));
+#elif defined(__AVX2__)
+  IQGS_PARTS r.v[p] = reinterpret_cast<NativeF>(
+      _mm256_max_ps(reinterpret_cast<__m256>(a.v[p]), reinterpret_cast<__m256>(b.v[p])));
 #else
   IQGS_PARTS r.v[p] = a.v[p] > b.v[p] ? a.v[p] : b.v[p];
 #endif
   return r;
 }
 
-IQGS_INLINE F16 magnitude(const F16& a) {
-  return (I16::from_bits(a) & I16(0x7fffffff)).bits_to_float();
+template <int P>
+IQGS_INLINE Floats<P> magnitude(const Floats<P>& a) {
+  return (Ints<P>::from_bits(a) & Ints<P>(0x7fffffff)).bits_to_float();
 }
 
-IQGS_INLINE F16 root(const F16& a) {
+// a, with the other sign where the mask is set.
+IQGS_INLINE F16 negate_where(const Mask& m, const F16& a) {
   F16 r;
+#if defined(__AVX512F__)
+  r.v[0] = reinterpret_cast<NativeF>(_mm512_mask_xor_ps(reg(a), m.m, reg(a), reg(F16(-0.0f))));
+#else
+  for (int p = 0; p < PARTS; ++p)
+    r.v[p] = reinterpret_cast<NativeF>(reinterpret_cast<NativeI>(a.v[p]) ^ (m.v[p] & INT32_MIN));
+#endif
+  return r;
+}
+
+template <int P>
+IQGS_INLINE Floats<P> root(const Floats<P>& a) {
+  Floats<P> r;
 #if defined(__AVX512F__)
   r.v[0] = reinterpret_cast<NativeF>(_mm512_sqrt_ps(reg(a)));
 #elif defined(__AVX2__)
@@ -41,38 +63,72 @@ IQGS_INLINE F16 root(const F16& a) {
 #elif defined(__SSE2__)
   IQGS_PARTS r.v[p] = reinterpret_cast<NativeF>(_mm_sqrt_ps(reinterpret_cast<__m128>(a.v[p])));
 #else
-  for (int i = 0; i < LANES; ++i)
+  for (int i = 0; i < P * NATIVE; ++i)
     r.v[i / NATIVE][i % NATIVE] = __builtin_sqrtf(a.v[i / NATIVE][i % NATIVE]);
 #endif
   return r;
 }
 
-// 1 / a. AVX-512: 14 bits and one Newton step, within an ulp or two of the quotient.
-IQGS_INLINE F16 reciprocal(const F16& a) {
+// To 12 bits; a small number, not zero, where a is zero or negative.
+template <int P>
+IQGS_INLINE Floats<P> quick_root(const Floats<P>& a) {
+  const Floats<P> positive = larger(a, Floats<P>(1e-20f));
+  Floats<P> r;
 #if defined(__AVX512F__)
-  F16 r;
+  r.v[0] = reinterpret_cast<NativeF>(_mm512_rsqrt14_ps(reg(positive)));
+#elif defined(__AVX2__)
+  IQGS_PARTS r.v[p] =
+      reinterpret_cast<NativeF>(_mm256_rsqrt_ps(reinterpret_cast<__m256>(positive.v[p])));
+#elif defined(__SSE2__)
+  IQGS_PARTS r.v[p] =
+      reinterpret_cast<NativeF>(_mm_rsqrt_ps(reinterpret_cast<__m128>(positive.v[p])));
+#else
+  return root(positive);
+#endif
+  return positive * r;
+}
+
+// 1 / a. AVX-512: 14 bits and one Newton step, within an ulp or two of the quotient.
+template <int P>
+IQGS_INLINE Floats<P> reciprocal(const Floats<P>& a) {
+#if defined(__AVX512F__)
+  Floats<P> r;
   __m512 x = _mm512_rcp14_ps(reg(a));
   __m512 slip = _mm512_fnmadd_ps(reg(a), x, _mm512_set1_ps(1.0f));
   r.v[0] = reinterpret_cast<NativeF>(_mm512_fmadd_ps(x, slip, x));
   return r;
 #else
-  return F16(1.0f) / a;
+  return Floats<P>(1.0f) / a;
 #endif
 }
 
 // e^(-a / 2) for a in [0, 170], to 3 ulp; any number elsewhere. 2^n 2^f with |f| <= 1/2 and a
 // minimax polynomial for 2^f (relative error 7.5e-8).
-IQGS_INLINE F16 exponential_half(const F16& a) {
-  const F16 scale(-0.72134752044f);  // -log2(e) / 2
-  const F16 magic(12582912.0f);      // 1.5 * 2^23: adding it rounds to an integer
+template <int P>
+IQGS_INLINE Floats<P> exponential_half(const Floats<P>& a) {
+  const Floats<P> scale(-0.72134752044f);  // -log2(e) / 2
+  const Floats<P> magic(12582912.0f);      // 1.5 * 2^23: adding it rounds to an integer
+  Floats<P> shifted = fused(a, scale, magic);
+  Floats<P> f = fused(a, scale, magic - shifted);
+  Floats<P> y(1.327647129e-3f);
+  y = fused(y, f, Floats<P>(9.675541893e-3f));
+  y = fused(y, f, Floats<P>(5.550713092e-2f));
+  y = fused(y, f, Floats<P>(2.402212024e-1f));
+  y = fused(y, f, Floats<P>(6.931469440e-1f));
+  y = fused(y, f, Floats<P>(1.0000001192f));
+  return (Ints<P>::from_bits(y) + shift_left(Ints<P>::from_bits(shifted), 23)).bits_to_float();
+}
+
+// e^-a for a in [0, 87]: the same polynomial by pairs of coefficients, a shorter chain of dependent
+// operations.
+IQGS_INLINE F16 exponential_negative(const F16& a) {
+  const F16 scale(-1.44269504089f), magic(12582912.0f);
   F16 shifted = fused(a, scale, magic);
-  F16 f = fused(a, scale, magic - shifted);
-  F16 y(1.327647129e-3f);
-  y = fused(y, f, F16(9.675541893e-3f));
-  y = fused(y, f, F16(5.550713092e-2f));
-  y = fused(y, f, F16(2.402212024e-1f));
-  y = fused(y, f, F16(6.931469440e-1f));
-  y = fused(y, f, F16(1.0000001192f));
+  F16 f = fused(a, scale, magic - shifted), square = f * f;
+  F16 first = fused(f, F16(6.931469440e-1f), F16(1.0000001192f));
+  F16 second = fused(f, F16(5.550713092e-2f), F16(2.402212024e-1f));
+  F16 third = fused(f, F16(1.327647129e-3f), F16(9.675541893e-3f));
+  F16 y = fused(square, fused(square, third, second), first);
   return (I16::from_bits(y) + shift_left(I16::from_bits(shifted), 23)).bits_to_float();
 }
 
@@ -98,10 +154,10 @@ IQGS_INLINE F16 natural_log(const F16& a) {
 #define IQGS_SHUFFLE(I, a, b, ...) __builtin_shuffle(a, b, (I){__VA_ARGS__})
 #endif
 
-#define IQGS_ZIP_LOW(i) (i), (i) + NATIVE, (i) + 1, (i) + 1 + NATIVE
-#define IQGS_ZIP_HIGH(i) (i) + 2, (i) + 2 + NATIVE, (i) + 3, (i) + 3 + NATIVE
-#define IQGS_PAIR_LOW(i) (i), (i) + 1, (i) + NATIVE, (i) + 1 + NATIVE
-#define IQGS_PAIR_HIGH(i) (i) + 2, (i) + 3, (i) + 2 + NATIVE, (i) + 3 + NATIVE
+#define IQGS_HEAD_TAIL(i) (i), (i) + 1, (i) + 2 + NATIVE, (i) + 3 + NATIVE
+#define IQGS_TAIL_HEAD(i) (i) + 2, (i) + 3, (i) + NATIVE, (i) + 1 + NATIVE
+#define IQGS_EVEN(i) (i), (i) + 2, (i) + NATIVE, (i) + 2 + NATIVE
+#define IQGS_ODD(i) (i) + 1, (i) + 3, (i) + 1 + NATIVE, (i) + 3 + NATIVE
 #if defined(__AVX512F__)
 #define IQGS_EACH(f) f(0), f(4), f(8), f(12)
 #elif defined(__AVX2__)
@@ -112,20 +168,19 @@ IQGS_INLINE F16 natural_log(const F16& a) {
 #define IQGS_SHUFFLE_SUM(a, b, f, g) \
   (IQGS_SHUFFLE(NativeI, a, b, IQGS_EACH(f)) + IQGS_SHUFFLE(NativeI, a, b, IQGS_EACH(g)))
 
-// Every group of four lanes of the result holds partial sums of a, b, c, d in this order.
+// Every group of four lanes of the result holds that group's sums of a, b, c, d in this order.
 IQGS_INLINE NativeF sum_four(const NativeF& a, const NativeF& b, const NativeF& c,
                              const NativeF& d) {
-  NativeF ab = IQGS_SHUFFLE_SUM(a, b, IQGS_ZIP_LOW, IQGS_ZIP_HIGH);
-  NativeF cd = IQGS_SHUFFLE_SUM(c, d, IQGS_ZIP_LOW, IQGS_ZIP_HIGH);
-  return IQGS_SHUFFLE_SUM(ab, cd, IQGS_PAIR_LOW, IQGS_PAIR_HIGH);
+  // The first shuffle is a blend: cheaper than one that moves lanes.
+  NativeF ab = IQGS_SHUFFLE_SUM(a, b, IQGS_HEAD_TAIL, IQGS_TAIL_HEAD);
+  NativeF cd = IQGS_SHUFFLE_SUM(c, d, IQGS_HEAD_TAIL, IQGS_TAIL_HEAD);
+  return IQGS_SHUFFLE_SUM(ab, cd, IQGS_EVEN, IQGS_ODD);
 }
 
-// The parts of one vector added up: what remains to be summed has NATIVE lanes.
-IQGS_INLINE NativeF fold_parts(const F16& a) {
-  NativeF r = a.v[0];
-#pragma GCC unroll 4
-  for (int p = 1; p < PARTS; ++p) r += a.v[p];
-  return r;
+// The same of a alone: the other lanes are anything.
+IQGS_INLINE NativeF sum_first(const NativeF& a) {
+  NativeF half = a + IQGS_SHUFFLE(NativeI, a, a, IQGS_EACH(IQGS_TAIL_HEAD));
+  return half + IQGS_SHUFFLE(NativeI, half, half, IQGS_EACH(IQGS_ODD));
 }
 
 typedef float Quad __attribute__((vector_size(16)));
@@ -191,43 +246,39 @@ IQGS_INLINE void transpose_four(const float* in, int in_stride, float* out, int 
   for (int i = 0; i < 4; ++i) store_quad(out + i * out_stride, t[i]);
 }
 
-// a b + c, see `fused`.
-IQGS_INLINE Quad fused_quad(const Quad& a, const Quad& b, const Quad& c) {
-#if defined(__AVX512F__) || defined(__FMA__)
-  return reinterpret_cast<Quad>(_mm_fmadd_ps(
-      reinterpret_cast<__m128>(a), reinterpret_cast<__m128>(b), reinterpret_cast<__m128>(c)));
-#else
-  return a * b + c;
-#endif
+template <int P>
+IQGS_INLINE float lane_sum(const Floats<P>& a) {
+  NativeF sum = a.v[0];
+#pragma GCC unroll 4
+  for (int p = 1; p < P; ++p) sum += a.v[p];
+  float total = 0.0f;
+#pragma GCC unroll 16
+  for (int i = 0; i < NATIVE; ++i) total += sum[i];
+  return total;
 }
 
-// sums[i] += sum over lanes of m[i], for 4 GROUPS vectors.
-template <int GROUPS>
-IQGS_INLINE void add_lane_sums(const F16* m, float* sums) {
-  NativeF s[4];
-#pragma GCC unroll 4
-  for (int i = 0; i < 4; ++i)
-    s[i] = i < GROUPS ? sum_four(fold_parts(m[4 * i]), fold_parts(m[4 * i + 1]),
-                                 fold_parts(m[4 * i + 2]), fold_parts(m[4 * i + 3]))
-                      : NativeF{};
+// row[0 .. 3] += the sum of a's groups of four lanes, row[4 .. 7] that of b's, and so on.
+IQGS_INLINE void add_quads(const NativeF& a, const NativeF& b, const NativeF& c, const NativeF& d,
+                           float* row) {
   F16 r;
 #if defined(__AVX512F__)
-  auto fold = [](NativeF a, NativeF b) {
-    __m512 x = reinterpret_cast<__m512>(a), y = reinterpret_cast<__m512>(b);
+  auto fold = [](const NativeF& e, const NativeF& f) {
+    __m512 x = reinterpret_cast<__m512>(e), y = reinterpret_cast<__m512>(f);
     return reinterpret_cast<NativeF>(
         _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd)));
   };
-  r.v[0] = fold(fold(s[0], s[1]), fold(s[2], s[3]));
+  r.v[0] = fold(fold(a, b), fold(c, d));
 #elif defined(__AVX2__)
-  for (int p = 0; p < 2; ++p) {
-    __m256 x = reinterpret_cast<__m256>(s[2 * p]), y = reinterpret_cast<__m256>(s[2 * p + 1]);
-    r.v[p] = reinterpret_cast<NativeF>(
+  auto fold = [](const NativeF& e, const NativeF& f) {
+    __m256 x = reinterpret_cast<__m256>(e), y = reinterpret_cast<__m256>(f);
+    return reinterpret_cast<NativeF>(
         _mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20), _mm256_permute2f128_ps(x, y, 0x31)));
-  }
+  };
+  r.v[0] = fold(a, b), r.v[1] = fold(c, d);
 #else
-  for (int p = 0; p < 4; ++p) r.v[p] = s[p];
+  r.v[0] = a, r.v[1] = b, r.v[2] = c, r.v[3] = d;
 #endif
-  (F16::load(sums) + r).store(sums);
+  (F16::load(row) + r).store(row);
 }
 
 }  // namespace IQGS_ISA

@@ -18,19 +18,35 @@ struct SplatSums {
   alignas(64) float normal[3][LANES];
 };
 
-// Sum of one vector's worth of columns over the `count` rows of a splat.
-IQGS_INLINE F16 sum_column(const float* rows, int stride, int count) {
-  F16 sum(0.0f);
-  for (int k = 0; k < count; ++k) sum = sum + F16::load(rows + static_cast<int64_t>(k) * stride);
-  return sum;
+// Sums of V vectors of columns over the `count` rows of a splat.
+template <int V>
+IQGS_INLINE void sum_vectors(const float* rows, int stride, int count, float* sums) {
+  F16 sum[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) sum[v] = F16(0.0f);
+  for (int k = 0; k < count; ++k, rows += stride)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sum[v] = sum[v] + F16::load(rows + v * LANES);
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) sum[v].store(sums + v * LANES);
+}
+
+// The sums of whole rows: one pass where they are short, since how many rows a splat has cannot be
+// foretold.
+IQGS_INLINE void sum_splat(const float* rows, int stride, int count, float* sums) {
+  int left = stride / LANES;
+  for (; left > 4; left -= 3, rows += 3 * LANES, sums += 3 * LANES)
+    sum_vectors<3>(rows, stride, count, sums);
+  if (left == 1) return sum_vectors<1>(rows, stride, count, sums);
+  if (left == 2) return sum_vectors<2>(rows, stride, count, sums);
+  if (left == 3) return sum_vectors<3>(rows, stride, count, sums);
+  sum_vectors<4>(rows, stride, count, sums);
 }
 
 // Channel sums of splat n: features go out, normal and colour are kept.
-IQGS_INLINE void sum_channels(const ProjectGradParams& p, const float* rows, int count, int64_t n,
-                              int lane, float* space, SplatSums& s) {
-  for (int c = 0; c < p.channel_count; c += LANES)
-    sum_column(rows + c, p.row_floats, count).store(space + c);
-  const float* channel = space - p.first_channel;  // indexed by channel of the whole row
+IQGS_INLINE void take_channels(const ProjectGradParams& p, const float* sums, int64_t n, int lane,
+                               SplatSums& s) {
+  const float* channel = sums - p.first_channel;  // indexed by channel of the whole row
   const int end = p.first_channel + p.channel_count;
   for (int c = p.first_channel; c < end && c < SHADE_CHANNELS; ++c)
     (c < 3 ? s.normal[c] : s.color[c - 3])[lane] = channel[c];
@@ -38,33 +54,41 @@ IQGS_INLINE void sum_channels(const ProjectGradParams& p, const float* rows, int
     copy_floats(channel + SHADE_CHANNELS, p.feature_count, p.features + n * p.feature_count);
 }
 
+// Fetches the rows of the splats from `first` on: memory works while those before are projected.
+IQGS_INLINE void fetch_rows(const ProjectGradParams& p, int64_t first, int64_t count) {
+  const int64_t last = first + LANES < count ? first + LANES : count;
+  if (first >= last) return;
+  const int64_t end = static_cast<int64_t>(p.offset[last]) * p.row_floats;
+  for (int64_t i = static_cast<int64_t>(p.offset[first]) * p.row_floats; i < end; i += LANES)
+    __builtin_prefetch(p.rows + i, 0, 2);
+}
+
+// `space` holds sixteen rows.
 IQGS_PHASE void sum_rows(const ProjectGradParams& p, int64_t first, int64_t last, float* space,
                          SplatSums& s) {
   __builtin_memset(&s, 0, sizeof(s));
-  alignas(64) float moments[LANES][LANES] = {};
-  const int skip = p.geometry ? MOMENT_FLOATS : 0;
-  for (int64_t n = first; n < last; ++n) {
-    const int lane = static_cast<int>(n - first);
-    const float* rows = p.rows + static_cast<int64_t>(p.offset[n]) * p.row_floats;
-    const int count = p.offset[n + 1] - p.offset[n];
-    if (p.geometry) sum_column(rows, p.row_floats, count).store(moments[lane]);
-    sum_channels(p, rows + skip, count, n, lane, space, s);
-  }
+  const int stride = p.row_floats;
+  for (int64_t n = first; n < last; ++n)
+    sum_splat(p.rows + static_cast<int64_t>(p.offset[n]) * stride, stride,
+              p.offset[n + 1] - p.offset[n], space + (n - first) * stride);
+  for (int i = static_cast<int>(last - first); p.geometry && i < LANES; ++i)
+    F16(0.0f).store(space + static_cast<int64_t>(i) * stride);
   for (int i = 0; p.geometry && i < LANES; i += 4)
     for (int j = 0; j < LANES; j += 4)
-      transpose_four(&moments[i][j], LANES, &s.moment[j][i], LANES);
+      transpose_four(space + static_cast<int64_t>(i) * stride + j, stride, &s.moment[j][i], LANES);
+  const float* channels = space + (p.geometry ? MOMENT_FLOATS : 0);
+  for (int64_t n = first; p.channel_count && n < last; ++n)
+    take_channels(p, channels + (n - first) * stride, n, static_cast<int>(n - first), s);
 }
 
-// Stores sixteen vectors' worth of columns into rows [N, width].
-template <int WIDTH, class R>
-IQGS_INLINE void scatter_columns(const R (&columns)[WIDTH], float* rows, int64_t first,
-                                 int64_t last, uint32_t live) {
+// Writes W columns of the splats first .. last - 1; zero where the splat is not live.
+template <int W>
+IQGS_INLINE void scatter_columns(const D16 (&columns)[W], float* rows, int64_t first, int64_t last,
+                                 const Mask& live) {
   if (!rows) return;
-  alignas(64) float m[WIDTH][LANES];
-  for (int c = 0; c < WIDTH; ++c) columns[c].store(m[c]);
-  for (int64_t n = first; n < last; ++n)
-    for (int c = 0; c < WIDTH; ++c)
-      rows[n * WIDTH + c] = (live >> (n - first)) & 1u ? m[c][n - first] : 0.0f;
+  F16 m[W];
+  for (int c = 0; c < W; ++c) m[c] = zero_unless(live, narrow(columns[c]));
+  store_columns<W>(m, rows, first, last);
 }
 
 // Gradients of the coefficients, and through the direction into the mean.
@@ -102,7 +126,7 @@ IQGS_PHASE void color_vjp(const ProjectGradParams& p, const Vec3<F16>& mean, int
 }
 
 IQGS_INLINE void write_signals(const ProjectGradParams& p, const SplatView<D16>& v, const D16* m,
-                               int64_t first, int64_t last, uint32_t live) {
+                               int64_t first, int64_t last, const Mask& live) {
   const D16 half_w(0.5 * p.forward.camera.width), half_h(0.5 * p.forward.camera.height);
   ScreenSignal<D16> signal = screen_signal(v.a, v.b, v.c, v.d, v.e, v.f, v.depth, m);
   const D16 plain[3] = {signal.x * half_w, signal.y * half_h, D16(0.0)};
@@ -113,21 +137,24 @@ IQGS_INLINE void write_signals(const ProjectGradParams& p, const SplatView<D16>&
 
 void project_backward(const ProjectGradParams& p, int64_t first_splat, int64_t last_splat,
                       Arena& arena) {
-  float* space = static_cast<float*>(arena.reserve(sizeof(float) * padded(p.channel_count)));
+  float* space = static_cast<float*>(arena.reserve(sizeof(float) * LANES * p.row_floats));
   const Camera& cam = p.forward.camera;
   for (int64_t first = first_splat; first < last_splat; first += LANES) {
     const int64_t last = first + LANES < last_splat ? first + LANES : last_splat;
     // Sum the rows; feature gradients are then complete.
     SplatSums s;
     sum_rows(p, first, last, space, s);
-    if (p.colors && p.channel_count)
-      for (int64_t n = first; n < last; ++n)
-        for (int c = 0; c < 3; ++c) p.colors[3 * n + c] = s.color[c][n - first];
+    fetch_rows(p, last, p.forward.count);
+    if (p.channel_count) {
+      const F16 color[3] = {F16::load(s.color[0]), F16::load(s.color[1]), F16::load(s.color[2])};
+      store_columns<3>(color, p.colors, first, last);
+    }
     if (!p.geometry && !p.sh) continue;
 
-    uint32_t live = 0;
+    uint32_t visible = 0;
     for (int64_t n = first; n < last; ++n)
-      live |= static_cast<uint32_t>(p.forward.radii[n] > 0) << (n - first);
+      visible |= static_cast<uint32_t>(p.forward.radii[n] > 0) << (n - first);
+    const Mask live = lanes_of(visible);
     SplatInput<D16> in = gather_splats(p.forward, first);
     Vec3<F16> through_color = {F16(0.0f), F16(0.0f), F16(0.0f)};
     if (p.forward.sh) color_vjp(p, narrow(in.mean), first, last, s, through_color);

@@ -4,34 +4,32 @@
 
 #include "../common/bounds_math.h"
 #include "../common/sh_math.h"
+#include "columns.h"
 #include "kernels.h"
 #include "lanes_double.h"
 
 namespace iqgs {
 namespace IQGS_ISA {
 
-// Column `column` of rows [N, stride] for the splats first .. first + 15 (the last one repeated).
-IQGS_INLINE D16 gather_column(const float* rows, int stride, int column, int64_t first,
-                              int64_t count) {
-  alignas(64) float m[LANES];
-  for (int i = 0; i < LANES; ++i) {
-    int64_t n = first + i < count ? first + i : count - 1;
-    m[i] = rows[n * stride + column];
-  }
-  return D16::load(m);
-}
+constexpr int TILE_BITS = 4;
+static_assert(1 << TILE_BITS == TILE, "shifts stand for divisions by the tile");
+static_assert(sizeof(TileBox) == 8, "a box is written as two numbers");
 
+// The splats first .. first + 15, the last one of all repeated.
 IQGS_INLINE SplatInput<D16> gather_splats(const ProjectParams& p, int64_t first) {
-  const int64_t n = p.count;
-  return {{gather_column(p.means, 3, 0, first, n), gather_column(p.means, 3, 1, first, n),
-           gather_column(p.means, 3, 2, first, n)},
-          gather_column(p.scales, 2, 0, first, n),
-          gather_column(p.scales, 2, 1, first, n),
-          gather_column(p.rotations, 4, 0, first, n),
-          gather_column(p.rotations, 4, 1, first, n),
-          gather_column(p.rotations, 4, 2, first, n),
-          gather_column(p.rotations, 4, 3, first, n),
-          gather_column(p.opacities, 1, 0, first, n)};
+  F16 mean[3], scale[2], rotation[4], opacity[1];
+  load_columns<3>(p.means, first, p.count, mean);
+  load_columns<2>(p.scales, first, p.count, scale);
+  load_columns<4>(p.rotations, first, p.count, rotation);
+  load_columns<1>(p.opacities, first, p.count, opacity);
+  return {{widen(mean[0]), widen(mean[1]), widen(mean[2])},
+          widen(scale[0]),
+          widen(scale[1]),
+          widen(rotation[0]),
+          widen(rotation[1]),
+          widen(rotation[2]),
+          widen(rotation[3]),
+          widen(opacity[0])};
 }
 
 // In front of the near plane and not edge-on: the splats whose record means something.
@@ -40,39 +38,64 @@ IQGS_INLINE uint32_t splats_alive(const Camera& cam, const SplatFrame<D16>& f) {
   return lane_bits(f.center.z > D16(cam.near)) & lane_bits(f.facing * f.facing > limit);
 }
 
-// Bounds of sixteen splats, one array per number in the order of SplatBounds.
-struct Bounds16 {
-  alignas(64) float m[12][LANES];
-  IQGS_INLINE SplatBounds<float> lane(int i) const {
-    return {m[0][i], m[1][i], m[2][i], m[3][i], m[4][i],  m[5][i],
-            m[6][i], m[7][i], m[8][i], m[9][i], m[10][i], m[11][i]};
-  }
-};
-
 IQGS_PHASE void bound_splats(const Camera& cam, const SplatFrame<D16>& f, const SplatView<D16>& v,
-                             Bounds16& out) {
+                             SplatBounds<F16>& out) {
   CenteredAxes<D16> wide = centered_axes(cam, f);
   CenteredAxes<F16> axes = {narrow(wide.ux), narrow(wide.uy), narrow(wide.uz),
                             narrow(wide.vx), narrow(wide.vy), narrow(wide.vz)};
   const F16 depth = narrow(v.depth);
   const Vec3<F16> center = {narrow(v.x), narrow(v.y), depth};
   const Vec3<F16> anchor = {narrow(v.x + v.anchor_x), narrow(v.y + v.anchor_y), depth};
-  const SplatBounds<F16> b = splat_bounds(cam, axes, depth, center, anchor, narrow(v.cut));
-  const F16* fields[12] = {&b.x,    &b.y,     &b.half_x, &b.half_y, &b.slope,  &b.chord,
-                           &b.disc, &b.low_x, &b.low_y,  &b.high_x, &b.high_y, &b.radius};
-  for (int k = 0; k < 12; ++k) fields[k]->store(out.m[k]);
+  out = splat_bounds(cam, axes, depth, center, anchor, narrow(v.cut));
 }
 
-// Writes the box and the radius of one splat; true where it is visible.
-IQGS_INLINE bool place_splat(const ProjectParams& p, const Bounds16& bounds, int lane,
-                             bool supported, int64_t n) {
-  const SplatBounds<float> b = bounds.lane(lane);
-  const TileBox box = supported ? tile_box(p.camera, b) : TileBox{0, 0, 0, 0};
-  const bool visible = box.x1 > box.x0;
-  p.boxes[n] = box;
-  p.radii[n] = visible ? whole_radius(b.radius) : 0;
-  if (visible) p.footprints[n] = {b.x, b.y, b.half_x, b.half_y, b.slope, b.chord, b.disc, 0.0f};
-  return visible;
+// `tile_span` of sixteen splats.
+IQGS_INLINE Mask tile_spans(const F16& low, const F16& high, const F16& slack, int pixels,
+                            I16& first, I16& last) {
+  const F16 zero(0.0f), one(1.0f), half(0.5f), limit(static_cast<float>(pixels - 1));
+  // Clamped before they are rounded, so that they fit an integer; above zero `up` rounds up, above
+  // minus one `down` rounds down.
+  auto up = [&](const F16& a) {
+    const F16 clamped = smaller(larger(a, zero), limit + one);
+    const F16 cut = I16::truncate(clamped).to_float();
+    return cut + zero_unless(cut < clamped, one);
+  };
+  auto down = [&](const F16& a) {
+    const F16 clamped = larger(smaller(a, limit), -one);
+    const F16 cut = I16::truncate(clamped).to_float();
+    return cut - zero_unless(cut > clamped, one);
+  };
+  const Mask hit = up(low - half) <= down(high - half);
+  first = shift_right(I16::truncate(up(low - slack - half)), TILE_BITS);
+  last = shift_right(I16::truncate(down(high + slack - half)), TILE_BITS) + I16(1);
+  return hit;
+}
+
+// Writes boxes and radii of the splats first .. last - 1; a bit for each that is visible.
+IQGS_PHASE uint32_t place_splats(const ProjectParams& p, const SplatBounds<F16>& b,
+                                 uint32_t supported, int64_t first, int64_t last) {
+  const F16 pixels(BOUND_SLACK_PIXELS), relative(BOUND_SLACK_RELATIVE);
+  I16 x0, x1, y0, y1;
+  Mask hit = lanes_of(supported);
+  hit = hit & tile_spans(b.low_x, b.high_x, pixels + relative * b.half_x, p.camera.width, x0, x1);
+  hit = hit & tile_spans(b.low_y, b.high_y, pixels + relative * b.half_y, p.camera.height, y0, y1);
+  const I16 none(0);
+  alignas(64) int32_t begin[LANES], end[LANES], radius[LANES];
+  select(hit, x0 | shift_left(y0, 16), none).store(begin);
+  select(hit, x1 | shift_left(y1, 16), none).store(end);
+  // `whole_radius`.
+  const F16 size = smaller(b.radius, F16(1073741824.0f));
+  const F16 cut = I16::truncate(size).to_float();
+  select(hit, I16::truncate(cut + zero_unless(cut < size, F16(1.0f))), none).store(radius);
+  for (int64_t n = first; n < last; ++n) {
+    const int i = static_cast<int>(n - first);
+    const auto low = static_cast<uint32_t>(begin[i]), high = static_cast<uint32_t>(end[i]);
+    p.boxes[n] = {static_cast<uint16_t>(low), static_cast<uint16_t>(low >> 16),
+                  static_cast<uint16_t>(high), static_cast<uint16_t>(high >> 16)};
+    p.radii[n] = radius[i];
+  }
+  const uint32_t inside = last - first < LANES ? (1u << (last - first)) - 1u : 0xffffu;
+  return lane_bits(hit) & inside;
 }
 
 IQGS_INLINE Vec3<F16> view_directions(const Camera& cam, const Vec3<F16>& mean,
@@ -104,25 +127,71 @@ IQGS_PHASE void color_splats(const ProjectParams& p, const Vec3<F16>& mean, int6
   }
 }
 
-// Writes records and shades of the visible splats among sixteen.
-IQGS_PHASE void write_splats(const ProjectParams& p, const SplatView<D16>& v, int64_t first,
-                             uint32_t visible) {
-  alignas(64) float m[RECORD_FLOATS + 3][LANES];
-  D16 whole_x = widen(narrow(v.x)), whole_y = widen(narrow(v.y));
-  const D16 x_rest = v.x - whole_x, y_rest = v.y - whole_y, inverse = D16(1.0) / v.depth;
-  const D16* fields[RECORD_FLOATS + 3] = {
-      &v.x,    &v.y,     &v.a,        &v.b,        &v.c,        &v.d,        &v.e,
-      &v.f,    &v.depth, &v.opacity,  &v.cut,      &v.anchor_x, &v.anchor_y, &x_rest,
-      &y_rest, &inverse, &v.normal.x, &v.normal.y, &v.normal.z};
+// Quads of four splats as rows of four numbers; those that are not visible stay unwritten.
+IQGS_INLINE void write_quads(const float* const (&columns)[4], int lane, uint32_t visible,
+                             float* rows, int stride) {
+  Quad in[4], out[4];
+  for (int c = 0; c < 4; ++c) in[c] = load_quad(columns[c] + lane);
+  transpose_four(in, out);
+  for (int j = 0; j < 4; ++j)
+    if ((visible >> (lane + j)) & 1u) store_quad(rows + j * stride, out[j]);
+}
+
+// Writes records, footprints and shades of the visible splats among sixteen.
+IQGS_PHASE void write_splats(const ProjectParams& p, const SplatView<D16>& v,
+                             const SplatBounds<F16>& b, int64_t first, uint32_t visible) {
+  constexpr int SHADES = RECORD_FLOATS + FOOTPRINT_FLOATS, FIELDS = SHADES + 4;
+  alignas(64) float m[FIELDS][LANES];
+  const F16 zero(0.0f), x = narrow(v.x), y = narrow(v.y);
+  const F16 fields[FIELDS] = {
+      x,
+      y,
+      narrow(v.a),
+      narrow(v.b),
+      narrow(v.c),
+      narrow(v.d),
+      narrow(v.e),
+      narrow(v.f),
+      narrow(v.depth),
+      narrow(v.opacity),
+      narrow(v.cut),
+      narrow(v.anchor_x),
+      narrow(v.anchor_y),
+      narrow(v.x - widen(x)),
+      narrow(v.y - widen(y)),
+      narrow(D16(1.0) / v.depth),
+      b.x,
+      b.y,
+      b.half_x,
+      b.half_y,
+      b.slope,
+      b.chord,
+      b.disc,
+      zero,
+      narrow(v.normal.x),
+      narrow(v.normal.y),
+      narrow(v.normal.z),
+      zero,
+  };
 #pragma GCC unroll 1
-  for (int k = 0; k < RECORD_FLOATS + 3; ++k) fields[k]->store(m[k]);
+  for (int k = 0; k < FIELDS; ++k) fields[k].store(m[k]);
+  for (int lane = 0; lane < LANES; lane += 4) {
+    if (((visible >> lane) & 15u) == 0) continue;
+    for (int k = 0; k < FIELDS; k += 4) {
+      const float* const columns[4] = {m[k], m[k + 1], m[k + 2], m[k + 3]};
+      const int64_t n = first + lane;
+      if (k < RECORD_FLOATS)
+        write_quads(columns, lane, visible, &p.records[n].x + k, RECORD_FLOATS);
+      else if (k < SHADES)
+        write_quads(columns, lane, visible, &p.footprints[n].x + k - RECORD_FLOATS,
+                    FOOTPRINT_FLOATS);
+      else
+        write_quads(columns, lane, visible, p.shades[n].normal, SHADE_FLOATS);
+    }
+  }
   for (; visible; visible &= visible - 1) {
-    const int lane = __builtin_ctz(visible);
-    const int64_t n = first + lane;
-    float* record = reinterpret_cast<float*>(p.records + n);
-    for (int k = 0; k < RECORD_FLOATS; ++k) record[k] = m[k][lane];
+    const int64_t n = first + __builtin_ctz(visible);
     SplatShade& shade = p.shades[n];
-    for (int c = 0; c < 3; ++c) shade.normal[c] = m[RECORD_FLOATS + c][lane];
     if (p.colors)
       for (int c = 0; c < 3; ++c) shade.color[c] = p.colors[3 * n + c];
     shade.unused[0] = shade.unused[1] = 0.0f;
@@ -131,17 +200,16 @@ IQGS_PHASE void write_splats(const ProjectParams& p, const SplatView<D16>& v, in
 
 void project(const ProjectParams& p, int64_t first_splat, int64_t last_splat, Arena&) {
   for (int64_t first = first_splat; first < last_splat; first += LANES) {
+    const int64_t last = first + LANES < last_splat ? first + LANES : last_splat;
     SplatInput<D16> s = gather_splats(p, first);
     SplatFrame<D16> f = splat_frame(p.camera, s);
     SplatView<D16> v = splat_view(p.camera, f, s.opacity);
     uint32_t supported = splats_alive(p.camera, f) & lane_bits(narrow(v.cut) >= F16(0.0f));
-    Bounds16 bounds;
+    SplatBounds<F16> bounds;
     bound_splats(p.camera, f, v, bounds);
-    uint32_t visible = 0;
-    for (int i = 0; i < LANES && first + i < last_splat; ++i)
-      if (place_splat(p, bounds, i, (supported >> i) & 1u, first + i)) visible |= 1u << i;
+    const uint32_t visible = place_splats(p, bounds, supported, first, last);
     if (!visible) continue;
-    write_splats(p, v, first, visible);
+    write_splats(p, v, bounds, first, visible);
     if (p.sh) color_splats(p, narrow(s.mean), first, visible);
   }
 }

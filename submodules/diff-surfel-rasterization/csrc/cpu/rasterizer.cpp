@@ -49,4 +49,8 @@ void weigh_tiles(const WeightParams& p, int threads) {
   each_tile(p, p.blend.lists, threads, kernels().weights);
 }
 
+void weigh_tiles(const QuadWeightParams& p, int threads) {
+  each_tile(p, p.blend.lists, threads, kernels().quad_weights);
+}
+
 }  // namespace iqgs

@@ -11,7 +11,8 @@ void project_splats(const ProjectParams& p, int threads);
 void blend_tiles(const BlendParams& p, int threads);
 void blend_tiles_backward(const BlendGradParams& p, int threads);
 void project_splats_backward(const ProjectGradParams& p, int threads);
-// Counts per pixel where row_start is null, else fills splat and weight.
+// Counts per pixel or quad where the start is null, else fills.
 void weigh_tiles(const WeightParams& p, int threads);
+void weigh_tiles(const QuadWeightParams& p, int threads);
 
 }  // namespace iqgs

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A tile's splats copied side by side, and the lists of those that each 4x4 block must visit.
+// A tile's splats copied side by side, and the lists of those that each patch of pixels must visit.
 #pragma once
 
 #include "../common/bounds_math.h"
@@ -27,23 +27,31 @@ struct Carver {
 
 constexpr int SHAPE_FIELDS = 7;  // of a footprint that are used
 
+// A patch is one vector of pixels, the unit of culling: 4x4 with AVX-512, else 4x2. Smaller ones
+// leave fewer lanes idle where splats are small.
+constexpr int PATCH_WIDTH = 4;
+constexpr int PATCH_HEIGHT = PATCH / PATCH_WIDTH;
+constexpr int PATCHES_ACROSS = TILE / PATCH_WIDTH;
+constexpr int PATCHES = PATCHES_ACROSS * (TILE / PATCH_HEIGHT);  // of a tile
+static_assert(PATCHES <= 32, "a mask has 32 bits");
+constexpr uint32_t EVERY_PATCH = 0xffffffffu >> (32 - PATCHES);
+
 // Channel order of a splat's row: normal, colour, features. Positions are relative to the tile.
 struct TileBatch {
-  int capacity;                // splats
-  int row_stride;              // floats between two rows
-  SplatRecord* records;        // [capacity]
-  float* rows;                 // [capacity, row_stride]
-  float* shape;                // [SHAPE_FIELDS, capacity] footprints, one array per field
-  uint16_t* masks;             // [capacity] bit b: block b of the tile
-  int32_t* lists;              // [BLOCKS_PER_TILE, list_stride] front to back
-  int list_stride;             // capacity, and room for one vector written past the end
-  int count[BLOCKS_PER_TILE];  // lengths of the lists
+  int capacity;          // splats
+  int row_stride;        // floats between two rows
+  SplatRecord* records;  // [capacity]
+  float* rows;           // [capacity, row_stride]
+  float* shape;          // [SHAPE_FIELDS, capacity] footprints, one array per field
+  uint32_t* masks;       // [capacity] bit k: patch k of the tile
+  int32_t* lists;        // [PATCHES, list_stride] front to back
+  int list_stride;       // capacity, and room for one vector written past the end
+  int count[PATCHES];    // lengths of the lists
 };
 
 IQGS_INLINE size_t batch_bytes(int capacity, int channels) {
-  size_t per_splat =
-      sizeof(SplatRecord) + 4 * (padded(channels) + SHAPE_FIELDS + BLOCKS_PER_TILE) + 2;
-  return per_splat * capacity + 4 * LANES * BLOCKS_PER_TILE + 64 * 8;
+  size_t per_splat = sizeof(SplatRecord) + 4 * (padded(channels) + SHAPE_FIELDS + PATCHES + 1);
+  return per_splat * capacity + 4 * LANES * (PATCHES + 1) + 64 * 8;
 }
 
 IQGS_INLINE TileBatch carve_batch(Carver& arena, int capacity, int channels) {
@@ -53,9 +61,9 @@ IQGS_INLINE TileBatch carve_batch(Carver& arena, int capacity, int channels) {
   b.records = arena.take<SplatRecord>(capacity);
   b.rows = arena.take<float>(static_cast<size_t>(capacity) * b.row_stride);
   b.shape = arena.take<float>(static_cast<size_t>(capacity) * SHAPE_FIELDS);
-  b.masks = arena.take<uint16_t>(capacity);
+  b.masks = arena.take<uint32_t>(capacity + LANES);
   b.list_stride = capacity + LANES;
-  b.lists = arena.take<int32_t>(static_cast<size_t>(b.list_stride) * BLOCKS_PER_TILE);
+  b.lists = arena.take<int32_t>(static_cast<size_t>(b.list_stride) * PATCHES);
   return b;
 }
 
@@ -77,6 +85,20 @@ struct TileOrigin {
 IQGS_INLINE TileOrigin tile_origin(const TileLists& lists, int tile) {
   return {static_cast<float>(tile % lists.tiles_x * TILE),
           static_cast<float>(tile / lists.tiles_x * TILE)};
+}
+
+// Fetches what part `part` of `parts` of the pairs [first, first + count) will read into the second
+// level of the cache: memory works while the pixels of the batch before are computed.
+IQGS_INLINE void fetch_ahead(const BlendParams& p, int64_t first, int count, int part, int parts,
+                             bool shapes) {
+  const int32_t* splat = p.lists.splat + first;
+  for (int i = count * part / parts; i < count * (part + 1) / parts; ++i) {
+    const int64_t n = splat[i];
+    __builtin_prefetch(p.records + n, 0, 2);
+    __builtin_prefetch(p.shades + n, 0, 2);
+    __builtin_prefetch(p.features + n * p.feature_count, 0, 2);
+    if (shapes) __builtin_prefetch(p.footprints + n, 0, 2);
+  }
 }
 
 // Copies the records and rows of `count` pairs from pair `first` on.
@@ -119,7 +141,7 @@ IQGS_PHASE void load_shapes(const BlendParams& p, int64_t first, int count, Tile
   }
 }
 
-// Block masks of sixteen splats from `first` on.
+// Patch masks of sixteen splats from `first` on.
 IQGS_PHASE void mask_sixteen(TileBatch& b, int first, TileOrigin origin) {
   F16 f[SHAPE_FIELDS];
   for (int k = 0; k < SHAPE_FIELDS; ++k) f[k] = F16::load(b.shape + k * b.capacity + first);
@@ -133,38 +155,69 @@ IQGS_PHASE void mask_sixteen(TileBatch& b, int first, TileOrigin origin) {
       f[0] - F16(origin.x), f[1] - F16(origin.y), f[2], f[3], f[4], f[5], f[6],
       F16::load(ax),        F16::load(ay)};
   I16 bits(0);
-  for (int band = 0; band < TILE / BLOCK; ++band) {
-    float y = BLOCK * band + 0.5f;
-    Span<F16> s = band_span(shape, F16(y), F16(y + BLOCK - 1));
-    for (int column = 0; column < TILE / BLOCK; ++column) {
-      float x = BLOCK * column + 0.5f;
-      Mask hit = (s.low <= F16(x + BLOCK - 1)) & (s.high >= F16(x));
-      bits = select(hit, bits | I16(1 << (band * (TILE / BLOCK) + column)), bits);
+  for (int k = 0; k < PATCHES; k += PATCHES_ACROSS) {
+    float y = k / PATCHES_ACROSS * PATCH_HEIGHT + 0.5f;
+    Span<F16> s = band_span(shape, F16(y), F16(y + PATCH_HEIGHT - 1));
+    for (int column = 0; column < PATCHES_ACROSS; ++column) {
+      float x = PATCH_WIDTH * column + 0.5f;
+      Mask hit = (s.low <= F16(x + PATCH_WIDTH - 1)) & (s.high >= F16(x));
+      bits = select(hit, bits | I16(static_cast<int32_t>(1u << (k + column))), bits);
     }
   }
-  alignas(64) int32_t m[LANES];
-  bits.store(m);
-  for (int i = 0; i < LANES && first + i < b.capacity; ++i)
-    b.masks[first + i] = static_cast<uint16_t>(m[i]);
+  bits.store(reinterpret_cast<int32_t*>(b.masks + first));
 }
 
-// The lists of the blocks from the masks; blocks outside `wanted` stay empty.
-IQGS_PHASE void list_blocks(TileBatch& b, int count, uint32_t wanted) {
-  for (int k = 0; k < BLOCKS_PER_TILE; ++k) b.count[k] = 0;
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// For each byte the positions of its bits, lowest first.
+struct CloseUp {
+  uint8_t at[256][8];
+};
+constexpr CloseUp close_up() {
+  CloseUp table = {};
+  for (int byte = 0; byte < 256; ++byte) {
+    int n = 0;
+    for (int bit = 0; bit < 8; ++bit)
+      if ((byte >> bit) & 1) table.at[byte][n++] = static_cast<uint8_t>(bit);
+  }
+  return table;
+}
+alignas(64) constexpr CloseUp CLOSE_UP = close_up();
+static_assert(PATCHES == 32, "the highest bit of a mask is the last patch");
+#endif
+
+// The lists of the patches from the masks; patches outside `wanted` stay empty.
+IQGS_PHASE void list_patches(TileBatch& b, int count, uint32_t wanted) {
+  for (int k = 0; k < PATCHES; ++k) b.count[k] = 0;
 #if defined(__AVX512F__)
   // Sixteen masks at a time: the positions of those with bit k close up to the left.
   const __m512i step = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   for (int i = 0; i < count; i += LANES) {
-    const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b.masks + i));
     const uint32_t valid = count - i < LANES ? (1u << (count - i)) - 1u : 0xffffu;
-    const __m512i masks = _mm512_maskz_cvtepu16_epi32(static_cast<__mmask16>(valid), raw);
+    const __m512i masks = _mm512_maskz_loadu_epi32(static_cast<__mmask16>(valid), b.masks + i);
     const __m512i position = _mm512_add_epi32(step, _mm512_set1_epi32(i));
-    for (uint32_t blocks = wanted; blocks; blocks &= blocks - 1) {
-      const int k = __builtin_ctz(blocks);
+    for (uint32_t patches = wanted; patches; patches &= patches - 1) {
+      const int k = __builtin_ctz(patches);
       const __mmask16 hit = _mm512_test_epi32_mask(masks, _mm512_set1_epi32(1 << k));
       _mm512_storeu_si512(b.lists + k * b.list_stride + b.count[k],
                           _mm512_maskz_compress_epi32(hit, position));
       b.count[k] += __builtin_popcount(hit);
+    }
+  }
+#elif defined(__AVX2__)
+  // The same for eight: bit k of the masks becomes eight bits, and these choose the positions.
+  const __m256i step = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  for (int i = 0; i < count; i += 8) {
+    __m256i masks = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b.masks + i));
+    if (count - i < 8)
+      masks = _mm256_and_si256(masks, _mm256_cmpgt_epi32(_mm256_set1_epi32(count - i), step));
+    masks = _mm256_and_si256(masks, _mm256_set1_epi32(static_cast<int32_t>(wanted)));
+    const __m256i first = _mm256_set1_epi32(i);
+    for (int k = PATCHES - 1; k >= 0; --k, masks = _mm256_add_epi32(masks, masks)) {
+      const int hit = _mm256_movemask_ps(_mm256_castsi256_ps(masks));
+      const __m128i chosen = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(CLOSE_UP.at[hit]));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(b.lists + k * b.list_stride + b.count[k]),
+                          _mm256_add_epi32(first, _mm256_cvtepu8_epi32(chosen)));
+      b.count[k] += __builtin_popcount(static_cast<unsigned>(hit));
     }
   }
 #else
@@ -177,62 +230,25 @@ IQGS_PHASE void list_blocks(TileBatch& b, int count, uint32_t wanted) {
 #endif
 }
 
-// Pixel centres of a block, one per lane, row by row.
-struct BlockPixels {
-  int x, y;     // first pixel, in the image
-  F16 px, py;   // relative to the tile
-  Mask inside;  // within the image
+// Pixel centres of a patch, one per lane, row by row.
+struct PatchPixels {
+  int x, y;      // first pixel, in the image
+  FP px, py;     // relative to the tile
+  MaskP inside;  // within the image
 };
 
-IQGS_INLINE BlockPixels block_pixels(const BlendParams& p, int tile, int block) {
+IQGS_INLINE PatchPixels patch_pixels(const BlendParams& p, int tile, int patch) {
   static const float column[LANES] = {0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3};
   static const float line[LANES] = {0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3};
-  BlockPixels b;
-  b.x = tile % p.lists.tiles_x * TILE + block % (TILE / BLOCK) * BLOCK;
-  b.y = tile / p.lists.tiles_x * TILE + block / (TILE / BLOCK) * BLOCK;
-  b.px = F16::load(column) + F16(block % (TILE / BLOCK) * BLOCK + 0.5f);
-  b.py = F16::load(line) + F16(block / (TILE / BLOCK) * BLOCK + 0.5f);
+  const int x = patch % PATCHES_ACROSS * PATCH_WIDTH, y = patch / PATCHES_ACROSS * PATCH_HEIGHT;
+  PatchPixels b;
+  b.x = tile % p.lists.tiles_x * TILE + x;
+  b.y = tile / p.lists.tiles_x * TILE + y;
+  b.px = FP::load(column) + FP(x + 0.5f);
+  b.py = FP::load(line) + FP(y + 0.5f);
   const TileOrigin origin = tile_origin(p.lists, tile);
-  b.inside = (b.px < F16(p.camera.width - origin.x)) & (b.py < F16(p.camera.height - origin.y));
+  b.inside = (b.px < FP(p.camera.width - origin.x)) & (b.py < FP(p.camera.height - origin.y));
   return b;
-}
-
-// Whether no pixel of the block lies outside the image.
-IQGS_INLINE bool whole_block(const BlendParams& p, const BlockPixels& b) {
-  return b.x + BLOCK <= p.camera.width && b.y + BLOCK <= p.camera.height;
-}
-
-IQGS_INLINE void store_block(const BlendParams& p, const BlockPixels& b, const F16& value,
-                             float* plane) {
-  const int64_t w = p.camera.width;
-  const int h = p.camera.height;
-  float* out = plane + b.y * w + b.x;
-  if (whole_block(p, b)) {
-    store_quad(out, quad_of<0>(value));
-    store_quad(out + w, quad_of<1>(value));
-    store_quad(out + 2 * w, quad_of<2>(value));
-    store_quad(out + 3 * w, quad_of<3>(value));
-    return;
-  }
-  alignas(64) float m[LANES];
-  value.store(m);
-  for (int j = 0; j < BLOCK && b.y + j < h; ++j)
-    for (int i = 0; i < BLOCK && b.x + i < w; ++i) out[j * w + i] = m[BLOCK * j + i];
-}
-
-// Zero outside the image, and where there is no plane.
-IQGS_INLINE F16 load_block(const BlendParams& p, const BlockPixels& b, const float* plane) {
-  if (!plane) return F16(0.0f);
-  const int64_t w = p.camera.width;
-  const int h = p.camera.height;
-  const float* in = plane + b.y * w + b.x;
-  if (whole_block(p, b))
-    return join_quads(load_quad(in), load_quad(in + w), load_quad(in + 2 * w),
-                      load_quad(in + 3 * w));
-  alignas(64) float m[LANES] = {};
-  for (int j = 0; j < BLOCK && b.y + j < h; ++j)
-    for (int i = 0; i < BLOCK && b.x + i < w; ++i) m[BLOCK * j + i] = in[j * w + i];
-  return F16::load(m);
 }
 
 }  // namespace IQGS_ISA

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A build's record: it refuses what it was not made for, and says why there is no CUDA in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from diff_surfel_rasterization import available_backends, backends, native_build, rasterize
+from tests.rasterizer.scenes import detached, make_view, random_surfels
+
+H100 = (9, 0)
+CUDA_INFO = {"cuda": "13.0", "archs": ["sm_80", "sm_90"]}
+
+
+def record(**changes: object) -> dict[str, object]:
+    """What setup.py writes for the running interpreter."""
+    return {
+        "torch": torch.__version__,
+        "torch_cuda": torch.version.cuda,
+        "python": native_build.python_tag(),
+        "sources": "0",
+        "cuda": None,
+        "archs": [],
+        "reason": "no nvcc is found",
+        "remedy": "install it, then bash scripts/setup.sh",
+        **changes,
+    }
+
+
+def write_build(folder: Path, info: object) -> None:
+    """A library that must never be loaded, with its record."""
+    folder.mkdir(exist_ok=True)
+    (folder / native_build.LIBRARY).write_bytes(b"not loaded")
+    (folder / native_build.INFO_FILE).write_text(json.dumps(info))
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine with an H100."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: H100)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "NVIDIA H100")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("torch", "1.0", "torch 1.0, running"),
+        ("python", "cp27", "python cp27, running"),
+        ("torch_cuda", "11.8", "torch with CUDA 11.8, running"),
+    ],
+)
+def test_a_library_for_something_else_is_refused(tmp_path, field, value, said):
+    write_build(tmp_path, record(**{field: value}))
+    with pytest.raises(ImportError, match=f"was built for {said}.*rebuild: bash scripts/setup.sh"):
+        native_build.load_library(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("built", "running", "said"),
+    [("12.4", "13.0", "CUDA 12.4, running 13.0"), (None, "13.0", "CUDA none, running 13.0")],
+)
+def test_another_cuda_of_the_same_torch_is_refused(tmp_path, monkeypatch, built, running, said):
+    monkeypatch.setattr(torch.version, "cuda", running)
+    write_build(tmp_path, record(torch_cuda=built))
+    with pytest.raises(ImportError, match=said):
+        native_build.load_library(tmp_path)
+
+
+def test_a_library_without_its_record_is_refused(tmp_path):
+    write_build(tmp_path, record())
+    (tmp_path / native_build.INFO_FILE).write_text("{")
+    with pytest.raises(ImportError, match="no readable _build_info.json.*bash scripts/setup.sh"):
+        native_build.load_library(tmp_path)
+
+
+def test_a_library_older_than_its_sources_is_refused(tmp_path):
+    (tmp_path / "csrc").mkdir()
+    (tmp_path / "csrc" / "a.cpp").write_text("int x;")
+    package = tmp_path / "package"
+    write_build(package, record())
+    with pytest.raises(ImportError, match="older than .*csrc"):
+        native_build.load_library(package)
+    write_build(package, record(sources=native_build.source_hash(tmp_path / "csrc")))
+    with pytest.raises(ImportError, match="does not load"):
+        native_build.load_library(package)
+
+
+def test_nothing_built_is_no_error(tmp_path):
+    assert native_build.load_library(tmp_path) is None
+
+
+def test_a_build_without_cuda_says_why_and_what_to_do(gpu):
+    said = native_build.cuda_problem(record())
+    assert said is not None and "CPU only (no nvcc is found); install it, then bash" in said
+
+
+def test_a_gpu_that_the_build_has_no_code_for_is_named(gpu):
+    assert native_build.cuda_problem(CUDA_INFO) is None
+    said = native_build.cuda_problem({**CUDA_INFO, "archs": ["sm_80", "sm_100", "compute_100"]})
+    assert said is not None and "no kernel image for NVIDIA H100 (compute capability 9.0)" in said
+    assert "the build has sm_80, sm_100, compute_100" in said
+    assert "TORCH_CUDA_ARCH_LIST=9.0 bash scripts/setup.sh" in said
+
+
+def test_a_cuda_build_on_a_machine_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "torch sees no GPU" in str(native_build.cuda_problem(CUDA_INFO))
+
+
+def fake_native(monkeypatch, info: dict[str, object]) -> None:
+    module = SimpleNamespace(available=lambda: True, build_info=lambda: info)
+    for verb in ("rasterize", "blend_weights", "splat_weights"):
+        for device in ("cpu", "cuda"):
+            setattr(module, f"{verb}_{device}", lambda *given: "native")
+    monkeypatch.setattr(backends, "native_module", lambda: module)
+    monkeypatch.setattr(backends, "_gpu_problem", lambda m, d: native_build.cuda_problem(info, d))
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        (CUDA_INFO, ("cuda", "cpu", "reference")),
+        ({**CUDA_INFO, "archs": ["sm_80"]}, ("cpu", "reference")),
+        (record(), ("cpu", "reference")),
+    ],
+)
+def test_cuda_is_available_where_built_seen_and_served(gpu, monkeypatch, info, expected):
+    fake_native(monkeypatch, info)
+    assert available_backends() == expected
+
+
+def test_asking_for_cuda_names_the_recorded_reason(gpu, monkeypatch):
+    fake_native(monkeypatch, record())
+    surfels = detached(random_surfels(4, seed=3), torch.float32)
+    with pytest.raises(RuntimeError, match="'cuda' cannot be used: .*no nvcc is found"):
+        rasterize(surfels, make_view(), backend="cuda")
+
+
+def test_cuda_takes_no_tensors_of_the_cpu(gpu, monkeypatch):
+    fake_native(monkeypatch, CUDA_INFO)
+    surfels = detached(random_surfels(4, seed=3), torch.float32)
+    with pytest.raises(ValueError, match="needs float32 tensors on cuda, got torch.float32 on cpu"):
+        rasterize(surfels, make_view(), backend="cuda")
+
+
+def test_why_a_library_was_refused_is_part_of_the_warning(monkeypatch, caplog):
+    refusal = "_native.so was built for torch 1.0, running 2.0; rebuild: bash scripts/setup.sh"
+    monkeypatch.setattr(backends, "_load_native", lambda: (None, refusal))
+    backends._warn_slow.cache_clear()
+    rasterize(detached(random_surfels(4, seed=3), torch.float32), make_view())
+    backends._warn_slow.cache_clear()
+    assert [refusal in r.getMessage() for r in caplog.records] == [True]
