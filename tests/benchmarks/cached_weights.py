@@ -61,7 +61,7 @@ def table(size: SceneSize, options: Options, meter: Meter) -> Table:
     )
     notes = [
         f"full path: 3 + 16 channels and {MAPS}, all gradients; stored: 16 channels, weights of at "
-        "least 1/255; one thread",
+        "least 1/255; one thread on a CPU",
         f"a view takes {stored_bytes(quads) / MIB:.1f} MiB by quads, "
         f"{stored_bytes(pixels) / MIB:.1f} MiB by pixels",
     ]

@@ -69,7 +69,8 @@ def table(options: Options, meter: Meter) -> Table:
     )
     title = f"focal + dice, {QUERIES} queries x {pixels} pixels, {meter.name}"
     gate = goals(rows) if meter.kind == "cpu" and not options.quick else ()
-    return timing_table(title, rows, ["one thread each; ratios over processor time"], gate)
+    over = "processor time, one thread each" if meter.kind == "cpu" else "time between events"
+    return timing_table(title, rows, [f"ratios over {over}"], gate)
 
 
 def growth(options: Options, meter: Meter) -> Table:

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sections on stored weights and mask losses compare like with like, on any device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.benchmarks import cached_weights, mask_loss
+from tests.benchmarks.options import Options, choose_meters
+from tests.benchmarks.played_gpu import PlayedCuda
+from tests.benchmarks.scenes import SceneSize
+from tests.benchmarks.timing import CudaMeter, Row
+
+TINY = SceneSize("24x16, 60", 24, 16, 60, 2.0)
+
+
+@pytest.fixture(params=["cpu", "played gpu"])
+def options(request: pytest.FixtureRequest) -> Options:
+    meters = choose_meters("cpu")
+    if request.param == "played gpu":
+        meters = (CudaMeter("cpu", meters[0].backend, PlayedCuda()),)
+    return Options(True, 1, meters)
+
+
+def test_stored_weights(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cached_weights, "QUICK", TINY)
+    (table,) = cached_weights.run(options)
+    names = [row["name"] for row in table.rows]
+    assert names == ["full path", "quads, half precision", "by pixels, single precision"]
+    assert table.goals == (), "goals are for the gate's scene"
+    assert any("MiB by quads" in note for note in table.notes)
+
+
+def test_mask_losses(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mask_loss, "PIXELS", 5000)
+    compared, growth = mask_loss.run(options)
+    assert [row["name"] for row in compared.rows] == ["fused", "plain torch, logits stored"]
+    assert [row["name"] for row in growth.rows] == ["15 queries", "60 queries", "300 queries"]
+    assert compared.goals == ()
+
+
+def test_both_losses_are_of_the_same_thing() -> None:
+    results = []
+    for losses in (mask_loss.fused, mask_loss.plain):
+        made = mask_loss.candidate("x", losses, 7, 3000, "cpu", 1)
+        focal, dice = made.render()
+        (focal.sum() + dice.sum()).backward()
+        results.append([focal, dice, *(leaf.grad for leaf in made.leaves)])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=2e-4, atol=1e-5)
+
+
+def test_goals() -> None:
+    rows = [Row("full path", 1, 9, 1, 1, 40, 60), Row("quads, half precision", 1, 9, 1, 1, 5, 5)]
+    (goal,) = cached_weights.goals(rows)
+    assert goal.value == 10.0 and goal.bound == 7.0
+    rows = [Row("fused", 1, 9, 1, 1, 40, 60), Row("plain torch", 1, 3, 1, 1, 900, 1000)]
+    (goal,) = mask_loss.goals(rows)
+    assert goal.value == 19.0 and not goal.reached
