@@ -126,6 +126,7 @@ def test_memory_of_all_routes(quick_options: Options, monkeypatch: pytest.Monkey
     tables = memory.run(replace(quick_options, quick=False))
     check_tables(tables)
     assert {size for _, size in asked} == {"640x426, 200k", "1558x1039, 1M"}
+    assert tables[0].goals == () and tables[1].goals[0].value == pytest.approx(150 / 1024)
     assert [row["above_mib"] for row in tables[0].rows] == [50.0] * len(ROUTES)
 
 
