@@ -121,12 +121,19 @@ def cached_library() -> Path:
 
 
 _libraries: dict[str, ctypes.CDLL] = {}
+_failures: list[AssertionError] = []  # what does not compile once is not tried for every test
 
 
 def load_host_operators() -> Any:
     """`torch.ops.iqgs_surfel_shim`; built on first use."""
+    if _failures:
+        raise _failures[0]
     if not _libraries:
-        library = cached_library()
+        try:
+            library = cached_library()
+        except AssertionError as error:
+            _failures.append(error)
+            raise
         torch.ops.load_library(str(library))
         _libraries["shim"] = ctypes.CDLL(str(library))
     return getattr(torch.ops, NAMESPACE)

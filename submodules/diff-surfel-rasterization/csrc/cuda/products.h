@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products with stored blending weights, by pixels or by quads, and the transposed products. Queued
+// on `stream`; memory belongs to the caller.
+#pragma once
+
+#include <cstddef>
+
+#include "../common/quads.h"
+#include "../common/sparse.h"
+
+namespace iqgs {
+namespace cuda {
+
+// Bytes of working memory of a transposed product over `entries` weights.
+size_t transpose_bytes(int64_t entries, int64_t splats);
+
+// out [P, C] = sum over the row's entries of weight * values [N, C].
+void gather_rows(const SparseParams& p, const float* values, float* out, void* stream);
+
+// out [N, C] = transposed product with grad [P, C]. place [P + 1]: where the entries of each of the
+// chosen rows lie among all of theirs, `entries` in number; row_start where all rows are chosen.
+void scatter_rows(const SparseParams& p, const int64_t* place, int64_t entries, const float* grad,
+                  float* out, void* memory, void* stream);
+
+// out [H W, C] from values [N, C], and out [N, C] from grad [H W, C].
+void gather_quads(const QuadTable& t, int channels, const float* values, float* out, void* stream);
+void scatter_quads(const QuadTable& t, int64_t entries, int channels, const float* grad, float* out,
+                   void* memory, void* stream);
+
+}  // namespace cuda
+}  // namespace iqgs

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Products with stored weights by the CUDA kernels on the host shim, against the CPU backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from diff_surfel_rasterization import available_backends
+from tests.rasterizer import cuda_host
+from tests.rasterizer.scenes import detached, make_view, random_surfels
+
+if "cpu" not in available_backends():
+    pytest.skip("the native library is not built", allow_module_level=True)
+if cuda_host.compiler() is None:
+    pytest.skip("no host compiler: apt install g++", allow_module_level=True)
+
+from diff_surfel_rasterization import native  # noqa: E402
+
+COUNT = 300
+
+
+@pytest.fixture
+def use_kernels(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A function after whose call the native functions run the CUDA sources."""
+
+    def switch() -> None:
+        operators = cuda_host.load_host_operators()
+        monkeypatch.setattr(native, "_operators", lambda function, tensor: operators)
+
+    return switch
+
+
+def scene(count: int = COUNT) -> tuple[object, object]:
+    surfels = detached(random_surfels(COUNT, seed=41, log_scale=(-2.5, 0.0)), torch.float32)
+    few = {k: None if v is None else v[:count] for k, v in vars(surfels).items()}
+    return type(surfels)(**few), make_view(37, 69)  # several bands of quads, odd sides
+
+
+def product(multiply: Callable[[Tensor], Tensor], channels: int, count: int) -> list[Tensor]:
+    """The image and the gradient of random values under a random upstream gradient."""
+    generator = torch.Generator().manual_seed(1)
+    values = torch.randn(count, channels, generator=generator).requires_grad_()
+    image = multiply(values)
+    image.backward(torch.randn(image.shape, generator=generator))
+    assert values.grad is not None
+    return [image.detach(), values.grad]
+
+
+def compare(
+    multiply: Callable[[Tensor], Tensor], channels: int, count: int, switch: Callable
+) -> None:
+    """Kernels against the CPU; the other order of threads gives the same bits."""
+    expected = product(multiply, channels, count)
+    switch()
+    found = product(multiply, channels, count)
+    for got, want in zip(found, expected, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+    with cuda_host.reversed_schedule():
+        again = product(multiply, channels, count)
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+@pytest.mark.parametrize("channels", [1, 16, 35])
+@pytest.mark.parametrize("rows", [None, [], [5, 5, 700, 0, 2000, 5]])
+def test_rows(rows, channels, use_kernels):
+    weights = native.blend_weights_cpu(*scene())
+    chosen = None if rows is None else torch.tensor(rows, dtype=torch.int64)
+    compare(
+        lambda values: native.splat_weights_native(weights, chosen, values),
+        channels,
+        COUNT,
+        use_kernels,
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 4, 16, 35])
+def test_quads(channels, use_kernels):
+    weights = native.quad_weights_cpu(*scene(), 1 / 255)
+    assert len(weights.extra), "no splat reaches several bands"
+    compare(lambda values: native.splat_quads_native(weights, values), channels, COUNT, use_kernels)
+
+
+def test_nothing_in_view(use_kernels):
+    surfels, view = scene(0)
+    rows, quads = native.blend_weights_cpu(surfels, view), native.quad_weights_cpu(surfels, view)
+    use_kernels()
+    values = torch.zeros(0, 4)
+    assert not native.splat_weights_native(rows, None, values).any()
+    assert native.splat_quads_native(quads, values).shape == (37 * 69, 4)
+
+
+@pytest.mark.parametrize("min_weight", [0.0, 1 / 255])
+def test_quads_of_the_gpu_equal_those_of_the_cpu(min_weight, use_kernels):
+    surfels, view = scene()
+    expected = native.quad_weights_cpu(surfels, view, min_weight)
+    pixels = torch.tensor([3, 2000, 3, 77])
+    sampled = native.sample_quads_cpu(expected, pixels)
+    use_kernels()
+    found = native.quad_weights_cuda(surfels, view, min_weight)
+    assert torch.equal(found.quad_start, expected.quad_start)
+    assert torch.equal(found.splat, expected.splat)
+    torch.testing.assert_close(found.weight.float(), expected.weight.float(), rtol=2e-3, atol=1e-6)
+    again = native.sample_quads_cuda(found, pixels)
+    assert torch.equal(again.touched, sampled.touched)
+    assert torch.equal(again.weights.row_start, sampled.weights.row_start)
