@@ -10,6 +10,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
+def operators() -> Any:
+    """The compiled operators; the dispatcher chooses by the tensors' device."""
+    return torch.ops.iqgs_surfel
+
+
 def _stream(tensor: Tensor) -> int:
     """Address of the CUDA stream to work on; 0 on the CPU."""
     if tensor.device.type != "cuda":
@@ -24,7 +29,7 @@ class _MaskLoss(torch.autograd.Function):
     def forward(
         ctx: Any, queries: Tensor, features: Tensor, owner: Tensor, gamma: float, alpha: float
     ) -> tuple[Tensor, Tensor]:
-        focal, dice, overlap = torch.ops.iqgs_surfel.mask_loss(
+        focal, dice, overlap = operators().mask_loss(
             queries, features, owner, gamma, alpha, _stream(queries)
         )
         ctx.save_for_backward(queries, features, owner, overlap)
@@ -36,7 +41,7 @@ class _MaskLoss(torch.autograd.Function):
     def backward(ctx: Any, focal: Tensor, dice: Tensor) -> tuple[Tensor | None, ...]:
         queries, features, owner, overlap = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:2]
-        gradients = torch.ops.iqgs_surfel.mask_loss_backward(
+        gradients = operators().mask_loss_backward(
             queries, features, owner, *ctx.options, overlap, focal, dice,
             [int(w) for w in wanted], _stream(queries),
         )  # fmt: skip
