@@ -23,24 +23,30 @@ __device__ __forceinline__ int warp_max(int value) {
   return value;
 }
 
-// Sums each of COUNT values over the warp in about COUNT shuffles: at every step a lane hands over
-// the half that its partner keeps. Lane l ends with the sum of value l * COUNT / 32 in values[0].
-// COUNT is a power of two up to 32.
+// One step of `transpose_sum`: a lane hands over the half that its partner, STEP lanes away, keeps.
+// Recursion instead of a loop, so that every index is known and the values stay in registers.
+template <int HALF, int STEP, int COUNT>
+__device__ __forceinline__ void fold_halves(float (&values)[COUNT], int lane) {
+  if constexpr (HALF > 0) {
+    const bool upper = lane & STEP;
+#pragma unroll
+    for (int k = 0; k < HALF; ++k) {
+      const float kept = upper ? values[k + HALF] : values[k];
+      const float given = upper ? values[k] : values[k + HALF];
+      values[k] = kept + __shfl_xor_sync(EVERY_LANE, given, STEP);
+    }
+    fold_halves<HALF / 2, STEP / 2>(values, lane);
+  } else if constexpr (STEP > 0) {
+    values[0] += __shfl_xor_sync(EVERY_LANE, values[0], STEP);
+    fold_halves<0, STEP / 2>(values, lane);
+  }
+}
+
+// Sums each of COUNT values over the warp in about COUNT shuffles. Lane l ends with the sum of
+// value l * COUNT / 32 in values[0]. COUNT is a power of two up to 32.
 template <int COUNT>
 __device__ __forceinline__ void transpose_sum(float (&values)[COUNT]) {
-  const int lane = lane_index();
-  int step = WARP / 2;
-#pragma unroll
-  for (int half = COUNT / 2; half > 0; half /= 2, step /= 2) {
-    const bool upper = lane & step;
-#pragma unroll
-    for (int k = 0; k < half; ++k) {
-      const float kept = upper ? values[k + half] : values[k];
-      const float given = upper ? values[k] : values[k + half];
-      values[k] = kept + __shfl_xor_sync(EVERY_LANE, given, step);
-    }
-  }
-  for (; step > 0; step /= 2) values[0] += __shfl_xor_sync(EVERY_LANE, values[0], step);
+  fold_halves<COUNT / 2, WARP / 2>(values, lane_index());
 }
 
 // Writes the sum over the warp of value(i) to out[i], i < COUNT; COUNT is a multiple of four.
