@@ -25,9 +25,22 @@ def view() -> RasterSettings:
     return make_view()
 
 
-@pytest.fixture(params=available_backends())
+def _backends() -> list[object]:
+    """Every backend of this build; `pytest -m cuda` finds those of the GPU."""
+    marks = {"cuda": [pytest.mark.cuda]}
+    return [pytest.param(name, marks=marks.get(name, [])) for name in available_backends()]
+
+
+@pytest.fixture(params=_backends())
 def backend(request: pytest.FixtureRequest) -> str:
     """Every backend of this build."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=[name for name in available_backends() if name != "cuda"])
+def host_backend(request: pytest.FixtureRequest) -> str:
+    """Every backend that takes tensors of the CPU."""
     name: str = request.param
     return name
 

@@ -45,20 +45,16 @@ def rows_used_at_once(weights: QuadWeights) -> list[list[set[int]]]:
 
 
 @pytest.fixture
-def scene(backend: str) -> tuple[Surfels, RasterSettings]:
-    if backend == "cuda":
-        pytest.skip("run by test_gpu.py")
-    return case_of("small", torch.float64 if backend == "reference" else torch.float32)
+def scene(host_backend: str) -> tuple[Surfels, RasterSettings]:
+    return case_of("small", torch.float64 if host_backend == "reference" else torch.float32)
 
 
 @pytest.mark.parametrize("min_weight", [0.0, MIN_WEIGHT, 0.3])
 @pytest.mark.parametrize("name", CASES)
-def test_a_table_holds_the_weights_of_every_pixel(backend, name, min_weight):
-    if backend == "cuda":
-        pytest.skip("run by test_gpu.py")
+def test_a_table_holds_the_weights_of_every_pixel(host_backend, name, min_weight):
     surfels, view = case_of(name)
-    table = quad_weights(surfels, view, min_weight, backend)
-    exact = dense_rows(blend_weights(surfels, view, min_weight, backend))
+    table = quad_weights(surfels, view, min_weight, host_backend)
+    exact = dense_rows(blend_weights(surfels, view, min_weight, host_backend))
     found = dense_quads(table)
     assert torch.equal(found > 0, exact > 0)
     assert_rounded(found, exact)
@@ -71,10 +67,8 @@ def test_a_table_holds_the_weights_of_every_pixel(backend, name, min_weight):
     )
 
 
-def test_bands_that_are_summed_at_once_share_no_row(backend):
-    if backend == "cuda":
-        pytest.skip("run by test_gpu.py")
-    table = quad_weights(*case_of("bands"), backend=backend)
+def test_bands_that_are_summed_at_once_share_no_row(host_backend):
+    table = quad_weights(*case_of("bands"), backend=host_backend)
     assert len(table.extra) > 0
     for bands in rows_used_at_once(table):
         assert len(bands) > 1
@@ -90,13 +84,13 @@ def test_the_quads_cover_the_image_once():
 
 
 @pytest.mark.parametrize("min_weight", [0.0, MIN_WEIGHT])
-def test_images_and_gradients_are_those_of_the_full_path(scene, backend, min_weight):
+def test_images_and_gradients_are_those_of_the_full_path(scene, host_backend, min_weight):
     """Within 5e-4 of the weight for halves, 1 % for weights under a grey level."""
     surfels, view = scene
-    table = quad_weights(surfels, view, min_weight, backend)
+    table = quad_weights(surfels, view, min_weight, host_backend)
     full = replace(surfels, features=surfels.features.clone().requires_grad_())
     cached = surfels.features.clone().requires_grad_()
-    expected = rasterize(full, view, backend).features.flatten(1).T
+    expected = rasterize(full, view, host_backend).features.flatten(1).T
     found = splat_quads(table, cached)
     upstream = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).to(expected)
     expected.backward(upstream)
@@ -106,16 +100,16 @@ def test_images_and_gradients_are_those_of_the_full_path(scene, backend, min_wei
     assert float((found - expected).norm() / expected.norm()) < lost
     assert float((cached.grad - full.features.grad).norm() / full.features.grad.norm()) < lost
     ones = torch.ones_like(surfels.opacities)
-    alpha = rasterize(surfels, view, backend).alpha.reshape(-1)
+    alpha = rasterize(surfels, view, host_backend).alpha.reshape(-1)
     missing = alpha - splat_quads(table, ones)[:, 0]
     assert float(missing.abs().max()) < (1e-3 if min_weight == 0 else 0.2)
     assert abs(float(missing.sum() / alpha.sum())) < (5e-4 if min_weight == 0 else 1e-2)
 
 
 @pytest.mark.parametrize("channels", [0, 1, 3, 4, 7, 12, 16, 18, 24, 35, 64])
-def test_any_number_of_channels(scene, backend, channels):
+def test_any_number_of_channels(scene, host_backend, channels):
     surfels, view = scene
-    table = quad_weights(surfels, view, MIN_WEIGHT, backend)
+    table = quad_weights(surfels, view, MIN_WEIGHT, host_backend)
     matrix = dense_quads(table)
     generator = torch.Generator().manual_seed(channels)
     values = torch.randn(len(surfels.means), channels, generator=generator).to(surfels.means)
@@ -129,9 +123,9 @@ def test_any_number_of_channels(scene, backend, channels):
     torch.testing.assert_close(values.grad.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_values_and_gradients_may_lie_anywhere_in_memory(scene, backend):
+def test_values_and_gradients_may_lie_anywhere_in_memory(scene, host_backend):
     surfels, view = scene
-    table = quad_weights(surfels, view, backend=backend)
+    table = quad_weights(surfels, view, backend=host_backend)
     wide = torch.randn(16, len(surfels.means), generator=torch.Generator().manual_seed(0))
     values = wide.to(surfels.means).T.requires_grad_()
     image = splat_quads(table, values)
@@ -142,12 +136,10 @@ def test_values_and_gradients_may_lie_anywhere_in_memory(scene, backend):
 
 
 @pytest.mark.parametrize("name", ["small", "bands"])
-def test_chosen_pixels_have_the_rows_of_the_pixelwise_table(backend, name):
-    if backend == "cuda":
-        pytest.skip("run by test_gpu.py")
+def test_chosen_pixels_have_the_rows_of_the_pixelwise_table(host_backend, name):
     surfels, view = case_of(name)
-    table = quad_weights(surfels, view, MIN_WEIGHT, backend)
-    rows = blend_weights(surfels, view, MIN_WEIGHT, backend)
+    table = quad_weights(surfels, view, MIN_WEIGHT, host_backend)
+    rows = blend_weights(surfels, view, MIN_WEIGHT, host_backend)
     pixels = torch.tensor([5, 5, 700, 0, view.width * view.height - 1, 333])
     sampled = sample_quads(table, pixels)
     assert torch.equal(sampled.touched, sampled.touched.unique())
@@ -164,10 +156,10 @@ def test_chosen_pixels_have_the_rows_of_the_pixelwise_table(backend, name):
     assert len(nothing.touched) == 0 and nothing.weights.row_start.tolist() == [0]
 
 
-def test_a_table_can_keep_some_pixels_and_drop_splats_that_nobody_sees(scene, backend):
+def test_a_table_can_keep_some_pixels_and_drop_splats_that_nobody_sees(scene, host_backend):
     surfels, view = scene
     beside = replace(surfels, means=surfels.means + surfels.means.new_tensor([0.9, 0.0, 0.0]))
-    table = quad_weights(beside, view, MIN_WEIGHT, backend)
+    table = quad_weights(beside, view, MIN_WEIGHT, host_backend)
     pixels = torch.arange(3, view.width * view.height, 5)
     kept = keep_pixels(table, pixels)
     expected = torch.zeros_like(dense_quads(table))
@@ -191,12 +183,10 @@ def test_dropping_splats_keeps_what_bands_may_share():
             assert not any(first & second for second in bands[i + 1 :])
 
 
-def test_no_splats_at_all(backend):
-    if backend == "cuda":
-        pytest.skip("run by test_gpu.py")
+def test_no_splats_at_all(host_backend):
     surfels, view = case_of("small")
     empty = map_tensors(surfels, lambda t: t[:0])
-    table = quad_weights(empty, view, backend=backend)
+    table = quad_weights(empty, view, backend=host_backend)
     assert len(table.row) == 0 and table.quad_start.tolist() == [0] * (19 * 15 + 1)
     values = torch.zeros(0, 16, requires_grad=True)
     image = splat_quads(table, values)
@@ -208,12 +198,10 @@ def test_no_splats_at_all(backend):
     assert len(drop_unseen(table)[1]) == 0
 
 
-def test_a_view_beside_all_splats(backend):
-    if backend == "cuda":
-        pytest.skip("run by test_gpu.py")
+def test_a_view_beside_all_splats(host_backend):
     surfels, view = case_of("small")
     away = replace(surfels, means=surfels.means + torch.tensor([100.0, 0.0, 0.0]))
-    table = quad_weights(away, view, backend=backend)
+    table = quad_weights(away, view, backend=host_backend)
     values = torch.ones(300, 16, requires_grad=True)
     image = splat_quads(table, values)
     image.sum().backward()
@@ -238,21 +226,21 @@ def test_reference_chunks_change_nothing(monkeypatch):
     torch.testing.assert_close(splat_quads_reference(table, values), whole)
 
 
-def test_conversion_keeps_the_order_of_depth(scene, backend):
+def test_conversion_keeps_the_order_of_depth(scene, host_backend):
     surfels, view = scene
-    rows = blend_weights(surfels, view, MIN_WEIGHT, backend)
+    rows = blend_weights(surfels, view, MIN_WEIGHT, host_backend)
     towards = view.world_to_view[2].to(surfels.means)
     depth = surfels.means @ towards[:3] + towards[3]
     converted = quads_from_rows(rows, depth, view.width, view.height)
-    table = quad_weights(surfels, view, MIN_WEIGHT, backend)
+    table = quad_weights(surfels, view, MIN_WEIGHT, host_backend)
     assert torch.equal(converted.quad_start, table.quad_start)
     assert torch.equal(converted.splat, table.splat)
     assert torch.equal(converted.weight, table.weight)
 
 
-def test_messages(scene, backend):
+def test_messages(scene, host_backend):
     surfels, view = scene
-    table = quad_weights(surfels, view, backend=backend)
+    table = quad_weights(surfels, view, backend=host_backend)
     values = torch.zeros(300, 2)
     with pytest.raises(ValueError, match=r"splat_quads: values must be \[300, C\], got \[7, 2\]"):
         splat_quads(table, values[:7])
@@ -266,8 +254,8 @@ def test_messages(scene, backend):
         quad_weights(surfels, view, min_weight=2.0)
 
 
-def test_bytes_are_those_of_the_tensors(scene, backend):
-    table = quad_weights(*scene, backend=backend)
+def test_bytes_are_those_of_the_tensors(scene, host_backend):
+    table = quad_weights(*scene, backend=host_backend)
     quads = 19 * 15
 
     def size(t: Tensor) -> int:

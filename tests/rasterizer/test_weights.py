@@ -20,14 +20,12 @@ from tests.rasterizer.scenes import detached, make_view, map_tensors, random_sur
 
 
 @pytest.fixture
-def scene(backend: str) -> tuple[Surfels, RasterSettings, BlendWeights]:
+def scene(host_backend: str) -> tuple[Surfels, RasterSettings, BlendWeights]:
     """Forty splats, their view and their weights in the type of the backend."""
-    if backend == "cuda":
-        pytest.skip("tables live on the CPU here")
-    dtype = torch.float64 if backend == "reference" else torch.float32
+    dtype = torch.float64 if host_backend == "reference" else torch.float32
     surfels = detached(random_surfels(40, seed=51, log_scale=(-2.5, -0.7)), dtype)
     settings = make_view(35, 19)
-    return surfels, settings, blend_weights(surfels, settings, backend=backend)
+    return surfels, settings, blend_weights(surfels, settings, backend=host_backend)
 
 
 def test_the_table_holds_the_weights_of_every_pixel_in_order(scene):
@@ -45,18 +43,18 @@ def test_the_table_holds_the_weights_of_every_pixel_in_order(scene):
         assert weights.weight[part].tolist() == pytest.approx([e[1] for e in expected], abs=1e-5)
 
 
-def test_blending_ones_gives_alpha_and_features_give_features(scene, backend):
+def test_blending_ones_gives_alpha_and_features_give_features(scene, host_backend):
     surfels, settings, weights = scene
-    output = rasterize(surfels, settings, backend)
+    output = rasterize(surfels, settings, host_backend)
     ones = splat_weights(weights, None, torch.ones_like(surfels.opacities))
     assert float((ones.T.reshape(1, 19, 35) - output.alpha).abs().max()) < 1e-5
     features = splat_weights(weights, None, surfels.features)
     assert float((features.T.reshape(-1, 19, 35) - output.features).abs().max()) < 2e-5
 
 
-def test_small_weights_can_be_left_out(scene, backend):
+def test_small_weights_can_be_left_out(scene, host_backend):
     surfels, settings, weights = scene
-    strong = blend_weights(surfels, settings, min_weight=0.05, backend=backend)
+    strong = blend_weights(surfels, settings, min_weight=0.05, backend=host_backend)
     assert 0 < len(strong.weight) < len(weights.weight)
     assert float(strong.weight.min()) >= 0.05
     assert int((weights.weight >= 0.05).sum()) == pytest.approx(len(strong.weight), abs=2)
@@ -108,12 +106,10 @@ def test_reference_chunks_change_nothing(monkeypatch):
     torch.testing.assert_close(splat_weights_reference(weights, None, values), whole)
 
 
-def test_no_splats_at_all(backend):
-    if backend == "cuda":
-        pytest.skip("tables live on the CPU here")
+def test_no_splats_at_all(host_backend):
     surfels = detached(random_surfels(3, seed=1), torch.float32)
     empty = map_tensors(surfels, lambda t: t[:0])
-    weights = blend_weights(empty, make_view(5, 4), backend=backend)
+    weights = blend_weights(empty, make_view(5, 4), backend=host_backend)
     assert weights.row_start.tolist() == [0] * 21 and len(weights.splat) == 0
     assert splat_weights(weights, None, torch.zeros(0, 2)).shape == (20, 2)
 
