@@ -11,10 +11,13 @@ namespace IQGS_ISA {
 // Channel accumulators that fit in registers beside the weights.
 #if defined(__AVX512F__)
 constexpr int CHANNELS_AT_ONCE = 54;
+constexpr int CONTRACTED_AT_ONCE = 54;
 #elif defined(__AVX2__)
 constexpr int CHANNELS_AT_ONCE = 12;
+constexpr int CONTRACTED_AT_ONCE = 11;
 #else
 constexpr int CHANNELS_AT_ONCE = 5;
+constexpr int CONTRACTED_AT_ONCE = 5;
 #endif
 
 // sums[c] += sum over splats of weight * row[c], for N channels.
@@ -51,7 +54,31 @@ IQGS_PHASE void accumulate_channels(int channels, float* sums, const float* rows
   }
 }
 
-// linear[i] += sum over N channels of row[c] * grad[c].
+// linear[i] += sum over N channels of row[c] * grad[c], for S splats: chains of dependent sums that
+// the processor can work on at the same time.
+template <int N, int S>
+IQGS_INLINE void contract_splats(float* linear, const FP (&g)[N], const float* rows, int stride,
+                                 const int32_t* id, bool first) {
+  const float* row[S];
+  FP even[S], odd[S];
+#pragma GCC unroll 2
+  for (int s = 0; s < S; ++s) {
+    row[s] = rows + static_cast<int64_t>(id[s]) * stride;
+    even[s] = first ? FP(0.0f) : FP::load(linear + s * PATCH);
+    odd[s] = FP(0.0f);
+  }
+#pragma GCC unroll 24
+  for (int c = 0; c < N; ++c) {
+#pragma GCC unroll 2
+    for (int s = 0; s < S; ++s) {
+      FP& sum = c % 2 ? odd[s] : even[s];
+      sum = fused(FP(row[s][c]), g[c], sum);
+    }
+  }
+#pragma GCC unroll 2
+  for (int s = 0; s < S; ++s) (even[s] + odd[s]).store(linear + s * PATCH);
+}
+
 template <int N>
 void contract(float* linear, const float* grads, const float* rows, int stride,
               const PatchWeights& w, bool first) {
@@ -60,17 +87,10 @@ void contract(float* linear, const float* grads, const float* rows, int stride,
   for (int c = 0; c < N; ++c) g[c] = FP::load(grads + PATCH * c);
   const int32_t* ids = w.id;  // copies: what is stored could lie over `w`
   const int count = w.count;
-  for (int i = 0; i < count; ++i, linear += PATCH) {
-    const float* row = rows + static_cast<int64_t>(ids[i]) * stride;
-    FP even = first ? FP(0.0f) : FP::load(linear), odd(0.0f);
-#pragma GCC unroll 24
-    for (int c = 0; c + 1 < N; c += 2) {
-      even = fused(FP(row[c]), g[c], even);
-      odd = fused(FP(row[c + 1]), g[c + 1], odd);
-    }
-    if (N % 2) even = fused(FP(row[N - 1]), g[N - 1], even);
-    (even + odd).store(linear);
-  }
+  int i = 0;
+  for (; i + 2 <= count; i += 2)
+    contract_splats<N, 2>(linear + PATCH * i, g, rows, stride, ids + i, first);
+  if (i < count) contract_splats<N, 1>(linear + PATCH * i, g, rows, stride, ids + i, first);
 }
 
 template <int N>
@@ -86,9 +106,9 @@ IQGS_INLINE void contract_some(int channels, float* linear, const float* grads, 
 IQGS_PHASE void contract_channels(int channels, float* linear, const float* grads,
                                   const float* rows, int stride, const PatchWeights& w) {
   if (channels == 0) __builtin_memset(linear, 0, sizeof(float) * PATCH * w.count);
-  for (int c = 0; c < channels; c += CHANNELS_AT_ONCE) {
-    int left = channels - c, n = left < CHANNELS_AT_ONCE ? left : CHANNELS_AT_ONCE;
-    contract_some<CHANNELS_AT_ONCE>(n, linear, grads + PATCH * c, rows + c, stride, w, c == 0);
+  for (int c = 0; c < channels; c += CONTRACTED_AT_ONCE) {
+    int left = channels - c, n = left < CONTRACTED_AT_ONCE ? left : CONTRACTED_AT_ONCE;
+    contract_some<CONTRACTED_AT_ONCE>(n, linear, grads + PATCH * c, rows + c, stride, w, c == 0);
   }
 }
 
