@@ -26,10 +26,10 @@ if "cpu" not in available_backends():
 
 from diff_surfel_rasterization.native import (  # noqa: E402
     blend_weights_cpu,
-    build_info,
     rasterize_cpu,
     splat_weights_cpu,
 )
+from tests.rasterizer.instruction_sets import results_under  # noqa: E402
 from tests.rasterizer.scenes import IMAGES  # noqa: E402
 
 # More splats than a chunk of the projection, more tiles than a chunk of the blending.
@@ -76,25 +76,13 @@ def test_repetition_changes_no_bit(threads):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def results_of_one_thread() -> dict[str, Tensor]:
+    return results(1)
+
+
 @pytest.mark.parametrize("isa", ["avx2", "baseline"])
 def test_instruction_sets_agree(isa, tmp_path, threads):
-    order = ["baseline", "avx2", "avx512"]
-    if order.index(isa) >= order.index(build_info()["isa"]):
-        pytest.skip(f"{isa} is what runs here, or more than that")
-    script = (
-        "import sys, torch\n"
-        "from tests.rasterizer.test_cpu_determinism import results, build_info\n"
-        "assert build_info()['isa'] == sys.argv[1]\n"
-        "torch.save(results(1), sys.argv[2])\n"
-    )
-    file = tmp_path / "results.pt"
-    subprocess.run(
-        [sys.executable, "-c", script, isa, str(file)],
-        env={**os.environ, "IQGS_ISA": isa, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=True,
-        timeout=300,
-    )
-    expected, found = results(1), torch.load(file)
+    found, expected = results_under(isa, results_of_one_thread, tmp_path), results(1)
     changed = (found["start"] != expected["start"]).sum()
     assert changed <= 0.01 * len(expected["start"])  # a weight next to the threshold
     for name in set(found) - {"splat", "weight", "start"}:

@@ -4,9 +4,6 @@ instruction sets."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -29,7 +26,7 @@ from tests.rasterizer.scenes import detached, make_view, random_surfels
 if "cpu" not in available_backends():
     pytest.skip("the native library is not built", allow_module_level=True)
 
-from diff_surfel_rasterization.native import build_info  # noqa: E402
+from tests.rasterizer.instruction_sets import results_under  # noqa: E402
 
 
 @pytest.fixture
@@ -77,26 +74,14 @@ def test_weights_are_rounded_to_the_nearest_half():
     assert torch.equal(sampled.weights.weight, rows.weight.half().float())
 
 
+def rounded_results() -> dict[str, Tensor]:
+    test_weights_are_rounded_to_the_nearest_half()
+    return results(1)
+
+
 @pytest.mark.parametrize("isa", ["avx2", "baseline"])
 def test_instruction_sets_agree(isa, tmp_path, threads):
-    order = ["baseline", "avx2", "avx512"]
-    if order.index(isa) >= order.index(build_info()["isa"]):
-        pytest.skip(f"{isa} is what runs here, or more than that")
-    script = (
-        "import sys, torch\n"
-        "from tests.rasterizer import test_cpu_quads as t\n"
-        "assert t.build_info()['isa'] == sys.argv[1]\n"
-        "t.test_weights_are_rounded_to_the_nearest_half()\n"
-        "torch.save(t.results(1), sys.argv[2])\n"
-    )
-    file = tmp_path / "results.pt"
-    subprocess.run(
-        [sys.executable, "-c", script, isa, str(file)],
-        env={**os.environ, "IQGS_ISA": isa, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=True,
-        timeout=300,
-    )
-    expected, found = results(1), torch.load(file)
+    found, expected = results_under(isa, rounded_results, tmp_path), results(1)
     # A weight next to the threshold may be kept by one set and not by the other.
     assert abs(len(found["row"]) - len(expected["row"])) <= 1e-3 * len(expected["row"])
     for name in ("image_3", "image_16", "image_35", "d_values_3", "d_values_16", "d_values_35"):

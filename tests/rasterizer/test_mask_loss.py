@@ -3,10 +3,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import Tensor
@@ -119,32 +115,22 @@ def test_same_bits_for_any_number_of_threads():
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
-PROBE = """
-import sys, torch
-sys.path[:0] = {path!r}
-from tests.rasterizer.test_mask_loss import leaves, make, mask_loss, with_gradients
-queries, features, owner = make(13, 1003)
-leaf = leaves(queries, features, dtype=torch.float32)
-torch.save(with_gradients(mask_loss(*leaf, owner, 2.0, 0.25), *leaf), {file!r})
-"""
+def small_results() -> dict[str, Tensor]:
+    queries, features, owner = make(13, 1003)
+    leaf = leaves(queries, features, dtype=torch.float32)
+    found = with_gradients(mask_loss(*leaf, owner, 2.0, 0.25), *leaf)
+    names = ("focal", "dice", "d_queries", "d_features")
+    return {name: t.detach() for name, t in zip(names, found, strict=True)}
 
 
 @pytest.mark.skipif(not NATIVE, reason="the native library is not built: bash scripts/setup.sh")
 @pytest.mark.parametrize("isa", ["baseline", "avx2"])
-def test_every_instruction_set(isa, tmp_path):
-    from diff_surfel_rasterization.native import build_info
+def test_instruction_sets_agree(isa, tmp_path):
+    from tests.rasterizer.instruction_sets import results_under
 
-    if isa == "avx2" and build_info()["isa"] == "baseline":
-        pytest.skip("this processor has no AVX2")
-    file = str(tmp_path / "found.pt")
-    code = PROBE.format(path=sys.path, file=file)
-    environment = {**os.environ, "IQGS_ISA": isa}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=300)
-    queries, features, owner = make(13, 1003)
-    leaf = leaves(queries, features, dtype=torch.float32)
-    here = with_gradients(mask_loss(*leaf, owner, 2.0, 0.25), *leaf)
-    for got, want in zip(torch.load(file), here, strict=True):
-        torch.testing.assert_close(got, want.detach(), rtol=1e-5, atol=1e-7)
+    found, expected = results_under(isa, small_results, tmp_path), small_results()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-7)
 
 
 def test_reference_passes_gradcheck_in_chunks(monkeypatch):

@@ -102,6 +102,20 @@ def check_settings(function: str, settings: RasterSettings) -> None:
     check_shape(function, "settings.background", settings.background, (3,))
 
 
+def check_weighing(
+    function: str, surfels: Surfels, settings: RasterSettings, min_weight: float
+) -> None:
+    """Arguments of `blend_weights` and `quad_weights`.
+
+    Raises:
+        ValueError: with one sentence about the first thing that does not fit.
+    """
+    check_settings(function, settings)
+    check_surfels(function, surfels, settings)
+    if not 0 <= min_weight < 1:
+        _fail(function, "min_weight", "in [0, 1)", min_weight)
+
+
 def check_values(function: str, count: int, values: Tensor, device: torch.device) -> None:
     """Values [count, C] of the splats of a table.
 

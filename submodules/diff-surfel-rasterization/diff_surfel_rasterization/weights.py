@@ -14,10 +14,9 @@ from torch import Tensor
 from .backends import implementation
 from .checks import (
     check_pixels,
-    check_settings,
     check_splatting,
-    check_surfels,
     check_values,
+    check_weighing,
 )
 from .types import BlendWeights, QuadWeights, RasterSettings, SampledWeights, Surfels
 
@@ -37,10 +36,7 @@ def blend_weights(
         ValueError: an argument has a wrong shape, type or value.
         RuntimeError: the requested backend is not built.
     """
-    check_settings("blend_weights", settings)
-    check_surfels("blend_weights", surfels, settings)
-    if not 0 <= min_weight < 1:
-        raise ValueError(f"blend_weights: min_weight must be in [0, 1), got {min_weight}")
+    check_weighing("blend_weights", surfels, settings, min_weight)
     build = implementation("blend_weights", backend, surfels.means)
     weights: BlendWeights = build(surfels, settings, min_weight)
     return weights
@@ -80,10 +76,7 @@ def quad_weights(
         ValueError: an argument has a wrong shape, type or value.
         RuntimeError: the requested backend is not built.
     """
-    check_settings("quad_weights", settings)
-    check_surfels("quad_weights", surfels, settings)
-    if not 0 <= min_weight < 1:
-        raise ValueError(f"quad_weights: min_weight must be in [0, 1), got {min_weight}")
+    check_weighing("quad_weights", surfels, settings, min_weight)
     build = implementation("quad_weights", backend, surfels.means)
     weights: QuadWeights = build(surfels, settings, min_weight)
     return weights
