@@ -37,10 +37,11 @@ PY="$(IQGS_CUDA=1 bash scripts/setup.sh --dev --print-python)" || exit 1
 export IQGS_PYTHON="$PY"
 step tests "$PY" -m pytest -m cuda -q
 if command -v compute-sanitizer >/dev/null; then
-  cases="agrees and (both_branches or saturated or channels_43)"
+  files=(tests/rasterizer/test_cuda.py tests/rasterizer/test_cuda_products.py)
+  cases="(agrees and (both_branches or saturated or channels_43)) or bands or mask_losses"
   for tool in memcheck racecheck synccheck initcheck; do
     step "sanitizer-$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
-      "$PY" -m pytest -m cuda -q tests/rasterizer/test_cuda.py -k "$cases"
+      "$PY" -m pytest -m cuda -q "${files[@]}" -k "$cases"
   done
 else
   echo "compute-sanitizer is not on the PATH (it comes with the CUDA toolkit): skipped"
