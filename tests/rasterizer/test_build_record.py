@@ -156,3 +156,15 @@ def test_why_a_library_was_refused_is_part_of_the_warning(monkeypatch, caplog):
     rasterize(detached(random_surfels(4, seed=3), torch.float32), make_view())
     backends._warn_slow.cache_clear()
     assert [refusal in r.getMessage() for r in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("function", ["rasterize", "blend_weights"])
+def test_capture_in_a_cuda_graph_is_refused_in_words(monkeypatch, function):
+    native = pytest.importorskip("diff_surfel_rasterization.native")
+    tensor = SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    native._refuse_capture(function, tensor)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(RuntimeError, match=f"{function}: cannot be captured in a CUDA graph"):
+        native._refuse_capture(function, tensor)
+    native._refuse_capture(function, torch.zeros(1))

@@ -122,3 +122,13 @@ def test_gradients_do_not_depend_on_what_else_is_wanted(wanted, images):
     every = gradients(("means", "scales", "rotations", "opacities", "sh", "features"))
     for name, gradient in gradients(wanted).items():
         assert torch.equal(gradient, every[name]), name
+
+
+def test_the_longest_side_counts_tiles_in_sixteen_bits():
+    """The last tile of the longest image is drawn; one pixel more is refused."""
+    longest = 65535 * 16
+    surfels = detached(random_surfels(20, seed=4, log_scale=(-2.0, 0.0)), torch.float32)
+    view = make_view(longest, 1, cx=longest - 12.0)
+    assert float(rasterize_cpu(surfels, view).alpha[0, 0, -16:].max()) > 0
+    with pytest.raises(ValueError, match=r"width and height must be 1 \.\. 1048560, got 1048561"):
+        rasterize_cpu(surfels, replace(view, width=longest + 1))

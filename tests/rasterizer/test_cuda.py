@@ -81,7 +81,7 @@ def test_works_on_a_stream_of_the_callers():
     expected = results(surfels, view)
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
-        torch.cuda._sleep(10_000_000)  # work on the default stream must not be waited for
+        torch.cuda._sleep(10_000_000)  # what another stream got by mistake overtakes it
         found = results(surfels, view)
     stream.synchronize()
     for name, value in found.items():

@@ -73,6 +73,15 @@ def _operators(function: str, tensor: Tensor) -> Any:
     return torch.ops.iqgs_surfel
 
 
+def _refuse_capture(function: str, tensor: Tensor) -> None:
+    """Kernels that size their buffers by a number that they read back cannot be replayed."""
+    if tensor.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            f"{function}: cannot be captured in a CUDA graph, because the host reads the number "
+            "of pairs of splats and tiles back; call it outside of torch.cuda.graph"
+        )
+
+
 @functools.cache
 def _gpu_problem(device: torch.device) -> str | None:
     return cuda_problem(_INFO or {}, device)
@@ -144,6 +153,7 @@ def rasterize_native(surfels: Surfels, settings: RasterSettings) -> RasterOutput
         RuntimeError: the library is not built, or not for the tensors' device.
         ValueError: a tensor is not float32 or has a wrong shape.
     """
+    _refuse_capture("rasterize", surfels.means)
     camera, options = _view(settings)
     empty = surfels.means.new_empty(0)
     carriers = [getattr(surfels, name) for name in _CARRIERS]
@@ -157,6 +167,7 @@ def blend_weights_native(
     surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0
 ) -> BlendWeights:
     """Weights of every pixel, front to back; see `blend_weights`."""
+    _refuse_capture("blend_weights", surfels.means)
     operators = _operators("blend_weights", surfels.means)
     splats = [t.detach() for t in _splat_tensors(surfels)]
     row_start, splat, weight = operators.blend_weights(

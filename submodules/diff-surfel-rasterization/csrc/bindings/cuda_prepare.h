@@ -5,6 +5,7 @@
 
 #include <c10/core/DeviceGuard.h>
 
+#include <algorithm>
 #include <atomic>
 
 #include "../cuda/kernels.h"
@@ -37,12 +38,14 @@ inline cuda::PixelTotals pixel_totals(const std::vector<Tensor>& state) {
   return {f, f + plane, f + 2 * plane, i, i + plane};
 }
 
+constexpr int64_t MOST_PAIRS = (int64_t(1) << 31) - 1;  // that positions can count
+
 // Room for pairs that the next view will probably need: what recent views needed and a margin.
 class PairEstimate {
  public:
-  int64_t capacity(int64_t splats) const {
-    const int64_t seen = recent_.load();
-    return (seen ? seen + seen / 4 : 4 * splats) + 4096;
+  int64_t capacity(int64_t splats, int64_t tiles) const {
+    const int64_t seen = recent_.load(), likely = (seen ? seen + seen / 4 : 4 * splats) + 4096;
+    return std::max(std::min({likely, splats * tiles, MOST_PAIRS}), int64_t(1));
   }
   void saw(int64_t pairs) {
     const int64_t before = recent_.load();
@@ -87,7 +90,7 @@ std::vector<Tensor> prepare_and_blend(const Inputs& in, const View& view, Tensor
                                data<TileBox>(boxes),   data<uint32_t>(keys),
                                data<int64_t>(counts),  data<int32_t>(state[OFFSET])};
   cuda::PendingCount pending(cuda::order_splats(bin, data<void>(ordered), stream), stream);
-  for (int64_t capacity = pair_estimate().capacity(n);;) {
+  for (int64_t capacity = pair_estimate().capacity(n, tiles);;) {
     state[SPLAT] = ints({capacity}, device);
     state[ROW] = ints({capacity}, device);
     state[MASK] = ints({capacity}, device);
@@ -98,7 +101,7 @@ std::vector<Tensor> prepare_and_blend(const Inputs& in, const View& view, Tensor
         stream);
     blend(blend_params(in, view, state), pixel_totals(state));
     const int64_t pairs = pending.take();
-    TORCH_CHECK(pairs < (int64_t(1) << 31),
+    TORCH_CHECK(pairs <= MOST_PAIRS,
                 "rasterize: more than 2^31 (tile, splat) pairs; are the scales far too large?");
     pair_estimate().saw(pairs);
     if (pairs <= capacity) {

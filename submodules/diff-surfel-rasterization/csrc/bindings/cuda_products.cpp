@@ -45,7 +45,7 @@ Tensor splat_weights_backward(const Tensor& row_start, const Tensor& splat, cons
                               int64_t splat_count, int64_t stream) {
   const char* const name = "splat_weights_backward";
   TORCH_CHECK_VALUE(grad.dim() == 2, name, ": grad must have shape [P, C], got ", grad.sizes());
-  const OnDevice on(grad.device(), stream);
+  const OnDevice on(row_start.device(), stream);
   const Tensor dense = grad.contiguous();
   const SparseParams p =
       sparse_params(name, row_start, splat, weight, rows, all_rows, splat_count, dense.size(1));
@@ -53,7 +53,7 @@ Tensor splat_weights_backward(const Tensor& row_start, const Tensor& splat, cons
   // With chosen rows their number of entries is read back; a step's rows are all of its own table.
   const Tensor place = all_rows ? row_start : places_of(row_start, rows);
   const int64_t entries = all_rows ? splat.numel() : place[p.row_count].item<int64_t>();
-  Tensor memory = bytes(cuda::transpose_bytes(entries, splat_count), grad.device());
+  Tensor memory = bytes(cuda::transpose_bytes(entries, splat_count, p.channels), grad.device());
   Tensor out = floats({splat_count, p.channels}, grad.device());
   if (out.numel())
     cuda::scatter_rows(p, data<int64_t>(place), entries, data<float>(dense), data<float>(out),
@@ -65,7 +65,7 @@ Tensor splat_quads(at::TensorList weights, at::IntArrayRef sizes, const Tensor& 
                    int64_t stream) {
   const char* const name = "splat_quads";
   const QuadTable table = take_quads(name, weights, sizes);
-  const OnDevice on(values.device(), stream);
+  const OnDevice on(weights[0].device(), stream);
   const Tensor dense = values.contiguous();
   check_rows(name, "values", dense, table.splat_count, weights[0].device());
   const int channels = static_cast<int>(dense.size(1));
@@ -78,12 +78,12 @@ Tensor splat_quads_backward(at::TensorList weights, at::IntArrayRef sizes, const
                             int64_t stream) {
   const char* const name = "splat_quads_backward";
   const QuadTable table = take_quads(name, weights, sizes);
-  const OnDevice on(grad.device(), stream);
+  const OnDevice on(weights[0].device(), stream);
   const Tensor dense = grad.contiguous();
   check_rows(name, "grad", dense, pixels_of(table), weights[0].device());
   const int channels = static_cast<int>(dense.size(1));
   const int64_t entries = weights[1].numel();
-  Tensor memory = bytes(cuda::transpose_bytes(entries, table.splat_count), grad.device());
+  Tensor memory = bytes(cuda::transpose_bytes(entries, table.splat_count, channels), grad.device());
   Tensor out = floats({table.splat_count, channels}, grad.device());
   if (out.numel())
     cuda::scatter_quads(table, entries, channels, data<float>(dense), data<float>(out),

@@ -75,6 +75,12 @@ inline Inputs take_inputs(const char* function, at::TensorList tensors) {
 
 // A view as numbers: world_to_view row by row (16), fx, fy, cx, cy, near, far, scale_modifier,
 // background (3); and width, height, sh_degree, center_depth, aabb_anchor.
+inline void check_sides(const char* function, int64_t width, int64_t height) {
+  TORCH_CHECK_VALUE(width > 0 && height > 0 && width <= LONGEST_SIDE && height <= LONGEST_SIDE,
+                    function, ": width and height must be 1 .. ", LONGEST_SIDE, ", got ", width,
+                    " x ", height);
+}
+
 struct View {
   Camera camera;
   float background[3];
@@ -85,9 +91,7 @@ inline View take_view(const char* function, at::ArrayRef<double> v, at::IntArray
   TORCH_CHECK_VALUE(v.size() == 26 && options.size() == 5, function,
                     ": expected 26 camera numbers and 5 options, got ", v.size(), " and ",
                     options.size());
-  TORCH_CHECK_VALUE(
-      options[0] > 0 && options[1] > 0 && options[0] < (1 << 20) && options[1] < (1 << 20),
-      function, ": width and height must be 1 .. 2^20 - 1, got ", options[0], " x ", options[1]);
+  check_sides(function, options[0], options[1]);
   View r = {};
   Camera& c = r.camera;
   for (int i = 0; i < 3; ++i) {

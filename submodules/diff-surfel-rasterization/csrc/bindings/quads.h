@@ -13,9 +13,7 @@ inline QuadTable take_quads(const char* function, at::TensorList tensors, at::In
   TORCH_CHECK_VALUE(tensors.size() == 4 && sizes.size() == 3, function,
                     ": expected 4 tensors of weights and 3 sizes, got ", tensors.size(), " and ",
                     sizes.size());
-  TORCH_CHECK_VALUE(sizes[0] > 0 && sizes[1] > 0 && sizes[0] < (1 << 20) && sizes[1] < (1 << 20),
-                    function, ": width and height must be 1 .. 2^20 - 1, got ", sizes[0], " x ",
-                    sizes[1]);
+  check_sides(function, sizes[0], sizes[1]);
   QuadTable t = {};
   t.grid = {static_cast<int>(sizes[0]), static_cast<int>(sizes[1])};
   t.splat_count = sizes[2];

@@ -28,6 +28,8 @@ constexpr float PARALLEL_RATIO = 1e-4f;
 
 // Pixels along the side of a tile, the unit of sorting and of work.
 constexpr int TILE = 16;
+// Pixels along the longest side of an image: tiles are counted in 16 bits.
+constexpr int LONGEST_SIDE = 65535 * TILE;
 // Pixels along the side of a block, the unit of culling: one pixel per vector lane.
 constexpr int BLOCK = 4;
 constexpr int BLOCK_PIXELS = BLOCK * BLOCK;

@@ -84,6 +84,7 @@ class PendingCount {
  private:
   int64_t* host_;
   void* event_;
+  bool arrived_ = false;
 };
 
 }  // namespace cuda

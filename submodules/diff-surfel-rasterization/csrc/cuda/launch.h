@@ -22,6 +22,7 @@ constexpr unsigned EVERY_LANE = 0xffffffffu;
 
 inline void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
+  cudaGetLastError();  // forgets it: the next launch must not report it again
   throw std::runtime_error(std::string("iqgs CUDA: ") + what + ": " + cudaGetErrorString(status) +
                            " (CUDA_LAUNCH_BLOCKING=1 names the kernel that failed)");
 }

@@ -70,12 +70,15 @@ PendingCount::PendingCount(const int64_t* device_value, void* stream) {
 
 int64_t PendingCount::take() {
   check(cudaEventSynchronize(static_cast<cudaEvent_t>(event_)), "reading a count");
+  arrived_ = true;
   return *host_;
 }
 
 PendingCount::~PendingCount() {
   int device = 0;
   if (cudaGetDevice(&device) != cudaSuccess) return;
+  // Where nobody took it, the copy may be on its way: the memory must not serve another yet.
+  if (!arrived_ && cudaEventSynchronize(static_cast<cudaEvent_t>(event_)) != cudaSuccess) return;
   Slots& s = slots();
   std::lock_guard<std::mutex> guard(s.lock);
   s.idle.push_back({device, host_, static_cast<cudaEvent_t>(event_)});

@@ -12,7 +12,7 @@ namespace iqgs {
 namespace cuda {
 
 // Bytes of working memory of a transposed product over `entries` weights.
-size_t transpose_bytes(int64_t entries, int64_t splats);
+size_t transpose_bytes(int64_t entries, int64_t splats, int channels);
 
 // out [P, C] = sum over the row's entries of weight * values [N, C].
 void gather_rows(const SparseParams& p, const float* values, float* out, void* stream);
