@@ -89,7 +89,7 @@ IQGS_INLINE int load_batch(const BlendParams& p, int tile, int64_t at, int64_t l
   const TileOrigin origin = tile_origin(p.lists, tile);
   load_splats(p, at, count, rows, true, origin, b);
   load_shapes(p, at, count, b);
-  for (int i = 0; i < count; i += LANES) mask_sixteen(b, i, origin);
+  for (int i = 0; i < count; i += LANES) mask_sixteen(b, i, origin, p.camera.near);
   list_patches(b, count, open);
   return count;
 }

@@ -141,8 +141,39 @@ IQGS_PHASE void load_shapes(const BlendParams& p, int64_t first, int count, Tile
   }
 }
 
-// Patch masks of sixteen splats from `first` on.
-IQGS_PHASE void mask_sixteen(TileBatch& b, int first, TileOrigin origin) {
+// The half planes of a splat in the lanes of a vector: twelve directions and the two of W. The last
+// lanes hold everywhere.
+IQGS_INLINE HalfPlane<F16> half_planes(const SplatRecord& s, float near) {
+  constexpr float H = 0.5f, Q = 0.8660254f;  // of 30 and 60 degrees
+  alignas(64) static const float cosine[LANES] = {1, Q, H, 0, -H, -Q, -1, -Q, -H, 0, H, Q};
+  alignas(64) static const float sine[LANES] = {0, H, Q, 1, Q, H, 0, -H, -Q, -1, -Q, -H};
+  alignas(64) static const float edge[LANES] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+  alignas(64) static const float ratio[LANES] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 1};
+  alignas(64) static const float ahead[LANES] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1};
+  static_assert(LINE_DIRECTIONS == 12 && LANES >= LINE_DIRECTIONS + 2, "all in one vector");
+  return half_plane(s, F16::load(cosine), F16::load(sine),
+                    fused(F16(-bounding_sigmas(s)), F16::load(edge), F16::load(ratio)),
+                    F16(s.depth / near) * F16::load(ahead));
+}
+
+// Patches of the tile that a splat without an ellipse may reach, its low-pass disc aside.
+IQGS_INLINE uint32_t unbounded_patches(const SplatRecord& s, float near) {
+  const HalfPlane<F16> h = half_planes(s, near);
+  constexpr uint32_t ALL = (1u << LANES) - 1;
+  const float middle = 0.5f * TILE, half = 0.5f * (TILE - 1);
+  if (lane_bits(meets_box(h, F16(middle), F16(middle), half, half)) != ALL) return 0;
+  constexpr float half_x = 0.5f * (PATCH_WIDTH - 1), half_y = 0.5f * (PATCH_HEIGHT - 1);
+  uint32_t bits = 0;
+  for (int k = 0; k < PATCHES; ++k) {
+    const F16 x(k % PATCHES_ACROSS * PATCH_WIDTH + 0.5f * PATCH_WIDTH);
+    const F16 y(k / PATCHES_ACROSS * PATCH_HEIGHT + 0.5f * PATCH_HEIGHT);
+    bits |= uint32_t(lane_bits(meets_box(h, x, y, half_x, half_y)) == ALL) << k;
+  }
+  return bits;
+}
+
+// Patch masks of sixteen splats from `first` on; they all lie in front of `near`.
+IQGS_PHASE void mask_sixteen(TileBatch& b, int first, TileOrigin origin, float near) {
   F16 f[SHAPE_FIELDS];
   for (int k = 0; k < SHAPE_FIELDS; ++k) f[k] = F16::load(b.shape + k * b.capacity + first);
   alignas(64) float ax[LANES], ay[LANES];
@@ -151,6 +182,9 @@ IQGS_PHASE void mask_sixteen(TileBatch& b, int first, TileOrigin origin) {
     ax[i] = b.records[n].x + b.records[n].anchor_x;
     ay[i] = b.records[n].y + b.records[n].anchor_y;
   }
+  // Without an ellipse the shape is the disc alone.
+  const Mask unbounded = f[3] >= F16(EVERYWHERE);
+  f[3] = select(unbounded, F16(-1.0f), f[3]);
   const Shape<F16> shape = {
       f[0] - F16(origin.x), f[1] - F16(origin.y), f[2], f[3], f[4], f[5], f[6],
       F16::load(ax),        F16::load(ay)};
@@ -165,6 +199,10 @@ IQGS_PHASE void mask_sixteen(TileBatch& b, int first, TileOrigin origin) {
     }
   }
   bits.store(reinterpret_cast<int32_t*>(b.masks + first));
+  for (uint32_t lanes = lane_bits(unbounded); lanes; lanes &= lanes - 1) {
+    const int n = first + __builtin_ctz(lanes);
+    if (n < b.capacity) b.masks[n] |= unbounded_patches(b.records[n], near);
+  }
 }
 
 #if defined(__AVX2__) && !defined(__AVX512F__)
