@@ -36,7 +36,7 @@ BUDGET = {
     r"\bblend_backward_kernel<\d+, 0>": (64, 0, 0),
     r"\bblend_forward_kernel<24, ": (96, 8, 8),
     r"\bblend_forward_kernel<16, ": (80, 8, 8),
-    r"\bblend_forward_kernel<8, ": (64, 0, 0),
+    r"\bblend_forward_kernel<8, ": (64, 4, 8),
     r"\bblend_forward_kernel<4, ": (64, 4, 8),
     r"\bmask_\w+_kernel<": (80, 0, 0),
     r"\bproject_kernel": (104, 0, 64),

@@ -86,19 +86,25 @@ std::vector<Tensor> prepare_and_blend(const Inputs& in, const View& view, Tensor
   Tensor ordered = bytes(cuda::order_bytes(n), device);
   cuda::project_splats(project_params(in, view, state, boxes, radii), data<uint32_t>(keys),
                        data<int64_t>(counts), stream);
-  const cuda::BinParams bin = {tile_grid(view.camera), n,
-                               data<TileBox>(boxes),   data<uint32_t>(keys),
-                               data<int64_t>(counts),  data<int32_t>(state[OFFSET])};
+  const cuda::BinParams bin = {tile_grid(view.camera),
+                               n,
+                               data<TileBox>(boxes),
+                               data<uint32_t>(keys),
+                               data<int64_t>(counts),
+                               data<int32_t>(state[OFFSET]),
+                               data<SplatRecord>(state[RECORDS]),
+                               data<Footprint>(state[FOOTPRINTS]),
+                               view.camera.near};
   cuda::PendingCount pending(cuda::order_splats(bin, data<void>(ordered), stream), stream);
   for (int64_t capacity = pair_estimate().capacity(n, tiles);;) {
     state[SPLAT] = ints({capacity}, device);
     state[ROW] = ints({capacity}, device);
     state[MASK] = ints({capacity}, device);
     Tensor working = bytes(cuda::bin_bytes(capacity), device);
-    cuda::bin_splats(
-        bin, data<void>(ordered), capacity, data<void>(working),
-        {data<int32_t>(state[START]), data<int32_t>(state[SPLAT]), data<int32_t>(state[ROW])},
-        stream);
+    cuda::bin_splats(bin, data<void>(ordered), capacity, data<void>(working),
+                     {data<int32_t>(state[START]), data<int32_t>(state[SPLAT]),
+                      data<int32_t>(state[ROW]), data<uint32_t>(state[MASK])},
+                     stream);
     blend(blend_params(in, view, state), pixel_totals(state));
     const int64_t pairs = pending.take();
     TORCH_CHECK(pairs <= MOST_PAIRS,

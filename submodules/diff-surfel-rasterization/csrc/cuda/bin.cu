@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sorts splats into tiles, front to back: by depth (N keys), then, stably, by tile (M keys). The
 // number of pairs M stays on the device; arrays have room for `capacity` pairs.
+#include "block_mask.h"
 #include "device_algorithms.h"
 #include "kernels.h"
 #include "warp.h"
@@ -130,18 +131,23 @@ __global__ void __launch_bounds__(THREADS) emit_kernel(EmitParams p) {
   }
 }
 
-// Sorted pairs to the lists; where the tile changes, the tiles in between start.
+// Sorted pairs to the lists, with their masks; where the tile changes, the tiles in between start.
 __global__ void __launch_bounds__(THREADS)
-    list_kernel(Binned b, const int64_t* total, int64_t capacity, int tiles, PairLists out) {
+    list_kernel(BinParams p, Binned b, const int64_t* total, int64_t capacity, PairLists out) {
   const int64_t j = int64_t(blockIdx.x) * THREADS + threadIdx.x;
   const int64_t pairs = *total < capacity ? *total : capacity;
+  const int tiles = p.grid.x * p.grid.y;
   if (j > pairs) return;
   const int from = j == 0 ? 0 : static_cast<int>(b.sorted_keys[j - 1]) + 1;
   const int to = j == pairs ? tiles : static_cast<int>(b.sorted_keys[j]);
   for (int t = from; t <= to; ++t) out.start[t] = static_cast<int32_t>(j);
   if (j == pairs) return;
-  out.splat[j] = static_cast<int32_t>(b.sorted_pairs[j]);
+  const auto splat = static_cast<int32_t>(b.sorted_pairs[j]);
+  out.splat[j] = splat;
   out.row[j] = static_cast<int32_t>(b.sorted_pairs[j] >> 32);
+  const float x = static_cast<float>(to % p.grid.x * TILE);
+  const float y = static_cast<float>(to / p.grid.x * TILE);
+  out.mask[j] = block_mask(p.records[splat], p.footprints[splat], x, y, p.near);
 }
 
 // Bits that tell `tiles` numbers and one more, all ones, which marks an unused place.
@@ -189,8 +195,8 @@ void bin_splats(const BinParams& p, const void* ordered, int64_t capacity, void*
   launch("emit", stream, blocks_for(p.count, THREADS), THREADS, 0, &emit_kernel, emit);
   sort_pairs(b.temp, sort_bytes_wide(capacity), b.keys, b.sorted_keys, b.pairs, b.sorted_pairs,
              capacity, tile_bits(tiles), stream);
-  launch("list", stream, blocks_for(capacity + 1, THREADS), THREADS, 0, &list_kernel, b,
-         o.position + p.count, capacity, tiles, out);
+  launch("list", stream, blocks_for(capacity + 1, THREADS), THREADS, 0, &list_kernel, p, b,
+         o.position + p.count, capacity, out);
 }
 
 }  // namespace cuda

@@ -71,10 +71,8 @@ __global__ void __launch_bounds__(TILE_THREADS)
   float sums[CHANNELS] = {};
   PixelSums maps = {0.0f, 0.0f, {0.0f, 0.0f, 0.0f}, 0, -1};
   float transmittance = 1.0f;
-  const auto loaded = [&](int64_t at, int batch) {
+  const auto loaded = [&](int64_t, int batch) {
     load_rows<CHANNELS>(p, b.splats, batch, first, count, b.rows);
-    if (MAPS && static_cast<int>(threadIdx.x) < batch)
-      p.lists.mask[at + threadIdx.x] = static_cast<uint16_t>(b.masks[threadIdx.x]);
   };
   const auto visit = [&](const SplatRecord& splat, const Hit<float>& h, const Meeting& m) {
     const float* row = b.rows + m.place * CHANNELS;

@@ -54,6 +54,9 @@ struct BinParams {
   const uint32_t* depth_keys;  // [N]
   const int64_t* tiles;        // [N + 1]
   int32_t* offset;             // [N + 1] out, first pair of each splat
+  const SplatRecord* records;  // [N]
+  const Footprint* footprints;
+  float near;  // of the camera
 };
 
 // Bytes of working memory.
@@ -64,10 +67,12 @@ size_t bin_bytes(int64_t capacity);
 // Returns where the number of pairs M will be on the device.
 const int64_t* order_splats(const BinParams& p, void* memory, void* stream);
 
-// Scatters the ordered splats into tiles: start [tiles + 1], splat [capacity], row [capacity].
-// Pairs beyond the capacity are dropped: the caller compares M and calls again with more.
+// Scatters the ordered splats into tiles: start [tiles + 1], and [capacity] splat, row and mask,
+// the blocks of 4 x 4 pixels of the tile that the splat can reach. Pairs beyond the capacity are
+// dropped: the caller compares M and calls again with more.
 struct PairLists {
   int32_t *start, *splat, *row;
+  uint32_t* mask;
 };
 void bin_splats(const BinParams& p, const void* ordered, int64_t capacity, void* memory,
                 const PairLists& out, void* stream);

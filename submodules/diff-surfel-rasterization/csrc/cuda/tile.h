@@ -4,7 +4,6 @@
 // its own pixels.
 #pragma once
 
-#include "../common/bounds_math.h"
 #include "../common/surfel_math.h"
 #include "kernels.h"
 #include "warp.h"
@@ -77,31 +76,6 @@ __device__ __forceinline__ void load_record(const BlendParams& p, const Tile& ti
   for (int k = 0; k < RECORD_FLOATS / 4; ++k) to[k] = from[k];
   out.x = (out.x - tile.origin_x) + out.x_rest;
   out.y = (out.y - tile.origin_y) + out.y_rest;
-}
-
-// Bit b: the footprint of the splat may meet a pixel of block b of the tile.
-__device__ __forceinline__ uint32_t block_mask(const BlendParams& p, const Tile& tile,
-                                               int32_t splat, const SplatRecord& record) {
-  const Footprint f = p.footprints[splat];
-  const Shape<float> shape = {f.x - tile.origin_x,
-                              f.y - tile.origin_y,
-                              f.half_x,
-                              f.half_y,
-                              f.slope,
-                              f.chord,
-                              f.disc,
-                              record.x + record.anchor_x,
-                              record.y + record.anchor_y};
-  uint32_t bits = 0;
-  for (int band = 0; band < TILE / BLOCK; ++band) {
-    const float y = BLOCK * band + 0.5f;
-    const Span<float> s = band_span(shape, y, y + (BLOCK - 1));
-    for (int column = 0; column < TILE / BLOCK; ++column) {
-      const float x = BLOCK * column + 0.5f;
-      if (s.low <= x + (BLOCK - 1) && s.high >= x) bits |= 1u << (band * (TILE / BLOCK) + column);
-    }
-  }
-  return bits;
 }
 
 // Channel `c` of a splat's row: normal, colour, features.

@@ -41,7 +41,7 @@ __device__ __forceinline__ Batch carve_batch(float* memory, int row_floats) {
   return b;
 }
 
-// Copies the next splats of the tile and finds the blocks that each can touch.
+// Copies the next splats of the tile and the blocks that each can touch.
 __device__ __forceinline__ int load_batch(const BlendParams& p, const Tile& tile, int64_t at,
                                           const Batch& b) {
   const int64_t left = tile.last - at;
@@ -51,7 +51,7 @@ __device__ __forceinline__ int load_batch(const BlendParams& p, const Tile& tile
     const int32_t splat = p.lists.splat[at + i];
     b.splats[i] = splat;
     load_record(p, tile, splat, b.records[i]);
-    b.masks[i] = block_mask(p, tile, splat, b.records[i]);
+    b.masks[i] = p.lists.mask[at + i];
   }
   return count;
 }
