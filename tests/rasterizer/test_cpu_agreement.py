@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diff_surfel_rasterization import available_backends
+from diff_surfel_rasterization import available_backends, blend_weights
+from tests.rasterizer.quad_cases import dense_rows
 from tests.rasterizer.scenes import (
     detached,
     make_view,
@@ -132,3 +133,42 @@ def test_the_longest_side_counts_tiles_in_sixteen_bits():
     assert float(rasterize_cpu(surfels, view).alpha[0, 0, -16:].max()) > 0
     with pytest.raises(ValueError, match=r"width and height must be 1 \.\. 1048560, got 1048561"):
         rasterize_cpu(surfels, replace(view, width=longest + 1))
+
+
+def crossing_splats(seed: int, opacity: float):
+    """Splats as large as their distance: many cross the camera plane, few cover the view."""
+    surfels = random_surfels(150, seed=seed, log_scale=(-0.5, 1.5), depth=(0.2, 2.0))
+    surfels = replace(surfels, opacities=torch.full_like(surfels.opacities, opacity))
+    # Thin ones are narrow hyperbolas.
+    thin = torch.where(torch.arange(150) % 2 == 0, 0.02, 1.0)[:, None].to(surfels.scales)
+    scales = torch.cat([surfels.scales[:, :1] * thin, surfels.scales[:, 1:]], dim=1)
+    return detached(replace(surfels, scales=scales), torch.float32)
+
+
+@pytest.mark.parametrize("near", [0.01, 0.3])
+@pytest.mark.parametrize("opacity", [0.006, 0.08, 0.9])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_bounds_of_splats_across_the_camera_lose_no_pixel(seed, opacity, near):
+    surfels, view = crossing_splats(seed, opacity), make_view(150, 110, near=near)
+    double = map_tensors(surfels, lambda t: t.double())
+    exact = blend_weights(double, view, backend="reference")
+    found = blend_weights(surfels, view, backend="cpu")
+    dense = [dense_rows(table) for table in (exact, found)]
+    lost = (dense[0] > 0) != (dense[1] > 0)
+    assert len(exact.splat) > 10_000
+    assert float(lost.sum()) <= 2e-3 * len(exact.splat), "more than weights at a threshold"
+    # What differs is as faint as the faintest that is drawn, and what hides behind it.
+    assert float(((dense[0] - dense[1]) * lost).abs().max()) < 1.5 / 255
+
+
+def test_splats_across_the_camera_are_listed_near_where_they_show():
+    surfels, view = crossing_splats(1, 0.5), make_view(320, 224)
+    floor = replace(surfels, means=surfels.means + torch.tensor([0.0, 1.5, 0.0]))
+    output = rasterize_cpu(map_tensors(floor, lambda t: t.requires_grad_()), view)
+    pairs = max(len(t) for t in output.color.grad_fn.saved_tensors if t.dtype == torch.int32)
+    table = blend_weights(detached(floor, torch.float32), view, backend="cpu")
+    pixel = torch.repeat_interleave(torch.arange(320 * 224), table.row_start.diff())
+    tile = pixel // 320 // 16 * 20 + pixel % 320 // 16
+    needed = len(torch.unique(tile * 150 + table.splat))
+    everywhere = int((output.radii > 0).sum()) * 20 * 14
+    assert needed <= pairs < 0.5 * everywhere

@@ -133,20 +133,20 @@ SURFEL_HD Span<R> band_span(const Shape<R>& f, const R& y0, const R& y1) {
 // U cos + V sin <= sqrt(cut) W for some directions and the two of W serve here.
 constexpr int LINE_DIRECTIONS = 12;
 
-// The half plane base + x px + y py <= 0, in pixels relative to where the record is, with the
-// rounding errors of its terms within TILE pixels from there.
+// The half plane base + x px + y py <= 0, in pixels relative to what the record's are relative to,
+// and the rounding errors of its terms.
 template <class R>
 struct HalfPlane {
   R x, y, base, slack;
 };
 
-// cosine U + sine V + ratio W + constant <= 0.
+// cosine U + sine V + ratio W + constant <= 0, for pixels no larger than `reach`.
 template <class R>
 SURFEL_HD HalfPlane<R> half_plane(const SplatRecord& s, const R& cosine, const R& sine,
-                                  const R& ratio, const R& constant) {
+                                  const R& ratio, const R& constant, float reach_pixels) {
   const R ca = cosine * R(s.a), cb = cosine * R(s.b), sc = sine * R(s.c), sd = sine * R(s.d);
   const R re = ratio * R(s.e), rf = ratio * R(s.f), x(s.x), y(s.y);
-  const R reach(static_cast<float>(TILE)), rounding(1e-5f);
+  const R reach(reach_pixels), rounding(1e-5f);
   HalfPlane<R> h;
   h.x = ca + sc + re;
   h.y = cb + sd + rf;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../common/bounds_math.h"
+#include "half_planes.h"
 #include "kernels.h"
 #include "lanes_math.h"
 
@@ -141,33 +142,17 @@ IQGS_PHASE void load_shapes(const BlendParams& p, int64_t first, int count, Tile
   }
 }
 
-// The half planes of a splat in the lanes of a vector: twelve directions and the two of W. The last
-// lanes hold everywhere.
-IQGS_INLINE HalfPlane<F16> half_planes(const SplatRecord& s, float near) {
-  constexpr float H = 0.5f, Q = 0.8660254f;  // of 30 and 60 degrees
-  alignas(64) static const float cosine[LANES] = {1, Q, H, 0, -H, -Q, -1, -Q, -H, 0, H, Q};
-  alignas(64) static const float sine[LANES] = {0, H, Q, 1, Q, H, 0, -H, -Q, -1, -Q, -H};
-  alignas(64) static const float edge[LANES] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-  alignas(64) static const float ratio[LANES] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 1};
-  alignas(64) static const float ahead[LANES] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1};
-  static_assert(LINE_DIRECTIONS == 12 && LANES >= LINE_DIRECTIONS + 2, "all in one vector");
-  return half_plane(s, F16::load(cosine), F16::load(sine),
-                    fused(F16(-bounding_sigmas(s)), F16::load(edge), F16::load(ratio)),
-                    F16(s.depth / near) * F16::load(ahead));
-}
-
 // Patches of the tile that a splat without an ellipse may reach, its low-pass disc aside.
 IQGS_INLINE uint32_t unbounded_patches(const SplatRecord& s, float near) {
-  const HalfPlane<F16> h = half_planes(s, near);
-  constexpr uint32_t ALL = (1u << LANES) - 1;
+  const HalfPlane<F16> h = half_planes(s, near, TILE);
   const float middle = 0.5f * TILE, half = 0.5f * (TILE - 1);
-  if (lane_bits(meets_box(h, F16(middle), F16(middle), half, half)) != ALL) return 0;
+  if (!meet_box(h, middle, middle, half, half)) return 0;
   constexpr float half_x = 0.5f * (PATCH_WIDTH - 1), half_y = 0.5f * (PATCH_HEIGHT - 1);
   uint32_t bits = 0;
   for (int k = 0; k < PATCHES; ++k) {
-    const F16 x(k % PATCHES_ACROSS * PATCH_WIDTH + 0.5f * PATCH_WIDTH);
-    const F16 y(k / PATCHES_ACROSS * PATCH_HEIGHT + 0.5f * PATCH_HEIGHT);
-    bits |= uint32_t(lane_bits(meets_box(h, x, y, half_x, half_y)) == ALL) << k;
+    const float x = k % PATCHES_ACROSS * PATCH_WIDTH + 0.5f * PATCH_WIDTH;
+    const float y = k / PATCHES_ACROSS * PATCH_HEIGHT + 0.5f * PATCH_HEIGHT;
+    bits |= uint32_t(meet_box(h, x, y, half_x, half_y)) << k;
   }
   return bits;
 }

@@ -24,12 +24,12 @@ __device__ __forceinline__ uint32_t blocks_in(const HalfPlane<float>& h) {
 // Blocks that a splat without an ellipse may reach, its low-pass disc aside.
 __device__ __forceinline__ uint32_t unbounded_blocks(const SplatRecord& s, float near) {
   const float edge = bounding_sigmas(s), step_cosine = 0.8660254f, step_sine = 0.5f;
-  uint32_t bits = blocks_in(half_plane(s, 0.0f, 0.0f, -1.0f, 0.0f)) &
-                  blocks_in(half_plane(s, 0.0f, 0.0f, 1.0f, -(s.depth / near)));
+  uint32_t bits = blocks_in(half_plane(s, 0.0f, 0.0f, -1.0f, 0.0f, TILE)) &
+                  blocks_in(half_plane(s, 0.0f, 0.0f, 1.0f, -(s.depth / near), TILE));
   float cosine = 1.0f, sine = 0.0f;
 #pragma unroll 1
   for (int k = 0; bits && k < LINE_DIRECTIONS; ++k) {
-    bits &= blocks_in(half_plane(s, cosine, sine, -edge, 0.0f));
+    bits &= blocks_in(half_plane(s, cosine, sine, -edge, 0.0f, TILE));
     const float next = cosine * step_cosine - sine * step_sine;
     sine = sine * step_cosine + cosine * step_sine;
     cosine = next;
