@@ -8,6 +8,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from torchmetrics.detection import PanopticQuality
+from torchmetrics.segmentation import MeanIoU
 
 from iqgs.metrics import SceneScorer
 from iqgs.metrics_overlap import best_assignment, count_overlap
@@ -28,11 +30,8 @@ def noisy_view(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_panoptic_quality_equals_torchmetrics(seed: int) -> None:
-    detection = pytest.importorskip("torchmetrics.detection")
     prediction, truth = noisy_view(seed)
-    metric = detection.PanopticQuality(
-        things={1}, stuffs={0}, return_sq_and_rq=True, return_per_class=True
-    )
+    metric = PanopticQuality(things={1}, stuffs={0}, return_sq_and_rq=True, return_per_class=True)
     pair = [
         torch.from_numpy(np.stack([labels > 0, labels], axis=-1).astype(np.int64))[None]
         for labels in (prediction, truth)
@@ -88,11 +87,8 @@ def test_average_precision_equals_the_definition() -> None:
 
 def test_mean_iou_by_id_equals_torchmetrics() -> None:
     """Over one view, the mean over true instances is the per-class IoU without the background."""
-    segmentation = pytest.importorskip("torchmetrics.segmentation")
     prediction, truth = noisy_view(1)
-    metric = segmentation.MeanIoU(
-        num_classes=12, include_background=False, per_class=True, input_format="index"
-    )
+    metric = MeanIoU(num_classes=12, include_background=False, per_class=True, input_format="index")
     per_class = metric(torch.from_numpy(prediction)[None], torch.from_numpy(truth)[None]).numpy()
     present = np.unique(truth[truth > 0])
     scorer = SceneScorer("id", "background")

@@ -6,12 +6,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 import torch
 
-from diff_surfel_rasterization import RasterSettings, Surfels
+from diff_surfel_rasterization import RasterSettings, Surfels, available_backends
 from tests.rasterizer.scenes import detached, make_view, random_surfels
 
 Case = tuple[Surfels, RasterSettings]
+
+# Marks of the tests that need a GPU.
+ON_A_GPU = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(
+        "cuda" not in available_backends(),
+        reason="needs an NVIDIA GPU and a build with CUDA: bash scripts/setup.sh on such a machine",
+    ),
+]
 
 
 def _opaque(count: int, seed: int) -> Surfels:

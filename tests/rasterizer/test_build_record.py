@@ -10,7 +10,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from diff_surfel_rasterization import available_backends, backends, native_build, rasterize
+from diff_surfel_rasterization import (
+    available_backends,
+    backends,
+    native,
+    native_build,
+    rasterize,
+)
 from tests.rasterizer.scenes import detached, make_view, random_surfels
 
 H100 = (9, 0)
@@ -160,7 +166,6 @@ def test_why_a_library_was_refused_is_part_of_the_warning(monkeypatch, caplog):
 
 @pytest.mark.parametrize("function", ["rasterize", "blend_weights"])
 def test_capture_in_a_cuda_graph_is_refused_in_words(monkeypatch, function):
-    native = pytest.importorskip("diff_surfel_rasterization.native")
     tensor = SimpleNamespace(device=torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     native._refuse_capture(function, tensor)

@@ -15,11 +15,10 @@ from torch import Tensor
 from diff_surfel_rasterization import (
     RasterSettings,
     Surfels,
-    available_backends,
     blend_weights,
     rasterize,
 )
-from tests.rasterizer.cuda_cases import CASES
+from tests.rasterizer.cuda_cases import CASES, ON_A_GPU
 from tests.rasterizer.scenes import (
     IMAGES,
     detached,
@@ -29,13 +28,7 @@ from tests.rasterizer.scenes import (
     random_surfels,
 )
 
-pytestmark = [
-    pytest.mark.cuda,
-    pytest.mark.skipif(
-        "cuda" not in available_backends(),
-        reason="needs an NVIDIA GPU and a build with CUDA: bash scripts/setup.sh on such a machine",
-    ),
-]
+pytestmark = ON_A_GPU
 
 
 def on_gpu(surfels: Surfels, device: str = "cuda") -> Surfels:

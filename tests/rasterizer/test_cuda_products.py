@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from diff_surfel_rasterization import (
-    available_backends,
     blend_weights,
     mask_loss,
     quad_weights,
@@ -22,17 +21,12 @@ from diff_surfel_rasterization import (
     splat_quads,
     splat_weights,
 )
+from tests.rasterizer.cuda_cases import ON_A_GPU
 from tests.rasterizer.quad_cases import CASES, case_of
 from tests.rasterizer.scenes import map_tensors
 from tests.rasterizer.test_mask_loss import leaves, make, plain, with_gradients
 
-pytestmark = [
-    pytest.mark.cuda,
-    pytest.mark.skipif(
-        "cuda" not in available_backends(),
-        reason="needs an NVIDIA GPU and a build with CUDA: bash scripts/setup.sh on such a machine",
-    ),
-]
+pytestmark = ON_A_GPU
 
 DEVICE = "cuda"
 MIN_WEIGHT = 1 / 255

@@ -275,7 +275,7 @@ def test_text_that_is_not_utf8_tells_the_byte(text_folder: Path) -> None:
 
 
 def test_agrees_with_pycolmap(make_scene: Callable[..., Path]) -> None:
-    pycolmap = pytest.importorskip("pycolmap")
+    pycolmap = pytest.importorskip("pycolmap", reason="pip install pycolmap runs this test")
     folder = make_scene() / "sparse" / "0"
     ours, theirs = read_colmap_model(folder), pycolmap.Reconstruction(str(folder))
     assert len(ours.images) == len(theirs.images)

@@ -75,6 +75,11 @@ SURFEL_HD bool tile_span(float low, float high, float slack, int pixels, uint16_
   return true;
 }
 
+// Tiles in a box.
+SURFEL_HD int64_t area(const TileBox& box) {
+  return int64_t(box.x1 - box.x0) * (box.y1 - box.y0);
+}
+
 // Tiles of one splat that has support; empty where it is not visible.
 SURFEL_HD TileBox tile_box(const Camera& cam, const SplatBounds<float>& b) {
   TileBox box = {0, 0, 0, 0};
@@ -125,49 +130,6 @@ SURFEL_HD Span<R> band_span(const Shape<R>& f, const R& y0, const R& y1) {
   s.low = select(disc_hit, smaller(s.low, f.anchor_x - reach), s.low);
   s.high = select(disc_hit, larger(s.high, f.anchor_x + reach), s.high);
   return s;
-}
-
-// A splat that crosses the camera plane has no ellipse: its footprint is the whole image. Straight
-// lines bound it instead. With U = a dx + b dy, V = c dx + d dy and W = 1 + e dx + f dy a hit has
-// U^2 + V^2 <= cut W^2 and 0 < W <= depth / near: half planes of the image, of which
-// U cos + V sin <= sqrt(cut) W for some directions and the two of W serve here.
-constexpr int LINE_DIRECTIONS = 12;
-
-// The half plane base + x px + y py <= 0, in pixels relative to what the record's are relative to,
-// and the rounding errors of its terms.
-template <class R>
-struct HalfPlane {
-  R x, y, base, slack;
-};
-
-// cosine U + sine V + ratio W + constant <= 0, for pixels no larger than `reach`.
-template <class R>
-SURFEL_HD HalfPlane<R> half_plane(const SplatRecord& s, const R& cosine, const R& sine,
-                                  const R& ratio, const R& constant, float reach_pixels) {
-  const R ca = cosine * R(s.a), cb = cosine * R(s.b), sc = sine * R(s.c), sd = sine * R(s.d);
-  const R re = ratio * R(s.e), rf = ratio * R(s.f), x(s.x), y(s.y);
-  const R reach(reach_pixels), rounding(1e-5f);
-  HalfPlane<R> h;
-  h.x = ca + sc + re;
-  h.y = cb + sd + rf;
-  h.base = ratio + constant - h.x * x - h.y * y;
-  const R along_x = (magnitude(ca) + magnitude(sc) + magnitude(re)) * (magnitude(x) + reach);
-  const R along_y = (magnitude(cb) + magnitude(sd) + magnitude(rf)) * (magnitude(y) + reach);
-  h.slack = rounding * (magnitude(ratio) + magnitude(constant) + along_x + along_y);
-  return h;
-}
-
-// Whether the half plane meets the box of pixel centres around (x, y).
-template <class R>
-SURFEL_HD auto meets_box(const HalfPlane<R>& h, const R& x, const R& y, float half_x,
-                         float half_y) {
-  const R nearest = magnitude(h.x) * R(half_x) + magnitude(h.y) * R(half_y) + h.slack;
-  return fused(h.x, x, fused(h.y, y, h.base)) <= nearest;
-}
-
-// sqrt(cut) of the half planes, a little too large.
-SURFEL_HD float bounding_sigmas(const SplatRecord& s) {
-  return root(larger(s.cut, 0.0f)) * (1.0f + BOUND_SLACK_RELATIVE) + 1e-6f;
 }
 
 }  // namespace iqgs

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "../common/bounds_math.h"
 #include "../common/constants.h"
 #include "memory_pool.h"
 #include "parallel.h"
@@ -54,10 +55,6 @@ struct Chunks {
     parallel_for(count, 1, threads, [&](int64_t c, Arena&) { work(c, first(c), first(c + 1)); });
   }
 };
-
-int64_t area(const TileBox& box) {
-  return int64_t(box.x1 - box.x0) * (box.y1 - box.y0);
-}
 
 // counts[chunk][bin] becomes the place of the chunk's first item of that bin; `starts`, where
 // given, the place of the bin.

@@ -211,10 +211,10 @@ void project(const ProjectParams& p, int64_t first_splat, int64_t last_splat, Ar
     const uint32_t visible = place_splats(p, bounds, supported, first, last);
     if (!visible) continue;
     write_splats(p, v, bounds, first, visible);
-    for (uint32_t lanes = visible & lane_bits(bounds.half_y >= F16(EVERYWHERE)); lanes;
+    for (uint32_t lanes = visible & lane_bits(unbounded(bounds.half_y)); lanes;
          lanes &= lanes - 1) {
       const int64_t n = first + __builtin_ctz(lanes);
-      p.boxes[n] = reached_tiles(p.records[n], p.camera, p.footprints[n].disc, p.boxes[n]);
+      p.boxes[n] = unbounded_tiles(p.records[n], p.camera, p.footprints[n].disc, p.boxes[n]);
     }
     if (p.sh) color_splats(p, narrow(s.mean), first, visible);
   }

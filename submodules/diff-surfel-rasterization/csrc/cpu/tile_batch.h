@@ -168,8 +168,8 @@ IQGS_PHASE void mask_sixteen(TileBatch& b, int first, TileOrigin origin, float n
     ay[i] = b.records[n].y + b.records[n].anchor_y;
   }
   // Without an ellipse the shape is the disc alone.
-  const Mask unbounded = f[3] >= F16(EVERYWHERE);
-  f[3] = select(unbounded, F16(-1.0f), f[3]);
+  const Mask crossing = unbounded(f[3]);
+  f[3] = select(crossing, F16(-1.0f), f[3]);
   const Shape<F16> shape = {
       f[0] - F16(origin.x), f[1] - F16(origin.y), f[2], f[3], f[4], f[5], f[6],
       F16::load(ax),        F16::load(ay)};
@@ -184,7 +184,7 @@ IQGS_PHASE void mask_sixteen(TileBatch& b, int first, TileOrigin origin, float n
     }
   }
   bits.store(reinterpret_cast<int32_t*>(b.masks + first));
-  for (uint32_t lanes = lane_bits(unbounded); lanes; lanes &= lanes - 1) {
+  for (uint32_t lanes = lane_bits(crossing); lanes; lanes &= lanes - 1) {
     const int n = first + __builtin_ctz(lanes);
     if (n < b.capacity) b.masks[n] |= unbounded_patches(b.records[n], near);
   }

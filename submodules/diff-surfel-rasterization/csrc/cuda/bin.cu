@@ -112,7 +112,7 @@ __global__ void __launch_bounds__(THREADS) emit_kernel(EmitParams p) {
     position = p.ordered.position[i];
     row = p.ordered.first[splat];
   }
-  const int count = (box.x1 - box.x0) * (box.y1 - box.y0);
+  const int count = static_cast<int>(area(box));
   for (int k = 0; count <= ALONE && k < count; ++k) emit_pair(p, splat, box, position, row, k);
   // Large splats one after the other, a lane a pair.
   unsigned large = __ballot_sync(EVERY_LANE, count > ALONE);
@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(THREADS) emit_kernel(EmitParams p) {
     const uint32_t s = __shfl_sync(EVERY_LANE, splat, from);
     const int64_t at = __shfl_sync(EVERY_LANE, position, from);
     const int64_t r = __shfl_sync(EVERY_LANE, row, from);
-    const int pairs = (shared.x1 - shared.x0) * (shared.y1 - shared.y0);
+    const int pairs = static_cast<int>(area(shared));
     for (int k = lane_index(); k < pairs; k += WARP) emit_pair(p, s, shared, at, r, k);
   }
 }

@@ -59,9 +59,14 @@ __device__ void write_channels(const BlendParams& p, const Pixel& pixel, float t
   }
 }
 
+// Blocks that share a multiprocessor at least: left alone, the compiler spills to fit in a fifth.
+constexpr int least_blocks(int channels) {
+  return channels <= 8 ? 4 : 1;
+}
+
 // Channels first .. first + count of the image; MAPS: and everything that is no channel.
 template <int CHANNELS, bool MAPS>
-__global__ void __launch_bounds__(TILE_THREADS)
+__global__ void __launch_bounds__(TILE_THREADS, least_blocks(CHANNELS))
     blend_forward_kernel(BlendParams p, PixelTotals totals, int first, int count) {
   IQGS_DYNAMIC_SHARED(float, memory);
   const Batch b = carve_batch(memory, CHANNELS);

@@ -3,6 +3,7 @@
 // double precision as on the CPU, so that both see the same splats.
 #include "../common/bounds_math.h"
 #include "../common/sh_math.h"
+#include "half_planes.h"
 #include "kernels.h"
 #include "splat_input.h"
 
@@ -87,7 +88,7 @@ __global__ void __launch_bounds__(THREADS)
     b = bounds_of(p.camera, f, v);
     box = tile_box(p.camera, b);
   }
-  const int count = (box.x1 - box.x0) * (box.y1 - box.y0);
+  const int64_t count = area(box);
   p.boxes[n] = box;
   p.radii[n] = count ? whole_radius(b.radius) : 0;
   tiles[n] = count;
@@ -98,12 +99,22 @@ __global__ void __launch_bounds__(THREADS)
   write_shade(p, v, s, n);
 }
 
+// Takes the tiles away that splats across the camera plane cannot reach.
+__global__ void __launch_bounds__(THREADS) tighten_kernel(ProjectParams p, int64_t* tiles) {
+  const int64_t n = int64_t(blockIdx.x) * THREADS + threadIdx.x;
+  if (n >= p.count || tiles[n] == 0 || !unbounded(p.footprints[n].half_y)) return;
+  const TileBox box = unbounded_tiles(p.records[n], p.camera, p.footprints[n].disc, p.boxes[n]);
+  p.boxes[n] = box;
+  tiles[n] = area(box);
+}
+
 }  // namespace
 
 void project_splats(const ProjectParams& p, uint32_t* depth_keys, int64_t* tiles, void* stream) {
   // One block even without splats: it ends the list of tiles.
   const int blocks = p.count ? blocks_for(p.count, THREADS) : 1;
   launch("project", stream, blocks, THREADS, 0, &project_kernel, p, depth_keys, tiles);
+  launch("tighten", stream, blocks_for(p.count, THREADS), THREADS, 0, &tighten_kernel, p, tiles);
 }
 
 }  // namespace cuda
