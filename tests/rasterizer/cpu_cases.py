@@ -7,12 +7,13 @@ fall the other way in float32 are found from the reference's own numbers, left o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import RasterOutput, RasterSettings, Surfels
+from diff_surfel_rasterization import RasterOutput, RasterSettings, Surfels, blend_weights
 from diff_surfel_rasterization.constants import (
     LOW_PASS_PRECISION,
     MEDIAN_TRANSMITTANCE,
@@ -28,7 +29,7 @@ from diff_surfel_rasterization.reference_projection import (
     project,
     projected_centers,
 )
-from tests.rasterizer.scenes import IMAGES, detached, map_tensors
+from tests.rasterizer.scenes import IMAGES, crossing_splats, detached, make_view, map_tensors
 
 EDGE_ON = 0.087  # sine of 5 degrees
 # Relative distance to a threshold below which float32 may decide otherwise.
@@ -164,3 +165,21 @@ def assert_agrees(found: Agreement) -> None:
     assert max(found.gradients.values(), default=0.0) <= 1e-4, found
     assert found.edge_on_rotations <= 1e-3, found
     assert found.radii == 0, found
+
+
+def assert_listed_where_they_show(
+    render: Callable[[Surfels, RasterSettings], RasterOutput],
+) -> None:
+    """Of splats across the camera plane, under the camera as a floor is, most tiles stay free."""
+    surfels, view = crossing_splats(1, 0.5), make_view(320, 224)
+    floor = replace(surfels, means=surfels.means + torch.tensor([0.0, 1.5, 0.0]))
+    output = render(map_tensors(floor, lambda t: t.requires_grad_()), view)
+    assert output.color.grad_fn is not None
+    saved = output.color.grad_fn.saved_tensors  # type: ignore[attr-defined]
+    pairs = max(len(t) for t in saved if t.dtype == torch.int32 and t.dim() == 1)
+    table = blend_weights(detached(floor, torch.float32), view, backend="reference")
+    pixel = torch.repeat_interleave(torch.arange(320 * 224), table.row_start.diff())
+    tile = pixel // 320 // 16 * 20 + pixel % 320 // 16
+    needed = len(torch.unique(tile * 150 + table.splat))
+    everywhere = int((output.radii > 0).sum()) * 20 * 14
+    assert needed <= pairs < 0.5 * everywhere

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diff_surfel_rasterization import RasterSettings, Surfels, available_backends
-from tests.rasterizer.scenes import detached, make_view, random_surfels
+from tests.rasterizer.scenes import crossing_splats, detached, make_view, random_surfels
 
 Case = tuple[Surfels, RasterSettings]
 
@@ -66,6 +66,7 @@ CASES: dict[str, Callable[[], Case]] = {
         random_surfels(60, seed=7, log_scale=(0.5, 2.0), depth=(0.5, 3.0)),
         make_view(32, 24),
     ),
+    "thin_across_the_camera": lambda: (crossing_splats(1, 0.5), make_view(48, 35)),
     "beside_the_view": lambda: (_beside_the_view(), make_view(40, 30)),
     "harmonics": lambda: (random_surfels(150, seed=3, sh_degree=3), make_view(30, 21, sh_degree=3)),
     "harmonics_of_less_degree": lambda: (

@@ -110,3 +110,12 @@ def random_loss(output: RasterOutput, seed: int, names: tuple[str, ...] = IMAGES
         weight = torch.randn(image.shape, generator=generator, dtype=torch.float64)
         total = total + (image * weight.to(image)).sum()
     return total
+
+
+def crossing_splats(seed: int, opacity: float) -> Surfels:
+    """150 splats as large as their distance, half of them thin: most cross the camera plane."""
+    surfels = random_surfels(150, seed=seed, log_scale=(-0.5, 1.5), depth=(0.2, 2.0))
+    thin = torch.where(torch.arange(150) % 2 == 0, 0.02, 1.0)[:, None].to(surfels.scales)
+    scales = torch.cat([surfels.scales[:, :1] * thin, surfels.scales[:, 1:]], dim=1)
+    opacities = torch.full_like(surfels.opacities, opacity)
+    return detached(replace(surfels, scales=scales, opacities=opacities), torch.float32)

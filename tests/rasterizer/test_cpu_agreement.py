@@ -11,6 +11,7 @@ import torch
 from diff_surfel_rasterization import available_backends, blend_weights
 from tests.rasterizer.quad_cases import dense_rows
 from tests.rasterizer.scenes import (
+    crossing_splats,
     detached,
     make_view,
     map_tensors,
@@ -22,7 +23,11 @@ if "cpu" not in available_backends():
     pytest.skip("the native library is not built", allow_module_level=True)
 
 from diff_surfel_rasterization.native import rasterize_cpu  # noqa: E402
-from tests.rasterizer.cpu_cases import assert_agrees, compare  # noqa: E402
+from tests.rasterizer.cpu_cases import (  # noqa: E402
+    assert_agrees,
+    assert_listed_where_they_show,
+    compare,
+)
 
 # Standard deviations in the world; the view's pixels are about 0.1 wide.
 SIZES = {"rays": (-2.0, 0.0), "mixed": (-4.0, -1.0), "low_pass": (-8.0, -5.0)}
@@ -135,16 +140,6 @@ def test_the_longest_side_counts_tiles_in_sixteen_bits():
         rasterize_cpu(surfels, replace(view, width=longest + 1))
 
 
-def crossing_splats(seed: int, opacity: float):
-    """Splats as large as their distance: many cross the camera plane, few cover the view."""
-    surfels = random_surfels(150, seed=seed, log_scale=(-0.5, 1.5), depth=(0.2, 2.0))
-    surfels = replace(surfels, opacities=torch.full_like(surfels.opacities, opacity))
-    # Thin ones are narrow hyperbolas.
-    thin = torch.where(torch.arange(150) % 2 == 0, 0.02, 1.0)[:, None].to(surfels.scales)
-    scales = torch.cat([surfels.scales[:, :1] * thin, surfels.scales[:, 1:]], dim=1)
-    return detached(replace(surfels, scales=scales), torch.float32)
-
-
 @pytest.mark.parametrize("near", [0.01, 0.3])
 @pytest.mark.parametrize("opacity", [0.006, 0.08, 0.9])
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -162,13 +157,4 @@ def test_bounds_of_splats_across_the_camera_lose_no_pixel(seed, opacity, near):
 
 
 def test_splats_across_the_camera_are_listed_near_where_they_show():
-    surfels, view = crossing_splats(1, 0.5), make_view(320, 224)
-    floor = replace(surfels, means=surfels.means + torch.tensor([0.0, 1.5, 0.0]))
-    output = rasterize_cpu(map_tensors(floor, lambda t: t.requires_grad_()), view)
-    pairs = max(len(t) for t in output.color.grad_fn.saved_tensors if t.dtype == torch.int32)
-    table = blend_weights(detached(floor, torch.float32), view, backend="cpu")
-    pixel = torch.repeat_interleave(torch.arange(320 * 224), table.row_start.diff())
-    tile = pixel // 320 // 16 * 20 + pixel % 320 // 16
-    needed = len(torch.unique(tile * 150 + table.splat))
-    everywhere = int((output.radii > 0).sum()) * 20 * 14
-    assert needed <= pairs < 0.5 * everywhere
+    assert_listed_where_they_show(rasterize_cpu)

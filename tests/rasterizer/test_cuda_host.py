@@ -29,7 +29,11 @@ if cuda_host.compiler() is None:
     pytest.skip("no host compiler: apt install g++", allow_module_level=True)
 
 from diff_surfel_rasterization import native  # noqa: E402
-from tests.rasterizer.cpu_cases import assert_agrees, compare  # noqa: E402
+from tests.rasterizer.cpu_cases import (  # noqa: E402
+    assert_agrees,
+    assert_listed_where_they_show,
+    compare,
+)
 
 TRAINABLE = ("means", "scales", "rotations", "opacities", "colors", "sh", "features")
 
@@ -95,6 +99,10 @@ def test_too_little_room_for_pairs_is_made_good(kernels):
     image = splat_weights_reference(weights, None, surfels.features.detach().float())
     expected = results(surfels, view)["features"]
     torch.testing.assert_close(image.T.reshape(expected.shape), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_splats_across_the_camera_are_listed_near_where_they_show(kernels):
+    assert_listed_where_they_show(native.rasterize_native)
 
 
 @pytest.mark.parametrize("min_weight", [0.0, 0.02, 0.3])
