@@ -15,7 +15,13 @@ import pytest
 import torch
 
 import diff_surfel_rasterization
-from diff_surfel_rasterization import available_backends, constants, native_build
+from diff_surfel_rasterization import (
+    available_backends,
+    backend_problem,
+    constants,
+    native_build,
+)
+from tests.rasterizer.build_tools import toolkit
 from tests.rasterizer.scenes import detached, make_view, random_surfels
 
 PACKAGE = Path(__file__).resolve().parents[2] / "submodules" / "diff-surfel-rasterization"
@@ -33,6 +39,12 @@ def run_setup(*arguments: str, **environment: str) -> subprocess.CompletedProces
         text=True,
         timeout=300,
     )
+
+
+def test_where_there_is_a_compiler_there_is_a_library():
+    """Tests of the native backend are skipped where it is missing: that must not go unnoticed."""
+    problem = backend_problem("cpu")
+    assert problem is None or toolkit.find_compiler() is None, problem
 
 
 def test_without_torch_two_lines_say_what_to_do(tmp_path):

@@ -59,9 +59,10 @@ __device__ void write_channels(const BlendParams& p, const Pixel& pixel, float t
   }
 }
 
-// Blocks that share a multiprocessor at least: left alone, the compiler spills to fit in a fifth.
+// Blocks that share a multiprocessor at least, 0: as many as the compiler finds best. With few
+// channels it would spill to fit in a fifth.
 constexpr int least_blocks(int channels) {
-  return channels <= 8 ? 4 : 1;
+  return channels <= 8 ? 4 : 0;
 }
 
 // Channels first .. first + count of the image; MAPS: and everything that is no channel.
