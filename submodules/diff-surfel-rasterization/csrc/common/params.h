@@ -32,7 +32,7 @@ inline TileGrid tile_grid(const Camera& camera) {
 // A splat as its pixels see it. With (dx, dy) = pixel - (x, y):
 //   ratio = 1 + e dx + f dy,  u = (a dx + b dy) / ratio,  v = (c dx + d dy) / ratio,
 //   depth of the intersection = depth / ratio.
-struct SplatRecord {
+struct alignas(16) SplatRecord {
   float x, y;                // projected centre, pixels of the image (of the tile, in a tile)
   float a, b, c, d;          // adjugate of the ray transform over its determinant
   float e, f;                // slope of the inverse depth over the image
@@ -47,7 +47,7 @@ constexpr int RECORD_FLOATS = sizeof(SplatRecord) / sizeof(float);
 static_assert(RECORD_FLOATS == 16, "a record fills one cache line");
 
 // What a splat looks like, before its features: the head of its row of channels.
-struct SplatShade {
+struct alignas(16) SplatShade {
   float normal[3];  // camera frame, facing the camera
   float color[3];   // given, or from the harmonics
   float unused[2];  // fills half a cache line
@@ -56,7 +56,7 @@ constexpr int SHADE_FLOATS = sizeof(SplatShade) / sizeof(float);
 constexpr int SHADE_CHANNELS = 6;
 
 // Where a splat can contribute: an ellipse and the low-pass disc, both grown by the slack.
-struct Footprint {
+struct alignas(16) Footprint {
   float x, y;            // centre of the ellipse, pixels
   float half_x, half_y;  // half extents of its box
   float slope;           // dx/dy of the line of centres of its horizontal chords

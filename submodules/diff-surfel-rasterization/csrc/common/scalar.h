@@ -42,10 +42,12 @@ SURFEL_HD double natural_log(double a) {
   return log(a);
 }
 // e^(-a / 2): the falloff of a splat at squared distance a. On a GPU the instruction for powers of
-// two, a few units in the last place off where a is no larger than the cut-off allows.
+// two alone, a few units in the last place off where a is no larger than the cut-off allows.
 SURFEL_HD float exponential_half(float a) {
 #if defined(__CUDA_ARCH__)
-  return __expf(-0.5f * a);
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(-0.72134752f * a));
+  return r;
 #else
   return expf(-0.5f * a);
 #endif
@@ -79,7 +81,9 @@ SURFEL_HD double magnitude(double a) {
 }
 SURFEL_HD float reciprocal(float a) {
 #if defined(__CUDA_ARCH__)
-  return __fdividef(1.0f, a);  // one unit in the last place, one instruction
+  float r;  // one unit in the last place, one instruction
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(a));
+  return r;
 #else
   return 1.0f / a;
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Gradients of images to gradients of pairs, back to front. A lane is a pixel with one scalar of
-// state, the light that is still behind. Each warp sums a splat's gradient over its pixels, then
-// the block adds the warps in order and writes the pair's own row: no atomics, the same bits on
+// state, the light that is still behind. Each half of a warp sums a splat's gradient over its
+// pixels, the block adds them in order and writes the pair's own row: no atomics, the same bits on
 // every run.
 #include "tile.h"
 
@@ -25,34 +25,51 @@ struct PixelGrad {
   DistortionSums<float> sums;
 };
 
+// Half a warp sums its weights times image gradients over its pixels for 16 channels at a time, a
+// lane a channel; for the last eight a lane has one channel of eight pixels, for the last four one
+// of four. So a lane keeps as many image gradients as there are channels.
+template <int CHANNELS>
+struct HalfGrad {
+  float channels[CHANNELS];
+};
+
+__host__ __device__ constexpr int part_of(int channels) {
+  return channels >= 16 ? 16 : channels >= 8 ? 8 : 4;
+}
+
 // Where the sums of a batch lie in shared memory. A row is MOMENTS (if geometry), then channels.
 struct GradBatch {
-  SplatRecord* records;  // [BACKWARD_BATCH]
-  float* rows;           // [BACKWARD_BATCH, CHANNELS]
-  float* sums;           // [TILE_WARPS, BACKWARD_BATCH, values]
-  int32_t* splats;       // [BACKWARD_BATCH]
-  uint32_t* masks;       // [BACKWARD_BATCH]
-  uint32_t* touched;     // [TILE_WARPS] bit i: the warp has a sum for splat i
-  int* last;             // [TILE_WARPS]
+  RecordRows records;  // [BACKWARD_BATCH]
+  float* rows;         // [BACKWARD_BATCH, channels], see row_stride
+  float* sums;         // [TILE_WARPS, BACKWARD_BATCH, values]
+  float* weights;      // [TILE_WARPS, WARP] of the splats at hand
+  int32_t* splats;     // [BACKWARD_BATCH]
+  uint32_t* masks;     // [BACKWARD_BATCH]
+  uint32_t* touched;   // [TILE_WARPS] bit i: the warp has a sum for splat i
+  int* last;           // [TILE_WARPS]
 };
 
 __host__ __device__ constexpr int grad_values(int channels, int geometry) {
   return (geometry == NO_GEOMETRY ? 0 : int(MOMENTS)) + channels;
 }
 
+__host__ __device__ constexpr int sum_floats(int channels, int geometry) {
+  return TILE_WARPS * BACKWARD_BATCH * grad_values(channels, geometry);
+}
+
 size_t grad_bytes(int channels, int geometry) {
-  return BACKWARD_BATCH * (sizeof(SplatRecord) + 4 * channels + 8) +
-         size_t(4) * TILE_WARPS * (BACKWARD_BATCH * grad_values(channels, geometry) + 2);
+  return size_t(4) * (BACKWARD_BATCH * (RecordRows::STRIDE + row_stride(channels) + 2) +
+                      sum_floats(channels, geometry) + TILE_WARPS * (WARP + 2));
 }
 
 template <int CHANNELS, int GEOMETRY>
 __device__ __forceinline__ GradBatch carve_grads(float* memory) {
   GradBatch b;
-  b.records = reinterpret_cast<SplatRecord*>(memory);
-  b.rows = memory + BACKWARD_BATCH * RECORD_FLOATS;
-  b.sums = b.rows + BACKWARD_BATCH * CHANNELS;
-  b.splats = reinterpret_cast<int32_t*>(b.sums + TILE_WARPS * BACKWARD_BATCH *
-                                                     grad_values(CHANNELS, GEOMETRY));
+  b.records = {memory};
+  b.rows = memory + BACKWARD_BATCH * RecordRows::STRIDE;
+  b.sums = b.rows + BACKWARD_BATCH * row_stride(CHANNELS);
+  b.weights = b.sums + sum_floats(CHANNELS, GEOMETRY);
+  b.splats = reinterpret_cast<int32_t*>(b.weights + TILE_WARPS * WARP);
   b.masks = reinterpret_cast<uint32_t*>(b.splats + BACKWARD_BATCH);
   b.touched = b.masks + BACKWARD_BATCH;
   b.last = reinterpret_cast<int*>(b.touched + TILE_WARPS);
@@ -89,6 +106,23 @@ __device__ void load_grads(const BlendGradParams& p, const PixelTotals& t, const
   g.distortion = p.distortion ? p.distortion[i] : 0.0f;
   g.median = t.median[i];
   g.sums = {1.0f - g.transmittance, t.first[i], t.second[i]};
+}
+
+// From channel FIRST of CHANNELS on.
+template <int FIRST, int CHANNELS>
+__device__ void load_half(const BlendGradParams& p, const Pixel& pixel, int first, int count,
+                          HalfGrad<CHANNELS>& g) {
+  constexpr int PART = part_of(CHANNELS - FIRST);
+  const int lane = lane_index() % HALF, c = FIRST + lane % PART;
+  const int x = pixel.x - lane % BLOCK, y = pixel.y - lane / BLOCK;
+#pragma unroll
+  for (int k = 0; k < PART; ++k) {
+    const int at = lane / PART * PART + k, px = x + at % BLOCK, py = y + at / BLOCK;
+    const int width = p.forward.camera.width;
+    const bool inside = px < width && py < p.forward.camera.height && c < count;
+    g.channels[FIRST + k] = inside ? image_grad(p, first + c, int64_t(py) * width + px) : 0.0f;
+  }
+  if constexpr (FIRST + PART < CHANNELS) load_half<FIRST + PART>(p, pixel, first, count, g);
 }
 
 // Adds to `linear` = dL/dw what comes through depth and distortion; returns dL/dz.
@@ -130,46 +164,87 @@ __device__ __forceinline__ void set_moments(const SplatRecord& r, const Hit<floa
   m[M_ABS_Y] = magnitude(s.y);
 }
 
-// Channels beyond those in registers still move the weights: the rest of <row, dL/dchannels>.
+// Channels beyond those in registers still move the weights: the rest of <row, dL/dchannels>. Asks
+// for the pixel anew: such channels are rare, registers are not to spare.
 __device__ __forceinline__ float wide_linear(const BlendGradParams& p, int32_t splat, int first,
-                                             const Pixel& pixel, bool hit) {
+                                             bool hit) {
+  const int64_t pixel = this_pixel(p.forward, this_tile(p.forward)).index;
   float sum = 0.0f;
+#pragma unroll 1
   for (int c = first; hit && c < p.first_channel + p.channel_count; ++c)
-    sum = fused(splat_channel(p.forward, splat, c), image_grad(p, c, pixel.index), sum);
+    sum = fused(splat_channel(p.forward, splat, c), image_grad(p, c, pixel), sum);
   return sum;
 }
 
-// One splat of the batch at the warp's pixels: its gradients summed over them, to `out`. False
-// where it reaches none.
+// Adds what the lanes of both halves have of sum `v` of their splats to the warp's rows. Two halves at
+// the same splat add first, so that one lane writes.
+__device__ __forceinline__ void add_sum(float* row, bool twin, bool writes, float value) {
+  const float other = __shfl_xor_sync(EVERY_LANE, value, HALF);
+  if (writes) *row += twin ? value + other : value;
+}
+
+// Sums of weights times image gradients, from channel FIRST of CHANNELS on, to the warp's rows.
+template <int FIRST, int CHANNELS>
+__device__ __forceinline__ void sum_channels(const float* weights, const HalfGrad<CHANNELS>& g,
+                                             bool twin, bool writes, float* row) {
+  constexpr int PART = part_of(CHANNELS - FIRST);
+  const int lane = lane_index() % HALF;
+  float sum = 0.0f;
+#pragma unroll
+  for (int k = 0; k < PART; k += 4) {
+    const float4 v = row_quad(weights + lane / PART * PART, k / 4);
+    sum = fused(v.x, g.channels[FIRST + k], sum);
+    sum = fused(v.y, g.channels[FIRST + k + 1], sum);
+    sum = fused(v.z, g.channels[FIRST + k + 2], sum);
+    sum = fused(v.w, g.channels[FIRST + k + 3], sum);
+  }
+#pragma unroll
+  for (int step = PART; step < HALF; step *= 2) sum += __shfl_xor_sync(EVERY_LANE, sum, step);
+  add_sum(row + FIRST + lane % PART, twin, writes && lane < PART, sum);
+  if constexpr (FIRST + PART < CHANNELS)
+    sum_channels<FIRST + PART>(weights, g, twin, writes, row);
+}
+
+// The half's splat i of the batch at its pixels, -1 if it has none left: gradients summed over them
+// and added to the warp's rows. False where neither half reaches a pixel.
 template <int CHANNELS, int GEOMETRY>
 __device__ __forceinline__ bool descend(const BlendGradParams& p, const GradBatch& b, int i,
-                                        int position, const Pixel& pixel, const PixelOptions& o,
-                                        int wide, PixelGrad<CHANNELS>& g, float* out) {
-  const SplatRecord& splat = b.records[i];
+                                        int begin, const Pixel& pixel, const PixelOptions& o,
+                                        int wide, const HalfGrad<CHANNELS>& half,
+                                        PixelGrad<CHANNELS>& g) {
+  const int place = i < 0 ? 0 : i, position = begin + place;
+  const SplatRecord& splat = b.records[place];
   Hit<float> h = intersect(splat, o, pixel.px, pixel.py);
-  const bool hit = position < g.last && inside(splat, h, o);
+  const bool hit = i >= 0 && position < g.last && inside(splat, h, o);
   if (!__any_sync(EVERY_LANE, hit)) return false;
   const float alpha = hit ? splat_alpha(splat, h) : 0.0f;
   const float left = reciprocal(1.0f - alpha);
   g.transmittance = hit ? g.transmittance * left : g.transmittance;
   const float w = alpha * g.transmittance;
-  float m[MOMENTS];
+  const int lane = lane_index(), other = __shfl_xor_sync(EVERY_LANE, i, HALF);
+  const bool twin = other == i, writes = i >= 0 && !(twin && lane >= HALF);
+  float* weights = b.weights + warp_index() * WARP;
+  float* row =
+      b.sums + (warp_index() * BACKWARD_BATCH + place) * grad_values(CHANNELS, GEOMETRY);
+  __syncwarp();
+  weights[lane] = w;
+  __syncwarp();
   if (GEOMETRY != NO_GEOMETRY) {
     h.u = hit ? h.u : 0.0f;
     h.v = hit ? h.v : 0.0f;
     h.inverse = hit ? h.inverse : 0.0f;
-    const float* row = b.rows + i * CHANNELS;
+    const float* channels = b.rows + place * row_stride(CHANNELS);
     float linear = 0.0f, odd = 0.0f;
 #pragma unroll
     for (int k = 0; k < CHANNELS / 4; ++k) {
-      const float4 v = row_quad(row, k);
+      const float4 v = row_quad(channels, k);
       linear = fused(v.x, g.channels[4 * k], linear);
       odd = fused(v.y, g.channels[4 * k + 1], odd);
       linear = fused(v.z, g.channels[4 * k + 2], linear);
       odd = fused(v.w, g.channels[4 * k + 3], odd);
     }
     linear += odd;
-    if (wide) linear += wide_linear(p, b.splats[i], wide, pixel, hit);
+    if (wide) linear += wide_linear(p, b.splats[place], wide, hit);
     float depth_term = 0.0f;
     if (GEOMETRY == PLANE_AND_DEPTH)
       depth_term = hit ? depth_vjp(splat, h, o, g, w, position, linear) : 0.0f;
@@ -179,38 +254,58 @@ __device__ __forceinline__ bool descend(const BlendGradParams& p, const GradBatc
     g.rest += lit;
     const HitGrad<float> grad =
         hit_vjp<GEOMETRY == PLANE_AND_DEPTH>(splat, h, o, alpha_term, depth_term);
+    float m[MOMENTS];
     set_moments(splat, h, grad, alpha_term, p.absolute, m);
+    static_assert(MOMENTS == HALF, "a lane a moment");
+    transpose_sum(m);
+    add_sum(row + lane % HALF, twin, writes, m[0]);
+    row += MOMENTS;
   }
-  constexpr int FIRST = grad_values(0, GEOMETRY);
-  warp_sums<grad_values(CHANNELS, GEOMETRY)>(
-      [&](int k) { return k < FIRST ? m[k] : w * g.channels[k < FIRST ? 0 : k - FIRST]; }, out);
+  sum_channels<0>(weights + (lane & HALF), half, twin, writes, row);
   return true;
 }
 
-// Adds the warps' sums of a batch in order and writes the rows of the pairs.
+__device__ __forceinline__ float4 plus(const float4& a, const float4& b) {
+  return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
+}
+
+// Adds the warps' sums of a batch in order and writes the rows of the pairs, four numbers a thread:
+// rows end on a cache line, so what the last four have too many finds room.
 template <int VALUES>
 __device__ void write_rows(const BlendGradParams& p, const GradBatch& b, int64_t pair, int count,
                            int moments, int column, int columns) {
-  for (int k = threadIdx.x; k < count * VALUES; k += TILE_THREADS) {
-    const int i = k / VALUES, v = k % VALUES;
+  static_assert(VALUES % 4 == 0 && MOMENTS % 4 == 0 && WIDEST % 4 == 0, "fours of one kind");
+  constexpr int QUADS = VALUES / 4;
+  for (int k = threadIdx.x; k < count * QUADS; k += TILE_THREADS) {
+    const int i = k / QUADS, v = k % QUADS * 4;
     if (v >= moments + columns) continue;
-    float sum = 0.0f;
+    float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     for (int warp = 0; warp < TILE_WARPS; ++warp)
-      if ((b.touched[warp] >> i) & 1u) sum += b.sums[(warp * BACKWARD_BATCH + i) * VALUES + v];
+      if ((b.touched[warp] >> i) & 1u)
+        sum = plus(sum, row_quad(b.sums + (warp * BACKWARD_BATCH + i) * VALUES, v / 4));
     float* row = p.rows + int64_t(p.forward.lists.row[pair + i]) * p.row_floats;
-    row[v < moments ? v : column + v - moments] = sum;
+    *reinterpret_cast<float4*>(row + (v < moments ? v : column + v - moments)) = sum;
   }
 }
 
-// Rows of the pairs that no pixel reached.
+// Rows of the pairs that no pixel reached, a warp a row.
 __device__ void clear_rows(const BlendGradParams& p, int64_t from, int64_t to, int moments,
                            int column, int columns) {
-  const int width = moments + columns;
-  for (int64_t k = threadIdx.x; k < (to - from) * width; k += TILE_THREADS) {
-    const int v = static_cast<int>(k % width);
-    const int64_t row = p.forward.lists.row[from + k / width];
-    p.rows[row * p.row_floats + (v < moments ? v : column + v - moments)] = 0.0f;
+  for (int64_t pair = from + warp_index(); pair < to; pair += TILE_WARPS) {
+    float* row = p.rows + int64_t(p.forward.lists.row[pair]) * p.row_floats;
+    for (int v = lane_index(); v < moments + columns; v += WARP)
+      row[v < moments ? v : column + v - moments] = 0.0f;
   }
+}
+
+// Zeros for the sums of the warps.
+template <int FLOATS>
+__device__ __forceinline__ void clear_sums(float* sums) {
+  static_assert(FLOATS % (4 * TILE_THREADS) == 0, "four a thread");
+#pragma unroll
+  for (int k = 0; k < FLOATS / (4 * TILE_THREADS); ++k)
+    reinterpret_cast<float4*>(sums)[k * TILE_THREADS + threadIdx.x] =
+        make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 }
 
 // One past the last splat that any pixel of the block received.
@@ -223,10 +318,15 @@ __device__ __forceinline__ int last_of_block(const GradBatch& b, int last) {
   return block_last;
 }
 
+// Blocks that share a multiprocessor at least.
+constexpr int least_blocks(int geometry) {
+  return geometry == NO_GEOMETRY ? 3 : 2;
+}
+
 // Channels first .. first + count, written from column first - p.first_channel of the rows'
 // channels.
 template <int CHANNELS, int GEOMETRY>
-__global__ void __launch_bounds__(TILE_THREADS)
+__global__ void __launch_bounds__(TILE_THREADS, least_blocks(GEOMETRY))
     blend_backward_kernel(BlendGradParams p, PixelTotals totals, int first, int count) {
   constexpr int VALUES = grad_values(CHANNELS, GEOMETRY), MOVING = grad_values(0, GEOMETRY);
   IQGS_DYNAMIC_SHARED(float, memory);
@@ -236,6 +336,8 @@ __global__ void __launch_bounds__(TILE_THREADS)
   const PixelOptions o = tile_options(p.forward, tile);
   PixelGrad<CHANNELS> g;
   load_grads<CHANNELS, GEOMETRY>(p, totals, pixel, first, count, g);
+  HalfGrad<CHANNELS> half;
+  load_half<0>(p, pixel, first, count, half);
   const int warp = warp_index(), thread = static_cast<int>(threadIdx.x);
   const int column = (p.geometry ? int(MOMENTS) : 0) + first - p.first_channel;
   const int wide = first + count < p.first_channel + p.channel_count ? first + count : 0;
@@ -245,6 +347,7 @@ __global__ void __launch_bounds__(TILE_THREADS)
     const int begin = end > BACKWARD_BATCH ? end - BACKWARD_BATCH : 0, batch = end - begin;
     const int64_t pair = tile.first + begin;
     __syncthreads();
+    clear_sums<sum_floats(CHANNELS, GEOMETRY)>(b.sums);
     if (thread < batch) {
       b.splats[thread] = p.forward.lists.splat[pair + thread];
       b.masks[thread] = p.forward.lists.mask[pair + thread];
@@ -254,16 +357,15 @@ __global__ void __launch_bounds__(TILE_THREADS)
     load_rows<CHANNELS>(p.forward, b.splats, batch, first, count, b.rows);
     __syncthreads();
     const int lane = lane_index();
-    unsigned bits = __ballot_sync(
-        EVERY_LANE, lane < batch && (b.masks[lane < batch ? lane : 0] & warp_blocks()));
+    unsigned bits = half_bits(lane < batch ? b.masks[lane] : 0);
     uint32_t touched = 0;
-    while (bits) {
-      const int i = WARP - 1 - __clz(static_cast<int>(bits));
-      bits &= ~(1u << i);
-      if (descend<CHANNELS, GEOMETRY>(p, b, i, begin + i, pixel, o, wide, g,
-                                      b.sums + (warp * BACKWARD_BATCH + i) * VALUES))
-        touched |= 1u << i;
+    while (__any_sync(EVERY_LANE, bits != 0)) {
+      const int i = bits ? WARP - 1 - __clz(static_cast<int>(bits)) : -1;
+      const uint32_t bit = bits ? 1u << i : 0;
+      bits ^= bit;
+      if (descend<CHANNELS, GEOMETRY>(p, b, i, begin, pixel, o, wide, half, g)) touched |= bit;
     }
+    touched |= __shfl_xor_sync(EVERY_LANE, touched, HALF);
     if (lane == 0) b.touched[warp] = touched;
     __syncthreads();
     write_rows<VALUES>(p, b, pair, batch, MOVING, column, count);

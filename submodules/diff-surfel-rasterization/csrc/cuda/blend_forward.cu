@@ -62,7 +62,7 @@ __device__ void write_channels(const BlendParams& p, const Pixel& pixel, float t
 // Blocks that share a multiprocessor at least, 0: as many as the compiler finds best. With few
 // channels it would spill to fit in a fifth.
 constexpr int least_blocks(int channels) {
-  return channels <= 8 ? 4 : 0;
+  return channels <= 8 ? 4 : 3;
 }
 
 // Channels first .. first + count of the image; MAPS: and everything that is no channel.
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(TILE_THREADS, least_blocks(CHANNELS))
     load_rows<CHANNELS>(p, b.splats, batch, first, count, b.rows);
   };
   const auto visit = [&](const SplatRecord& splat, const Hit<float>& h, const Meeting& m) {
-    const float* row = b.rows + m.place * CHANNELS;
+    const float* row = b.rows + m.place * row_stride(CHANNELS);
 #pragma unroll
     for (int k = 0; k < CHANNELS / 4; ++k) {
       const float4 v = row_quad(row, k);

@@ -12,23 +12,35 @@ namespace {
 
 constexpr int THREADS = 128;
 
-// One thread a column of a splat's rows: neighbours read neighbours.
+// Four columns of a splat's rows a thread: neighbours read neighbours.
 __global__ void __launch_bounds__(THREADS)
-    sum_rows_kernel(ProjectGradParams p, int columns, float* moments, float* shades) {
-  const int64_t i = int64_t(blockIdx.x) * THREADS + threadIdx.x;
-  const int64_t n = i / columns;
-  if (n >= p.forward.count) return;
-  const int c = static_cast<int>(i % columns);
-  float sum = 0.0f;
-  for (int64_t k = p.offset[n]; k < p.offset[n + 1]; ++k) sum += p.rows[k * p.row_floats + c];
-  const int skip = p.geometry ? int(MOMENTS) : 0;
-  const int channel = p.first_channel + c - skip;
-  if (c < skip)
-    moments[n * MOMENTS + c] = sum;
-  else if (channel < SHADE_CHANNELS)
-    shades[n * SHADE_CHANNELS + channel] = sum;
-  else if (p.features)
-    p.features[n * p.feature_count + channel - SHADE_CHANNELS] = sum;
+    sum_rows_kernel(ProjectGradParams p, int per_block, float* moments, float* shades) {
+  const int skip = p.geometry ? int(MOMENTS) : 0, quads = (skip + p.channel_count + 3) / 4;
+  for (int i = threadIdx.x; i < per_block * quads; i += THREADS) {
+    const int64_t n = int64_t(blockIdx.x) * per_block + i / quads;
+    if (n >= p.forward.count) return;
+    const int column = i % quads * 4;
+    float sum[4] = {};
+    for (int64_t k = p.offset[n]; k < p.offset[n + 1]; ++k) {
+      const float4 v = *reinterpret_cast<const float4*>(p.rows + k * p.row_floats + column);
+      sum[0] += v.x;
+      sum[1] += v.y;
+      sum[2] += v.z;
+      sum[3] += v.w;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const int channel = column + j - skip, c = p.first_channel + channel;
+      if (channel < 0)
+        moments[n * MOMENTS + column + j] = sum[j];
+      else if (channel >= p.channel_count)
+        continue;
+      else if (c < SHADE_CHANNELS)
+        shades[n * SHADE_CHANNELS + c] = sum[j];
+      else if (p.features)
+        p.features[n * p.feature_count + c - SHADE_CHANNELS] = sum[j];
+    }
+  }
 }
 
 // Gradients of the coefficients; returns what goes through the direction into the mean.
@@ -125,8 +137,9 @@ void project_splats_backward(const ProjectGradParams& p, float* moments, float* 
                              void* stream) {
   const int columns = (p.geometry ? int(MOMENTS) : 0) + p.channel_count;
   if (columns == 0 || p.forward.count == 0) return;
-  launch("sum_rows", stream, blocks_for(p.forward.count * columns, THREADS), THREADS, 0,
-         &sum_rows_kernel, p, columns, moments, shades);
+  const int quads = (columns + 3) / 4, per_block = quads < THREADS ? THREADS / quads : 1;
+  launch("sum_rows", stream, blocks_for(p.forward.count, per_block), THREADS, 0, &sum_rows_kernel,
+         p, per_block, moments, shades);
   launch("project_backward", stream, blocks_for(p.forward.count, THREADS), THREADS, 0,
          &project_backward_kernel, p, moments, shades);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A block of 256 threads is a tile of 16 x 16 pixels, a warp eight by four of them. The tile's
-// splats are copied to shared memory batch by batch; each warp visits those whose footprint meets
-// its own pixels.
+// A block of 256 threads is a tile of 16 x 16 pixels, a warp eight by four of them, each half of a
+// warp a block of 4 x 4. The tile's splats are copied to shared memory batch by batch; each half
+// visits those whose footprint meets its own pixels: at any time the two are at different splats.
 #pragma once
 
 #include "../common/surfel_math.h"
@@ -15,6 +15,9 @@ constexpr int TILE_THREADS = TILE * TILE;
 constexpr int TILE_WARPS = TILE_THREADS / WARP;
 constexpr int WARP_WIDTH = 8;   // pixels
 constexpr int WARP_HEIGHT = 4;  // pixels
+constexpr int HALF = WARP / 2;
+static_assert(HALF == BLOCK_PIXELS && WARP_HEIGHT == BLOCK && WARP_WIDTH == 2 * BLOCK,
+              "half a warp is a block");
 
 // One lane's pixel.
 struct Pixel {
@@ -37,9 +40,9 @@ __device__ __forceinline__ Tile this_tile(const BlendParams& p) {
 }
 
 __device__ __forceinline__ Pixel this_pixel(const BlendParams& p, const Tile& tile) {
-  const int warp = warp_index(), lane = lane_index();
-  const int x = warp % (TILE / WARP_WIDTH) * WARP_WIDTH + lane % WARP_WIDTH;
-  const int y = warp / (TILE / WARP_WIDTH) * WARP_HEIGHT + lane / WARP_WIDTH;
+  const int warp = warp_index(), lane = lane_index(), within = lane % HALF;
+  const int x = warp % (TILE / WARP_WIDTH) * WARP_WIDTH + lane / HALF * BLOCK + within % BLOCK;
+  const int y = warp / (TILE / WARP_WIDTH) * WARP_HEIGHT + within / BLOCK;
   Pixel r;
   r.x = static_cast<int>(tile.origin_x) + x;
   r.y = static_cast<int>(tile.origin_y) + y;
@@ -50,13 +53,15 @@ __device__ __forceinline__ Pixel this_pixel(const BlendParams& p, const Tile& ti
   return r;
 }
 
-// The bits of a block mask that belong to this warp: two blocks side by side.
-__device__ __forceinline__ uint32_t warp_blocks() {
+// Each lane brings the block mask of a splat, zero where it has none; returns, a bit a lane, those
+// that may reach the block of this half of the warp.
+__device__ __forceinline__ unsigned half_bits(uint32_t mask) {
   const int per_row = TILE / BLOCK, warp = warp_index();
-  const int row = warp / (TILE / WARP_WIDTH) * (WARP_HEIGHT / BLOCK);
-  const int column = warp % (TILE / WARP_WIDTH) * (WARP_WIDTH / BLOCK);
-  static_assert(WARP_HEIGHT == BLOCK && WARP_WIDTH == 2 * BLOCK, "a warp covers two blocks");
-  return 3u << (row * per_row + column);
+  const int row = warp / (TILE / WARP_WIDTH), column = warp % (TILE / WARP_WIDTH) * 2;
+  const uint32_t left = 1u << (row * per_row + column);
+  const unsigned on_the_left = __ballot_sync(EVERY_LANE, mask & left);
+  const unsigned on_the_right = __ballot_sync(EVERY_LANE, mask & (left << 1));
+  return lane_index() < HALF ? on_the_left : on_the_right;
 }
 
 // The options of the tile's pixels; its first splat is the origin of mapped depths.
@@ -65,6 +70,20 @@ __device__ __forceinline__ PixelOptions tile_options(const BlendParams& p, const
   if (tile.first == tile.last) return pixel_options(p.camera, none);
   none.inverse_depth = p.records[p.lists.splat[tile.first]].inverse_depth;
   return pixel_options(p.camera, none);
+}
+
+// Records in shared memory, spread so that those which two halves read seldom share banks.
+struct RecordRows {
+  static constexpr int STRIDE = RECORD_FLOATS + 4;
+  float* memory;
+  __device__ __forceinline__ SplatRecord& operator[](int i) const {
+    return *reinterpret_cast<SplatRecord*>(memory + i * STRIDE);
+  }
+};
+
+// Floats from one splat's channels to the next in shared memory, spread for the same reason.
+__host__ __device__ constexpr int row_stride(int channels) {
+  return channels ? channels + 4 : 0;
 }
 
 // Copies a record by whole quads; positions become relative to the tile: small numbers, so that
@@ -78,21 +97,21 @@ __device__ __forceinline__ void load_record(const BlendParams& p, const Tile& ti
   out.y = (out.y - tile.origin_y) + out.y_rest;
 }
 
-// Channel `c` of a splat's row: normal, colour, features.
+// Channel `c` of a splat's row: normal and colour, side by side in its shade, then features.
 __device__ __forceinline__ float splat_channel(const BlendParams& p, int32_t splat, int c) {
-  if (c < 3) return p.shades[splat].normal[c];
-  if (c < SHADE_CHANNELS) return p.shades[splat].color[c - 3];
+  static_assert(SHADE_CHANNELS == 6 && offsetof(SplatShade, color) == 3 * sizeof(float), "in turn");
+  if (c < SHADE_CHANNELS) return reinterpret_cast<const float*>(p.shades + splat)[c];
   return p.features[int64_t(splat) * p.feature_count + c - SHADE_CHANNELS];
 }
 
-// Copies channels first .. first + count of the batch's splats, CHANNELS floats a row; the rest of
-// a row is zero.
+// Copies channels first .. first + count of the batch's splats; the rest of CHANNELS is zero.
 template <int CHANNELS>
 __device__ __forceinline__ void load_rows(const BlendParams& p, const int32_t* splats, int batch,
                                           int first, int count, float* rows) {
   for (int i = threadIdx.x; i < batch * CHANNELS; i += TILE_THREADS) {
-    const int c = i % CHANNELS;
-    rows[i] = c < count ? splat_channel(p, splats[i / CHANNELS], first + c) : 0.0f;
+    const int c = i % CHANNELS, k = i / CHANNELS;
+    rows[k * row_stride(CHANNELS) + c] =
+        c < count ? splat_channel(p, splats[k], first + c) : 0.0f;
   }
 }
 

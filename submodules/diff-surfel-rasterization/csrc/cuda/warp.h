@@ -36,34 +36,14 @@ __device__ __forceinline__ void fold_halves(float (&values)[COUNT], int lane) {
       values[k] = kept + __shfl_xor_sync(EVERY_LANE, given, STEP);
     }
     fold_halves<HALF / 2, STEP / 2>(values, lane);
-  } else if constexpr (STEP > 0) {
-    values[0] += __shfl_xor_sync(EVERY_LANE, values[0], STEP);
-    fold_halves<0, STEP / 2>(values, lane);
   }
 }
 
-// Sums each of COUNT values over the warp in about COUNT shuffles. Lane l ends with the sum of
-// value l * COUNT / 32 in values[0]. COUNT is a power of two up to 32.
+// Sums each of COUNT values over COUNT neighbouring lanes, in COUNT - 1 shuffles: lane l of them
+// ends with the sum of value l in values[0]. COUNT is a power of two up to 32.
 template <int COUNT>
 __device__ __forceinline__ void transpose_sum(float (&values)[COUNT]) {
-  fold_halves<COUNT / 2, WARP / 2>(values, lane_index());
-}
-
-// Writes the sum over the warp of value(i) to out[i], i < COUNT; COUNT is a multiple of four.
-template <int COUNT, int FIRST = 0, class Value>
-__device__ __forceinline__ void warp_sums(const Value& value, float* out) {
-  constexpr int LEFT = COUNT - FIRST;
-  if constexpr (LEFT > 0) {
-    constexpr int PART = LEFT >= 32 ? 32 : LEFT >= 16 ? 16 : LEFT >= 8 ? 8 : 4;
-    float part[PART];
-#pragma unroll
-    for (int k = 0; k < PART; ++k) part[k] = value(FIRST + k);
-    transpose_sum(part);
-    constexpr int LANES_PER_VALUE = WARP / PART;
-    const int lane = lane_index();
-    if (lane % LANES_PER_VALUE == 0) out[FIRST + lane / LANES_PER_VALUE] = part[0];
-    warp_sums<COUNT, FIRST + PART>(value, out);
-  }
+  fold_halves<COUNT / 2, COUNT / 2>(values, lane_index());
 }
 
 }  // namespace cuda

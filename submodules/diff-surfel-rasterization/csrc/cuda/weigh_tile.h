@@ -11,7 +11,7 @@ namespace cuda {
 // Splats copied at a time.
 constexpr int FORWARD_BATCH = 128;
 
-// One splat as the pixels of a warp meet it.
+// One splat as the pixels of half a warp meet it.
 struct Meeting {
   int place;            // in the batch
   int position;         // in the tile's list
@@ -20,23 +20,23 @@ struct Meeting {
   float transmittance;  // before this splat
 };
 
-// Shared memory of a batch; `rows` has `row_floats` floats a splat.
+// Shared memory of a batch.
 struct Batch {
-  SplatRecord* records;
-  float* rows;
+  RecordRows records;
+  float* rows;  // of channels, see row_stride
   int32_t* splats;
   uint32_t* masks;
 };
 
-inline __host__ __device__ size_t batch_bytes(int row_floats) {
-  return FORWARD_BATCH * (sizeof(SplatRecord) + 4 * row_floats + 8);
+inline size_t batch_bytes(int channels) {
+  return FORWARD_BATCH * 4 * (RecordRows::STRIDE + row_stride(channels) + 2);
 }
 
-__device__ __forceinline__ Batch carve_batch(float* memory, int row_floats) {
+__device__ __forceinline__ Batch carve_batch(float* memory, int channels) {
   Batch b;
-  b.records = reinterpret_cast<SplatRecord*>(memory);
-  b.rows = memory + FORWARD_BATCH * RECORD_FLOATS;
-  b.splats = reinterpret_cast<int32_t*>(b.rows + FORWARD_BATCH * row_floats);
+  b.records = {memory};
+  b.rows = memory + FORWARD_BATCH * RecordRows::STRIDE;
+  b.splats = reinterpret_cast<int32_t*>(b.rows + FORWARD_BATCH * row_stride(channels));
   b.masks = reinterpret_cast<uint32_t*>(b.splats + FORWARD_BATCH);
   return b;
 }
@@ -57,8 +57,8 @@ __device__ __forceinline__ int load_batch(const BlendParams& p, const Tile& tile
 }
 
 // Calls loaded(at, count) after each batch is copied, all threads of the block together, and
-// visit(record, hit, meeting) for every splat that reaches a pixel of the warp. Returns the number
-// of pairs that were looked at; `transmittance` is what is left at the end.
+// visit(record, hit, meeting) where a pixel of the warp is reached, with the half's own splat.
+// Returns the number of pairs that were looked at; `transmittance` is what is left at the end.
 template <class Loaded, class Visit>
 __device__ __forceinline__ int walk_tile(const BlendParams& p, const Tile& tile, const Pixel& pixel,
                                          const PixelOptions& o, const Batch& b,
@@ -66,7 +66,6 @@ __device__ __forceinline__ int walk_tile(const BlendParams& p, const Tile& tile,
                                          const Visit& visit) {
   bool alive = pixel.inside;
   int64_t at = tile.first;
-  const uint32_t mine = warp_blocks();
   while (at < tile.last) {
     if (__syncthreads_and(!alive)) break;
     const int count = load_batch(p, tile, at, b);
@@ -75,13 +74,14 @@ __device__ __forceinline__ int walk_tile(const BlendParams& p, const Tile& tile,
     __syncthreads();
     for (int word = 0; word < count; word += WARP) {
       const int i = word + lane_index();
-      unsigned bits = __ballot_sync(EVERY_LANE, i < count && (b.masks[i] & mine));
-      while (bits && __any_sync(EVERY_LANE, alive)) {
-        const int place = word + __ffs(static_cast<int>(bits)) - 1;
+      unsigned bits = half_bits(i < count ? b.masks[i] : 0);
+      while (__any_sync(EVERY_LANE, bits && alive)) {
+        const bool waiting = bits && alive;  // else the other half alone goes on
+        const int place = word + (bits ? __ffs(static_cast<int>(bits)) - 1 : 0);
         bits &= bits - 1;
         const SplatRecord& splat = b.records[place];
         const Hit<float> h = intersect(splat, o, pixel.px, pixel.py);
-        bool hit = alive && inside(splat, h, o);
+        bool hit = waiting && inside(splat, h, o);
         if (!__any_sync(EVERY_LANE, hit)) continue;
         float w = hit ? splat_alpha(splat, h) * transmittance : 0.0f;
         if (hit && transmittance - w < STOP_TRANSMITTANCE) {
