@@ -24,15 +24,14 @@ def check_shape(function: str, argument: str, value: object, shape: tuple[int | 
     Raises:
         ValueError: `value` is no tensor or has another shape.
     """
-    expected = "[" + ", ".join(str(size) for size in shape) + "]"
+    if isinstance(value, Tensor) and len(value.shape) == len(shape):
+        pairs = zip(shape, value.shape, strict=True)
+        if all(size == found or isinstance(size, str) for size, found in pairs):
+            return
+    expected = "[" + ", ".join(str(size) for size in shape) + "]"  # on the hot path only on failure
     if not isinstance(value, Tensor):
         _fail(function, argument, f"a tensor {expected}", type(value).__name__)
-        return
-    fits = value.dim() == len(shape) and all(
-        isinstance(size, str) or size == found
-        for size, found in zip(shape, value.shape, strict=True)
-    )
-    if not fits:
+    else:
         _fail(function, argument, expected, list(value.shape))
 
 

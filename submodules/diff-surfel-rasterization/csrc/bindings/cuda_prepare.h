@@ -70,22 +70,23 @@ std::vector<Tensor> prepare_and_blend(const Inputs& in, const View& view, Tensor
   const at::Device device = in.device();
   const int64_t n = in.count(),
                 tiles = int64_t(tile_grid(view.camera).x) * tile_grid(view.camera).y;
-  const int64_t h = view.camera.height, w = view.camera.width;
   std::vector<Tensor> state(CUDA_STATES);
   state[RECORDS] = floats({n, RECORD_FLOATS}, device);
   state[FOOTPRINTS] = floats({n, FOOTPRINT_FLOATS}, device);
   state[SHADES] = floats({n, SHADE_FLOATS}, device);
+  radii = ints({n}, device);
+  Tensor boxes = ints({n, 2}, device), keys = ints({n}, device);
+  Tensor counts = uninitialised({n + 1}, at::kLong, device);
+  cuda::project_splats(project_params(in, view, state, boxes, radii), data<uint32_t>(keys),
+                       data<int64_t>(counts), stream);
+  // The rest of the memory while the device works.
+  const int64_t h = view.camera.height, w = view.camera.width;
   state[OFFSET] = ints({n + 1}, device);
   state[START] = ints({tiles + 1}, device);
   state[USED] = ints({tiles}, device);
   state[TOTALS] = floats({3, h, w}, device);
   state[POSITIONS] = ints({2, h, w}, device);
-  radii = ints({n}, device);
-  Tensor boxes = ints({n, 2}, device), keys = ints({n}, device);
-  Tensor counts = uninitialised({n + 1}, at::kLong, device);
   Tensor ordered = bytes(cuda::order_bytes(n), device);
-  cuda::project_splats(project_params(in, view, state, boxes, radii), data<uint32_t>(keys),
-                       data<int64_t>(counts), stream);
   const cuda::BinParams bin = {tile_grid(view.camera),
                                n,
                                data<TileBox>(boxes),

@@ -15,11 +15,11 @@ std::vector<Tensor> rasterize(at::TensorList splats, at::ArrayRef<double> camera
   const OnDevice on(in.device(), stream);
   const int64_t w = view.camera.width, h = view.camera.height;
   std::vector<Tensor> out(STATE);
-  out[COLOR] = floats({3, h, w}, in.device());
-  out[FEATURES] = floats({in.channels(), h, w}, in.device());
-  for (int i : {ALPHA, DEPTH, MEDIAN, DISTORTION}) out[i] = floats({1, h, w}, in.device());
-  out[NORMAL] = floats({3, h, w}, in.device());
   const auto blend = [&](BlendParams p, const cuda::PixelTotals& totals) {
+    out[COLOR] = floats({3, h, w}, in.device());  // here, where the device already has work
+    out[FEATURES] = floats({in.channels(), h, w}, in.device());
+    for (int i : {ALPHA, DEPTH, MEDIAN, DISTORTION}) out[i] = floats({1, h, w}, in.device());
+    out[NORMAL] = floats({3, h, w}, in.device());
     point_at_images(out, p);
     cuda::blend_tiles(p, totals, on.stream);
   };
@@ -42,11 +42,11 @@ std::vector<Tensor> rasterize_backward(at::TensorList splats, at::ArrayRef<doubl
   BlendGradParams blend = blend_grad_params(in, view, state, grads, wanted);
   Tensor rows = floats({state[SPLAT].size(0), blend.row_floats}, in.device());
   blend.rows = data<float>(rows);
-  std::vector<Tensor> out = parameter_grads(in, blend, wanted);
-  if (blend.row_floats == 0) return out;
+  if (blend.row_floats == 0) return parameter_grads(in, blend, wanted);
+  cuda::blend_tiles_backward(blend, pixel_totals(state), on.stream);
+  std::vector<Tensor> out = parameter_grads(in, blend, wanted);  // while the device works
   Tensor moments = floats({blend.geometry ? in.count() : 0, MOMENTS}, in.device());
   Tensor shades = floats({in.count(), SHADE_CHANNELS}, in.device());
-  cuda::blend_tiles_backward(blend, pixel_totals(state), on.stream);
   cuda::project_splats_backward(project_grad_params(in, view, state, radii, blend, out, wanted),
                                 data<float>(moments), data<float>(shades), on.stream);
   return out;

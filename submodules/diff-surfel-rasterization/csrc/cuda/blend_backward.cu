@@ -9,7 +9,9 @@ namespace iqgs {
 namespace cuda {
 namespace {
 
-constexpr int BACKWARD_BATCH = 32;  // splats copied at a time: one bit of a word each
+constexpr int BACKWARD_BATCH = 64;  // splats copied at a time at most
+constexpr int BACKWARD_WORDS = BACKWARD_BATCH / WARP;
+constexpr int SLOTS = 24;  // of them that one warp has sums for; where it needs more, a batch is cut
 
 // What a launch differentiates beside its channels.
 enum Geometry { NO_GEOMETRY, PLANE, PLANE_AND_DEPTH };
@@ -37,16 +39,17 @@ __host__ __device__ constexpr int part_of(int channels) {
   return channels >= 16 ? 16 : channels >= 8 ? 8 : 4;
 }
 
-// Where the sums of a batch lie in shared memory. A row is MOMENTS (if geometry), then channels.
+// A batch in shared memory, the hindmost splat first. A row of sums is MOMENTS (if geometry), then
+// channels; a warp has rows for those splats alone that may reach it.
 struct GradBatch {
   RecordRows records;  // [BACKWARD_BATCH]
   float* rows;         // [BACKWARD_BATCH, channels], see row_stride
-  float* sums;         // [TILE_WARPS, BACKWARD_BATCH, values]
+  float* sums;         // [TILE_WARPS, SLOTS, values]
   float* weights;      // [TILE_WARPS, WARP] of the splats at hand
   int32_t* splats;     // [BACKWARD_BATCH]
   uint32_t* masks;     // [BACKWARD_BATCH]
-  uint32_t* touched;   // [TILE_WARPS] bit i: the warp has a sum for splat i
-  int* last;           // [TILE_WARPS]
+  uint32_t* reaches;   // [TILE_WARPS, BACKWARD_WORDS] a bit a splat: it may reach the warp
+  int* limits;         // [TILE_WARPS] splats of the batch that the warp has room for
 };
 
 __host__ __device__ constexpr int grad_values(int channels, int geometry) {
@@ -54,12 +57,13 @@ __host__ __device__ constexpr int grad_values(int channels, int geometry) {
 }
 
 __host__ __device__ constexpr int sum_floats(int channels, int geometry) {
-  return TILE_WARPS * BACKWARD_BATCH * grad_values(channels, geometry);
+  return TILE_WARPS * SLOTS * grad_values(channels, geometry);
 }
 
 size_t grad_bytes(int channels, int geometry) {
   return size_t(4) * (BACKWARD_BATCH * (RecordRows::STRIDE + row_stride(channels) + 2) +
-                      sum_floats(channels, geometry) + TILE_WARPS * (WARP + 2));
+                      sum_floats(channels, geometry) +
+                      TILE_WARPS * (WARP + BACKWARD_WORDS + 1));
 }
 
 template <int CHANNELS, int GEOMETRY>
@@ -71,8 +75,8 @@ __device__ __forceinline__ GradBatch carve_grads(float* memory) {
   b.weights = b.sums + sum_floats(CHANNELS, GEOMETRY);
   b.splats = reinterpret_cast<int32_t*>(b.weights + TILE_WARPS * WARP);
   b.masks = reinterpret_cast<uint32_t*>(b.splats + BACKWARD_BATCH);
-  b.touched = b.masks + BACKWARD_BATCH;
-  b.last = reinterpret_cast<int*>(b.touched + TILE_WARPS);
+  b.reaches = b.masks + BACKWARD_BATCH;
+  b.limits = reinterpret_cast<int*>(b.reaches + TILE_WARPS * BACKWARD_WORDS);
   return b;
 }
 
@@ -84,21 +88,38 @@ __device__ __forceinline__ float image_grad(const BlendGradParams& p, int c, int
   return from ? from[k * plane + pixel] : 0.0f;
 }
 
+// The image gradients of a launch's channels; null where none came in, and beyond them.
+struct ChannelGrads {
+  const float* planes[WIDEST];  // [H, W] each
+};
+
+ChannelGrads channel_grads(const BlendGradParams& p, int first, int count) {
+  const int64_t plane = int64_t(p.forward.camera.width) * p.forward.camera.height;
+  ChannelGrads r = {};
+  for (int k = 0; k < count; ++k) {
+    const int c = first + k;
+    const float* from = c < 3 ? p.normal : c < SHADE_CHANNELS ? p.color : p.feature;
+    const int below = c < 3 ? 0 : c < SHADE_CHANNELS ? 3 : SHADE_CHANNELS;
+    if (from) r.planes[k] = from + (c - below) * plane;
+  }
+  return r;
+}
+
 template <int CHANNELS, int GEOMETRY>
-__device__ void load_grads(const BlendGradParams& p, const PixelTotals& t, const Pixel& pixel,
-                           int first, int count, PixelGrad<CHANNELS>& g) {
+__device__ void load_grads(const BlendGradParams& p, const PixelTotals& t, const ChannelGrads& c,
+                           const Pixel& pixel, PixelGrad<CHANNELS>& g) {
   g = {};
   g.median = -1;
   if (!pixel.inside) return;
   const int64_t i = pixel.index;
 #pragma unroll
-  for (int k = 0; k < CHANNELS; ++k) g.channels[k] = k < count ? image_grad(p, first + k, i) : 0.0f;
+  for (int k = 0; k < CHANNELS; ++k) g.channels[k] = c.planes[k] ? c.planes[k][i] : 0.0f;
   g.transmittance = t.transmittance[i];
   g.last = t.last[i];
   if (GEOMETRY == NO_GEOMETRY) return;
   float behind = p.alpha ? -p.alpha[i] : 0.0f;
-  for (int c = 0; c < 3; ++c)
-    behind = fused(image_grad(p, 3 + c, i), p.forward.background[c], behind);
+  for (int k = 0; k < 3; ++k)
+    behind = fused(image_grad(p, 3 + k, i), p.forward.background[k], behind);
   g.rest = g.transmittance * behind;
   if (GEOMETRY == PLANE) return;
   g.depth = p.depth ? p.depth[i] : 0.0f;
@@ -110,19 +131,20 @@ __device__ void load_grads(const BlendGradParams& p, const PixelTotals& t, const
 
 // From channel FIRST of CHANNELS on.
 template <int FIRST, int CHANNELS>
-__device__ void load_half(const BlendGradParams& p, const Pixel& pixel, int first, int count,
+__device__ void load_half(const Camera& camera, const ChannelGrads& c, const Pixel& pixel,
                           HalfGrad<CHANNELS>& g) {
   constexpr int PART = part_of(CHANNELS - FIRST);
-  const int lane = lane_index() % HALF, c = FIRST + lane % PART;
-  const int x = pixel.x - lane % BLOCK, y = pixel.y - lane / BLOCK;
+  const int lane = lane_index() % HALF;
+  const float* plane = c.planes[FIRST + lane % PART];
+  const int x = pixel.x - lane % BLOCK, y = pixel.y - lane / BLOCK + lane / PART * PART / BLOCK;
+  if (plane) plane += int64_t(y) * camera.width + x;
 #pragma unroll
   for (int k = 0; k < PART; ++k) {
-    const int at = lane / PART * PART + k, px = x + at % BLOCK, py = y + at / BLOCK;
-    const int width = p.forward.camera.width;
-    const bool inside = px < width && py < p.forward.camera.height && c < count;
-    g.channels[FIRST + k] = inside ? image_grad(p, first + c, int64_t(py) * width + px) : 0.0f;
+    const int dx = k % BLOCK, dy = k / BLOCK;
+    const bool inside = plane && x + dx < camera.width && y + dy < camera.height;
+    g.channels[FIRST + k] = inside ? plane[dy * camera.width + dx] : 0.0f;
   }
-  if constexpr (FIRST + PART < CHANNELS) load_half<FIRST + PART>(p, pixel, first, count, g);
+  if constexpr (FIRST + PART < CHANNELS) load_half<FIRST + PART>(camera, c, pixel, g);
 }
 
 // Adds to `linear` = dL/dw what comes through depth and distortion; returns dL/dz.
@@ -176,17 +198,11 @@ __device__ __forceinline__ float wide_linear(const BlendGradParams& p, int32_t s
   return sum;
 }
 
-// Adds what the lanes of both halves have of sum `v` of their splats to the warp's rows. Two halves at
-// the same splat add first, so that one lane writes.
-__device__ __forceinline__ void add_sum(float* row, bool twin, bool writes, float value) {
-  const float other = __shfl_xor_sync(EVERY_LANE, value, HALF);
-  if (writes) *row += twin ? value + other : value;
-}
-
-// Sums of weights times image gradients, from channel FIRST of CHANNELS on, to the warp's rows.
+// Sums of weights times image gradients, from channel FIRST of CHANNELS on: a lane's own channel of
+// each part.
 template <int FIRST, int CHANNELS>
 __device__ __forceinline__ void sum_channels(const float* weights, const HalfGrad<CHANNELS>& g,
-                                             bool twin, bool writes, float* row) {
+                                             float* sums) {
   constexpr int PART = part_of(CHANNELS - FIRST);
   const int lane = lane_index() % HALF;
   float sum = 0.0f;
@@ -200,23 +216,71 @@ __device__ __forceinline__ void sum_channels(const float* weights, const HalfGra
   }
 #pragma unroll
   for (int step = PART; step < HALF; step *= 2) sum += __shfl_xor_sync(EVERY_LANE, sum, step);
-  add_sum(row + FIRST + lane % PART, twin, writes && lane < PART, sum);
-  if constexpr (FIRST + PART < CHANNELS)
-    sum_channels<FIRST + PART>(weights, g, twin, writes, row);
+  sums[0] = sum;
+  if constexpr (FIRST + PART < CHANNELS) sum_channels<FIRST + PART>(weights, g, sums + 1);
+}
+
+// Adds what the lanes have of a splat's sums to the warp's row: COUNT values of each, the moment
+// first where there is one. Where both halves are at the same splat (`twin`) they add first, so that
+// one lane writes.
+template <int CHANNELS, int GEOMETRY, int COUNT>
+__device__ __forceinline__ void add_sums(float* row, bool twin, bool writes,
+                                         float (&sums)[COUNT]) {
+  if (__all_sync(EVERY_LANE, twin)) {  // the same in all lanes, and so the compiler knows
+#pragma unroll
+    for (int n = 0; n < COUNT; ++n) sums[n] += __shfl_xor_sync(EVERY_LANE, sums[n], HALF);
+  }
+  const int lane = lane_index() % HALF;
+  constexpr int SKIP = GEOMETRY == NO_GEOMETRY ? 0 : 1;
+#pragma unroll
+  for (int n = 0; n < COUNT; ++n) {
+    const int width = n < SKIP ? HALF : part_of(CHANNELS - HALF * (n - SKIP));
+    sums[n] += writes && lane < width ? row[HALF * n + lane] : 0.0f;
+  }
+#pragma unroll
+  for (int n = 0; n < COUNT; ++n) {
+    const int width = n < SKIP ? HALF : part_of(CHANNELS - HALF * (n - SKIP));
+    if (writes && lane < width) row[HALF * n + lane] = sums[n];
+  }
+}
+
+// Place of the warp's sums of splat i of the batch.
+__device__ __forceinline__ int slot_of(const GradBatch& b, int warp, int i) {
+  const uint32_t* reaches = b.reaches + warp * BACKWARD_WORDS;
+  const uint32_t before = (1u << (i % WARP)) - 1u;
+  static_assert(BACKWARD_WORDS == 2, "a word or two");
+  return i < WARP ? __popc(reaches[0] & before) : __popc(reaches[0]) + __popc(reaches[1] & before);
+}
+
+// Finds the splats that may reach each warp, and how many of the batch it has room for.
+__device__ __forceinline__ void find_reaches(const GradBatch& b, int count) {
+  const int lane = lane_index(), warp = warp_index();
+  int before = 0, limit = count;
+  for (int word = 0; word < BACKWARD_WORDS; ++word) {
+    const int i = word * WARP + lane;
+    const bool mine = i < count && (b.masks[i] & (3u * left_block()));
+    const uint32_t bits = __ballot_sync(EVERY_LANE, mine);
+    if (lane == 0) b.reaches[warp * BACKWARD_WORDS + word] = bits;
+    const bool beyond = mine && before + __popc(bits & ((1u << lane) - 1u)) >= SLOTS;
+    const uint32_t over = __ballot_sync(EVERY_LANE, beyond);
+    if (over && limit == count) limit = word * WARP + __ffs(static_cast<int>(over)) - 1;
+    before += __popc(bits);
+  }
+  if (lane == 0) b.limits[warp] = limit;
 }
 
 // The half's splat i of the batch at its pixels, -1 if it has none left: gradients summed over them
-// and added to the warp's rows. False where neither half reaches a pixel.
+// and added to the warp's rows. `end` is one past the batch's hindmost splat.
 template <int CHANNELS, int GEOMETRY>
-__device__ __forceinline__ bool descend(const BlendGradParams& p, const GradBatch& b, int i,
-                                        int begin, const Pixel& pixel, const PixelOptions& o,
+__device__ __forceinline__ void descend(const BlendGradParams& p, const GradBatch& b, int i,
+                                        int end, const Pixel& pixel, const PixelOptions& o,
                                         int wide, const HalfGrad<CHANNELS>& half,
                                         PixelGrad<CHANNELS>& g) {
-  const int place = i < 0 ? 0 : i, position = begin + place;
+  const int place = i < 0 ? 0 : i, position = end - 1 - place;
   const SplatRecord& splat = b.records[place];
   Hit<float> h = intersect(splat, o, pixel.px, pixel.py);
   const bool hit = i >= 0 && position < g.last && inside(splat, h, o);
-  if (!__any_sync(EVERY_LANE, hit)) return false;
+  if (!__any_sync(EVERY_LANE, hit)) return;
   const float alpha = hit ? splat_alpha(splat, h) : 0.0f;
   const float left = reciprocal(1.0f - alpha);
   g.transmittance = hit ? g.transmittance * left : g.transmittance;
@@ -224,8 +288,9 @@ __device__ __forceinline__ bool descend(const BlendGradParams& p, const GradBatc
   const int lane = lane_index(), other = __shfl_xor_sync(EVERY_LANE, i, HALF);
   const bool twin = other == i, writes = i >= 0 && !(twin && lane >= HALF);
   float* weights = b.weights + warp_index() * WARP;
-  float* row =
-      b.sums + (warp_index() * BACKWARD_BATCH + place) * grad_values(CHANNELS, GEOMETRY);
+  const int slot = warp_index() * SLOTS + slot_of(b, warp_index(), place);
+  float* row = b.sums + slot * grad_values(CHANNELS, GEOMETRY);
+  float sums[(grad_values(CHANNELS, GEOMETRY) + HALF - 1) / HALF];
   __syncwarp();
   weights[lane] = w;
   __syncwarp();
@@ -258,11 +323,10 @@ __device__ __forceinline__ bool descend(const BlendGradParams& p, const GradBatc
     set_moments(splat, h, grad, alpha_term, p.absolute, m);
     static_assert(MOMENTS == HALF, "a lane a moment");
     transpose_sum(m);
-    add_sum(row + lane % HALF, twin, writes, m[0]);
-    row += MOMENTS;
+    sums[0] = m[0];
   }
-  sum_channels<0>(weights + (lane & HALF), half, twin, writes, row);
-  return true;
+  sum_channels<0>(weights + (lane & HALF), half, sums + (GEOMETRY == NO_GEOMETRY ? 0 : 1));
+  add_sums<CHANNELS, GEOMETRY>(row, twin, writes, sums);
 }
 
 __device__ __forceinline__ float4 plus(const float4& a, const float4& b) {
@@ -272,7 +336,7 @@ __device__ __forceinline__ float4 plus(const float4& a, const float4& b) {
 // Adds the warps' sums of a batch in order and writes the rows of the pairs, four numbers a thread:
 // rows end on a cache line, so what the last four have too many finds room.
 template <int VALUES>
-__device__ void write_rows(const BlendGradParams& p, const GradBatch& b, int64_t pair, int count,
+__device__ void write_rows(const BlendGradParams& p, const GradBatch& b, int64_t hindmost, int count,
                            int moments, int column, int columns) {
   static_assert(VALUES % 4 == 0 && MOMENTS % 4 == 0 && WIDEST % 4 == 0, "fours of one kind");
   constexpr int QUADS = VALUES / 4;
@@ -281,9 +345,9 @@ __device__ void write_rows(const BlendGradParams& p, const GradBatch& b, int64_t
     if (v >= moments + columns) continue;
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     for (int warp = 0; warp < TILE_WARPS; ++warp)
-      if ((b.touched[warp] >> i) & 1u)
-        sum = plus(sum, row_quad(b.sums + (warp * BACKWARD_BATCH + i) * VALUES, v / 4));
-    float* row = p.rows + int64_t(p.forward.lists.row[pair + i]) * p.row_floats;
+      if ((b.reaches[warp * BACKWARD_WORDS + i / WARP] >> (i % WARP)) & 1u)
+        sum = plus(sum, row_quad(b.sums + (warp * SLOTS + slot_of(b, warp, i)) * VALUES, v / 4));
+    float* row = p.rows + int64_t(p.forward.lists.row[hindmost - i]) * p.row_floats;
     *reinterpret_cast<float4*>(row + (v < moments ? v : column + v - moments)) = sum;
   }
 }
@@ -301,20 +365,18 @@ __device__ void clear_rows(const BlendGradParams& p, int64_t from, int64_t to, i
 // Zeros for the sums of the warps.
 template <int FLOATS>
 __device__ __forceinline__ void clear_sums(float* sums) {
-  static_assert(FLOATS % (4 * TILE_THREADS) == 0, "four a thread");
-#pragma unroll
-  for (int k = 0; k < FLOATS / (4 * TILE_THREADS); ++k)
-    reinterpret_cast<float4*>(sums)[k * TILE_THREADS + threadIdx.x] =
-        make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  static_assert(FLOATS % 4 == 0, "fours");
+  for (int k = threadIdx.x; k < FLOATS / 4; k += TILE_THREADS)
+    reinterpret_cast<float4*>(sums)[k] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 }
 
 // One past the last splat that any pixel of the block received.
 __device__ __forceinline__ int last_of_block(const GradBatch& b, int last) {
   const int warp_last = warp_max(last);
-  if (lane_index() == 0) b.last[warp_index()] = warp_last;
+  if (lane_index() == 0) b.limits[warp_index()] = warp_last;
   __syncthreads();
   int block_last = 0;
-  for (int w = 0; w < TILE_WARPS; ++w) block_last = b.last[w] > block_last ? b.last[w] : block_last;
+  for (int w = 0; w < TILE_WARPS; ++w) block_last = max(b.limits[w], block_last);
   return block_last;
 }
 
@@ -327,7 +389,8 @@ constexpr int least_blocks(int geometry) {
 // channels.
 template <int CHANNELS, int GEOMETRY>
 __global__ void __launch_bounds__(TILE_THREADS, least_blocks(GEOMETRY))
-    blend_backward_kernel(BlendGradParams p, PixelTotals totals, int first, int count) {
+    blend_backward_kernel(BlendGradParams p, PixelTotals totals, ChannelGrads planes, int first,
+                          int count) {
   constexpr int VALUES = grad_values(CHANNELS, GEOMETRY), MOVING = grad_values(0, GEOMETRY);
   IQGS_DYNAMIC_SHARED(float, memory);
   const GradBatch b = carve_grads<CHANNELS, GEOMETRY>(memory);
@@ -335,40 +398,40 @@ __global__ void __launch_bounds__(TILE_THREADS, least_blocks(GEOMETRY))
   const Pixel pixel = this_pixel(p.forward, tile);
   const PixelOptions o = tile_options(p.forward, tile);
   PixelGrad<CHANNELS> g;
-  load_grads<CHANNELS, GEOMETRY>(p, totals, pixel, first, count, g);
+  load_grads<CHANNELS, GEOMETRY>(p, totals, planes, pixel, g);
   HalfGrad<CHANNELS> half;
-  load_half<0>(p, pixel, first, count, half);
-  const int warp = warp_index(), thread = static_cast<int>(threadIdx.x);
+  load_half<0>(p.forward.camera, planes, pixel, half);
+  const int thread = static_cast<int>(threadIdx.x), lane = lane_index();
   const int column = (p.geometry ? int(MOMENTS) : 0) + first - p.first_channel;
   const int wide = first + count < p.first_channel + p.channel_count ? first + count : 0;
   const int block_last = last_of_block(b, g.last);
   clear_rows(p, tile.first + block_last, tile.last, MOVING, column, count);
-  for (int end = block_last; end > 0; end -= BACKWARD_BATCH) {
-    const int begin = end > BACKWARD_BATCH ? end - BACKWARD_BATCH : 0, batch = end - begin;
-    const int64_t pair = tile.first + begin;
+  for (int end = block_last, batch; end > 0; end -= batch) {
+    const int most = end < BACKWARD_BATCH ? end : BACKWARD_BATCH;
+    const int64_t hindmost = tile.first + end - 1;
     __syncthreads();
+    if (thread < most) {
+      b.splats[thread] = p.forward.lists.splat[hindmost - thread];
+      b.masks[thread] = p.forward.lists.mask[hindmost - thread];
+    }
     clear_sums<sum_floats(CHANNELS, GEOMETRY)>(b.sums);
-    if (thread < batch) {
-      b.splats[thread] = p.forward.lists.splat[pair + thread];
-      b.masks[thread] = p.forward.lists.mask[pair + thread];
-      load_record(p.forward, tile, b.splats[thread], b.records[thread]);
+    __syncthreads();
+    if (thread < most) load_record(p.forward, tile, b.splats[thread], b.records[thread]);
+    load_rows<CHANNELS>(p.forward, b.splats, most, first, count, b.rows);
+    find_reaches(b, most);
+    __syncthreads();
+    batch = most;
+    for (int w = 0; w < TILE_WARPS; ++w) batch = min(b.limits[w], batch);
+    for (int word = 0; word < batch; word += WARP) {
+      unsigned bits = half_bits(word + lane < batch ? b.masks[word + lane] : 0);
+      while (__any_sync(EVERY_LANE, bits != 0)) {
+        const int i = bits ? word + __ffs(static_cast<int>(bits)) - 1 : -1;
+        bits &= bits - 1;
+        descend<CHANNELS, GEOMETRY>(p, b, i, end, pixel, o, wide, half, g);
+      }
     }
     __syncthreads();
-    load_rows<CHANNELS>(p.forward, b.splats, batch, first, count, b.rows);
-    __syncthreads();
-    const int lane = lane_index();
-    unsigned bits = half_bits(lane < batch ? b.masks[lane] : 0);
-    uint32_t touched = 0;
-    while (__any_sync(EVERY_LANE, bits != 0)) {
-      const int i = bits ? WARP - 1 - __clz(static_cast<int>(bits)) : -1;
-      const uint32_t bit = bits ? 1u << i : 0;
-      bits ^= bit;
-      if (descend<CHANNELS, GEOMETRY>(p, b, i, begin, pixel, o, wide, half, g)) touched |= bit;
-    }
-    touched |= __shfl_xor_sync(EVERY_LANE, touched, HALF);
-    if (lane == 0) b.touched[warp] = touched;
-    __syncthreads();
-    write_rows<VALUES>(p, b, pair, batch, MOVING, column, count);
+    write_rows<VALUES>(p, b, hindmost, batch, MOVING, column, count);
   }
 }
 
@@ -378,7 +441,7 @@ void blend_channels(const BlendGradParams& p, const PixelTotals& t, int first, i
   const int tiles = p.forward.lists.tiles_x * p.forward.lists.tiles_y;
   const auto pass = [&](auto kernel, int channels) {
     launch("blend_backward", stream, tiles, TILE_THREADS, grad_bytes(channels, GEOMETRY), kernel, p,
-           t, first, count);
+           t, channel_grads(p, first, count), first, count);
   };
   if (count <= 4) return pass(&blend_backward_kernel<4, GEOMETRY>, 4);
   if (count <= 8) return pass(&blend_backward_kernel<8, GEOMETRY>, 8);

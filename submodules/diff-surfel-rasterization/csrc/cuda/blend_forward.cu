@@ -42,32 +42,32 @@ __device__ void write_maps(const BlendParams& p, const PixelTotals& t, const Pix
   t.median[i] = s.median;
 }
 
-template <int CHANNELS>
+// Channels first .. first + count; a pass with maps begins with the normal, the others are features.
+template <int CHANNELS, bool MAPS>
 __device__ void write_channels(const BlendParams& p, const Pixel& pixel, float transmittance,
                                int first, int count, const float (&sums)[CHANNELS]) {
   const int64_t plane = int64_t(p.camera.width) * p.camera.height;
+  float* feature = p.feature + pixel.index + (MAPS ? 0 : (first - SHADE_CHANNELS) * plane);
 #pragma unroll
   for (int k = 0; k < CHANNELS; ++k) {
-    const int c = first + k;
-    if (k >= count) continue;
-    if (c < 3)
-      p.normal[c * plane + pixel.index] = sums[k];
-    else if (c < SHADE_CHANNELS)
-      p.color[(c - 3) * plane + pixel.index] = fused(transmittance, p.background[c - 3], sums[k]);
-    else
-      p.feature[(c - SHADE_CHANNELS) * plane + pixel.index] = sums[k];
+    if (k >= count) return;
+    if (MAPS && k < 3) {
+      p.normal[k * plane + pixel.index] = sums[k];
+    } else if (MAPS && k < SHADE_CHANNELS) {
+      p.color[(k - 3) * plane + pixel.index] = fused(transmittance, p.background[k - 3], sums[k]);
+    } else {
+      *feature = sums[k];
+      feature += plane;
+    }
   }
 }
 
-// Blocks that share a multiprocessor at least, 0: as many as the compiler finds best. With few
-// channels it would spill to fit in a fifth.
-constexpr int least_blocks(int channels) {
-  return channels <= 8 ? 4 : 3;
-}
+// Blocks that share a multiprocessor at least.
+constexpr int LEAST_BLOCKS = 4;
 
 // Channels first .. first + count of the image; MAPS: and everything that is no channel.
 template <int CHANNELS, bool MAPS>
-__global__ void __launch_bounds__(TILE_THREADS, least_blocks(CHANNELS))
+__global__ void __launch_bounds__(TILE_THREADS, LEAST_BLOCKS)
     blend_forward_kernel(BlendParams p, PixelTotals totals, int first, int count) {
   IQGS_DYNAMIC_SHARED(float, memory);
   const Batch b = carve_batch(memory, CHANNELS);
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(TILE_THREADS, least_blocks(CHANNELS))
   float sums[CHANNELS] = {};
   PixelSums maps = {0.0f, 0.0f, {0.0f, 0.0f, 0.0f}, 0, -1};
   float transmittance = 1.0f;
-  const auto loaded = [&](int64_t, int batch) {
+  const auto load = [&](int batch) {
     load_rows<CHANNELS>(p, b.splats, batch, first, count, b.rows);
   };
   const auto visit = [&](const SplatRecord& splat, const Hit<float>& h, const Meeting& m) {
@@ -92,11 +92,11 @@ __global__ void __launch_bounds__(TILE_THREADS, least_blocks(CHANNELS))
     }
     if (MAPS) add_maps(splat, h, o, m, m.position, maps);
   };
-  const int used = walk_tile(p, tile, pixel, o, b, transmittance, loaded, visit);
+  const int used = walk_tile(p, tile, pixel, o, b, transmittance, load, visit);
   if (MAPS && threadIdx.x == 0) p.lists.used[tile.number] = used;
   if (!pixel.inside) return;
   if (MAPS) write_maps(p, totals, pixel, transmittance, maps);
-  write_channels(p, pixel, transmittance, first, count, sums);
+  write_channels<CHANNELS, MAPS>(p, pixel, transmittance, first, count, sums);
 }
 
 template <bool MAPS>

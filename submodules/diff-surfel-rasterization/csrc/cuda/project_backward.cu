@@ -28,12 +28,16 @@ __global__ void __launch_bounds__(THREADS)
       sum[2] += v.z;
       sum[3] += v.w;
     }
+    static_assert(MOMENTS % 4 == 0, "four columns are of one kind");
+    if (column < skip) {
+      *reinterpret_cast<float4*>(moments + n * MOMENTS + column) =
+          make_float4(sum[0], sum[1], sum[2], sum[3]);
+      continue;
+    }
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const int channel = column + j - skip, c = p.first_channel + channel;
-      if (channel < 0)
-        moments[n * MOMENTS + column + j] = sum[j];
-      else if (channel >= p.channel_count)
+      if (channel >= p.channel_count)
         continue;
       else if (c < SHADE_CHANNELS)
         shades[n * SHADE_CHANNELS + c] = sum[j];

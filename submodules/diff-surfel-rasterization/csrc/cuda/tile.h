@@ -53,12 +53,16 @@ __device__ __forceinline__ Pixel this_pixel(const BlendParams& p, const Tile& ti
   return r;
 }
 
+// The bit of a block mask that belongs to the left half of this warp; the right half's is the next.
+__device__ __forceinline__ uint32_t left_block() {
+  const int per_row = TILE / BLOCK, warp = warp_index();
+  return 1u << (warp / (TILE / WARP_WIDTH) * per_row + warp % (TILE / WARP_WIDTH) * 2);
+}
+
 // Each lane brings the block mask of a splat, zero where it has none; returns, a bit a lane, those
 // that may reach the block of this half of the warp.
 __device__ __forceinline__ unsigned half_bits(uint32_t mask) {
-  const int per_row = TILE / BLOCK, warp = warp_index();
-  const int row = warp / (TILE / WARP_WIDTH), column = warp % (TILE / WARP_WIDTH) * 2;
-  const uint32_t left = 1u << (row * per_row + column);
+  const uint32_t left = left_block();
   const unsigned on_the_left = __ballot_sync(EVERY_LANE, mask & left);
   const unsigned on_the_right = __ballot_sync(EVERY_LANE, mask & (left << 1));
   return lane_index() < HALF ? on_the_left : on_the_right;
@@ -104,14 +108,26 @@ __device__ __forceinline__ float splat_channel(const BlendParams& p, int32_t spl
   return p.features[int64_t(splat) * p.feature_count + c - SHADE_CHANNELS];
 }
 
-// Copies channels first .. first + count of the batch's splats; the rest of CHANNELS is zero.
+// Copies channels first .. first + count of the batch's splats; the rest of CHANNELS is zero. Several
+// numbers a thread are on their way at a time.
 template <int CHANNELS>
 __device__ __forceinline__ void load_rows(const BlendParams& p, const int32_t* splats, int batch,
                                           int first, int count, float* rows) {
-  for (int i = threadIdx.x; i < batch * CHANNELS; i += TILE_THREADS) {
-    const int c = i % CHANNELS, k = i / CHANNELS;
-    rows[k * row_stride(CHANNELS) + c] =
-        c < count ? splat_channel(p, splats[k], first + c) : 0.0f;
+  constexpr int IN_FLIGHT = 6;
+  const int thread = static_cast<int>(threadIdx.x), numbers = batch * CHANNELS;
+  for (int at = thread; at < numbers; at += IN_FLIGHT * TILE_THREADS) {
+    float values[IN_FLIGHT];
+#pragma unroll
+    for (int k = 0; k < IN_FLIGHT; ++k) {
+      const int i = at + k * TILE_THREADS, c = i % CHANNELS;
+      values[k] = 0.0f;
+      if (i < numbers && c < count) values[k] = splat_channel(p, splats[i / CHANNELS], first + c);
+    }
+#pragma unroll
+    for (int k = 0; k < IN_FLIGHT; ++k) {
+      const int i = at + k * TILE_THREADS;
+      if (i < numbers) rows[i / CHANNELS * row_stride(CHANNELS) + i % CHANNELS] = values[k];
+    }
   }
 }
 

@@ -41,28 +41,26 @@ __device__ __forceinline__ Batch carve_batch(float* memory, int channels) {
   return b;
 }
 
-// Copies the next splats of the tile and the blocks that each can touch.
+// The next splats of the tile and the blocks that each can touch.
 __device__ __forceinline__ int load_batch(const BlendParams& p, const Tile& tile, int64_t at,
                                           const Batch& b) {
   const int64_t left = tile.last - at;
   const int count = left < FORWARD_BATCH ? static_cast<int>(left) : FORWARD_BATCH;
   const int i = static_cast<int>(threadIdx.x);
   if (i < count) {
-    const int32_t splat = p.lists.splat[at + i];
-    b.splats[i] = splat;
-    load_record(p, tile, splat, b.records[i]);
+    b.splats[i] = p.lists.splat[at + i];
     b.masks[i] = p.lists.mask[at + i];
   }
   return count;
 }
 
-// Calls loaded(at, count) after each batch is copied, all threads of the block together, and
+// Calls load(count) to copy more of each batch's splats, all threads of the block together, and
 // visit(record, hit, meeting) where a pixel of the warp is reached, with the half's own splat.
 // Returns the number of pairs that were looked at; `transmittance` is what is left at the end.
-template <class Loaded, class Visit>
+template <class Load, class Visit>
 __device__ __forceinline__ int walk_tile(const BlendParams& p, const Tile& tile, const Pixel& pixel,
                                          const PixelOptions& o, const Batch& b,
-                                         float& transmittance, const Loaded& loaded,
+                                         float& transmittance, const Load& load,
                                          const Visit& visit) {
   bool alive = pixel.inside;
   int64_t at = tile.first;
@@ -70,7 +68,9 @@ __device__ __forceinline__ int walk_tile(const BlendParams& p, const Tile& tile,
     if (__syncthreads_and(!alive)) break;
     const int count = load_batch(p, tile, at, b);
     __syncthreads();
-    loaded(at, count);
+    const int i = static_cast<int>(threadIdx.x);
+    if (i < count) load_record(p, tile, b.splats[i], b.records[i]);
+    load(count);
     __syncthreads();
     for (int word = 0; word < count; word += WARP) {
       const int i = word + lane_index();
