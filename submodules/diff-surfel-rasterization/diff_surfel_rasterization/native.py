@@ -96,17 +96,24 @@ def _stream(tensor: Tensor) -> int:
 
 def _view(settings: RasterSettings) -> tuple[list[float], list[int]]:
     """The camera as the numbers that the operators take."""
-    camera = settings.world_to_view.detach().double().cpu().flatten().tolist()
+    camera = [number for row in settings.world_to_view.tolist() for number in row]
     camera += [settings.fx, settings.fy, settings.cx, settings.cy, settings.near, settings.far]
-    camera += [settings.scale_modifier, *settings.background.detach().double().cpu().tolist()]
+    camera += [settings.scale_modifier, *settings.background.tolist()]
     options = [settings.width, settings.height, settings.sh_degree]
     options += [settings.low_pass_depth == "center", settings.low_pass_anchor == "aabb"]
     return [float(x) for x in camera], [int(x) for x in options]
 
 
+@functools.cache
+def _empty(device: torch.device) -> Tensor:
+    """Stands for a tensor that is not given. Made once: on a GPU it costs more than it looks."""
+    with torch.inference_mode(False):  # it must also serve calls that record gradients
+        return torch.empty(0, device=device)
+
+
 def _splat_tensors(surfels: Surfels) -> list[Tensor]:
     """The tensors of `_SPLATS`; missing ones are empty, missing features have no channel."""
-    empty = surfels.means.new_empty(0)
+    empty = _empty(surfels.means.device)
     tensors = [getattr(surfels, name) for name in _SPLATS[:-1]]
     tensors = [empty if t is None else t for t in tensors]
     features = surfels.features
@@ -136,7 +143,7 @@ class _Rasterize(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         splats, radii, state = saved[: len(_SPLATS)], saved[len(_SPLATS)], saved[len(_SPLATS) + 1 :]
-        empty = radii.new_empty(0, dtype=torch.float32)
+        empty = _empty(radii.device)
         images = [empty if g is None else g for g in gradients[: len(_IMAGES)]]
         wanted = list(ctx.needs_input_grad[2:])
         results = _operators("rasterize", splats[0]).rasterize_backward(
@@ -155,7 +162,7 @@ def rasterize_native(surfels: Surfels, settings: RasterSettings) -> RasterOutput
     """
     _refuse_capture("rasterize", surfels.means)
     camera, options = _view(settings)
-    empty = surfels.means.new_empty(0)
+    empty = _empty(surfels.means.device)
     carriers = [getattr(surfels, name) for name in _CARRIERS]
     carriers = [empty if carrier is None else carrier for carrier in carriers]
     *images, radii = _Rasterize.apply(camera, options, *_splat_tensors(surfels), *carriers)

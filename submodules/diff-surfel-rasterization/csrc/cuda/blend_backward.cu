@@ -11,7 +11,7 @@ namespace {
 
 constexpr int BACKWARD_BATCH = 64;  // splats copied at a time at most
 constexpr int BACKWARD_WORDS = BACKWARD_BATCH / WARP;
-constexpr int SLOTS = 24;  // of them that one warp has sums for; where it needs more, a batch is cut
+constexpr int SLOTS = 20;  // of them that one warp has sums for; where it needs more, a batch is cut
 
 // What a launch differentiates beside its channels.
 enum Geometry { NO_GEOMETRY, PLANE, PLANE_AND_DEPTH };
@@ -39,13 +39,39 @@ __host__ __device__ constexpr int part_of(int channels) {
   return channels >= 16 ? 16 : channels >= 8 ? 8 : 4;
 }
 
+// What the lanes tell each other of the splats at hand: a row of these for the pixels of a warp.
+enum Staged {
+  S_WEIGHT,
+  S_U,
+  S_V,
+  S_W,  // dL/du / ratio, dL/dv / ratio, dL/dratio
+  S_ALPHA,
+  S_ANCHOR_X,
+  S_ANCHOR_Y,
+  S_DEPTH,
+  S_HIT_DEPTH
+};
+constexpr int STAGE_STRIDE = WARP + 4;  // floats of a row: lanes that read different rows do not
+                                        // share banks
+
+__host__ __device__ constexpr int staged_floats(int geometry) {
+  return STAGE_STRIDE * (geometry == NO_GEOMETRY ? 1 : geometry == PLANE ? 7 : 9);
+}
+
+// Which moment a lane of a half sums: that of row `from`, times one, dx or dy. The first pixel of
+// the half and the splat's centre give the factor there; it grows by step_x and step_y a pixel.
+struct MomentLane {
+  int from;
+  float first, step_x, step_y;
+};
+
 // A batch in shared memory, the hindmost splat first. A row of sums is MOMENTS (if geometry), then
 // channels; a warp has rows for those splats alone that may reach it.
 struct GradBatch {
   RecordRows records;  // [BACKWARD_BATCH]
   float* rows;         // [BACKWARD_BATCH, channels], see row_stride
   float* sums;         // [TILE_WARPS, SLOTS, values]
-  float* weights;      // [TILE_WARPS, WARP] of the splats at hand
+  float* stage;        // [TILE_WARPS, staged]
   int32_t* splats;     // [BACKWARD_BATCH]
   uint32_t* masks;     // [BACKWARD_BATCH]
   uint32_t* reaches;   // [TILE_WARPS, BACKWARD_WORDS] a bit a splat: it may reach the warp
@@ -63,7 +89,7 @@ __host__ __device__ constexpr int sum_floats(int channels, int geometry) {
 size_t grad_bytes(int channels, int geometry) {
   return size_t(4) * (BACKWARD_BATCH * (RecordRows::STRIDE + row_stride(channels) + 2) +
                       sum_floats(channels, geometry) +
-                      TILE_WARPS * (WARP + BACKWARD_WORDS + 1));
+                      TILE_WARPS * (staged_floats(geometry) + BACKWARD_WORDS + 1));
 }
 
 template <int CHANNELS, int GEOMETRY>
@@ -72,8 +98,8 @@ __device__ __forceinline__ GradBatch carve_grads(float* memory) {
   b.records = {memory};
   b.rows = memory + BACKWARD_BATCH * RecordRows::STRIDE;
   b.sums = b.rows + BACKWARD_BATCH * row_stride(CHANNELS);
-  b.weights = b.sums + sum_floats(CHANNELS, GEOMETRY);
-  b.splats = reinterpret_cast<int32_t*>(b.weights + TILE_WARPS * WARP);
+  b.stage = b.sums + sum_floats(CHANNELS, GEOMETRY);
+  b.splats = reinterpret_cast<int32_t*>(b.stage + TILE_WARPS * staged_floats(GEOMETRY));
   b.masks = reinterpret_cast<uint32_t*>(b.splats + BACKWARD_BATCH);
   b.reaches = b.masks + BACKWARD_BATCH;
   b.limits = reinterpret_cast<int*>(b.reaches + TILE_WARPS * BACKWARD_WORDS);
@@ -162,28 +188,48 @@ __device__ __forceinline__ float depth_vjp(const SplatRecord& splat, const Hit<f
                term);
 }
 
-__device__ __forceinline__ void set_moments(const SplatRecord& r, const Hit<float>& h,
-                                            const HitGrad<float>& g, float alpha_term,
-                                            bool absolute, float* m) {
+// Moments 0 to 8 are three rows times 1, dx, dy; the others rows as they are.
+__device__ __forceinline__ MomentLane moment_lane(const Pixel& pixel) {
+  static_assert(M_U == 0 && M_V == 3 && M_W == 6 && M_ALPHA == 9 && M_HIT_DEPTH == 13, "in turn");
+  const int lane = lane_index() % HALF, factor = lane < M_ALPHA ? lane % 3 : 0;
+  const int row = lane < M_ALPHA ? S_U + lane / 3 : lane < M_ABS_X ? S_ALPHA + lane - M_ALPHA : 0;
+  const float x = pixel.px - static_cast<float>(lane % BLOCK);
+  const float y = pixel.py - static_cast<float>(lane / BLOCK);
+  return {row * STAGE_STRIDE + (lane_index() & HALF),
+          factor == 1   ? x
+          : factor == 2 ? y
+                        : 1.0f,
+          factor == 1 ? 1.0f : 0.0f, factor == 2 ? 1.0f : 0.0f};
+}
+
+// The lane's moment of a splat at (x, y): its row times the factors, over the pixels of the half.
+__device__ __forceinline__ float sum_moment(const float* stage, const MomentLane& m, float x,
+                                            float y) {
+  float factor = fused(-m.step_x, x, fused(-m.step_y, y, m.first)), sum = 0.0f, across = 0.0f;
+#pragma unroll
+  for (int k = 0; k < BLOCK; ++k) {
+    const float4 v = row_quad(stage + m.from, k);
+    sum = fused((v.x + v.y) + (v.z + v.w), factor, sum);
+    across += fused(3.0f, v.w, fused(2.0f, v.z, v.y));
+    factor += m.step_y;
+  }
+  return fused(m.step_x, across, sum);
+}
+
+// |the screen signal| of one pixel.
+__device__ __forceinline__ ScreenSignal<float> absolute_signal(const SplatRecord& r,
+                                                               const Hit<float>& h,
+                                                               const HitGrad<float>& g) {
+  float m[MOMENTS];
   m[M_U] = g.u;
   m[M_U_DX] = g.u * h.dx;
   m[M_U_DY] = g.u * h.dy;
   m[M_V] = g.v;
   m[M_V_DX] = g.v * h.dx;
   m[M_V_DY] = g.v * h.dy;
-  m[M_W] = g.ratio;
-  m[M_W_DX] = g.ratio * h.dx;
-  m[M_W_DY] = g.ratio * h.dy;
-  m[M_ALPHA] = alpha_term;
-  m[M_ANCHOR_X] = g.anchor_x;
-  m[M_ANCHOR_Y] = g.anchor_y;
-  m[M_DEPTH] = g.depth;
   m[M_HIT_DEPTH] = g.hit_depth;
-  m[M_ABS_X] = m[M_ABS_Y] = 0.0f;
-  if (!absolute) return;
   const ScreenSignal<float> s = screen_signal(r.a, r.b, r.c, r.d, r.e, r.f, r.depth, m);
-  m[M_ABS_X] = magnitude(s.x);
-  m[M_ABS_Y] = magnitude(s.y);
+  return {magnitude(s.x), magnitude(s.y)};
 }
 
 // Channels beyond those in registers still move the weights: the rest of <row, dL/dchannels>. Asks
@@ -269,17 +315,46 @@ __device__ __forceinline__ void find_reaches(const GradBatch& b, int count) {
   if (lane == 0) b.limits[warp] = limit;
 }
 
+// Light that a pixel receives of a splat, times its gradient, and on to the splat's record.
+template <int CHANNELS, int GEOMETRY>
+__device__ __forceinline__ HitGrad<float> pixel_vjp(const BlendGradParams& p, const GradBatch& b,
+                                                    int i, int position, const PixelOptions& o,
+                                                    const Hit<float>& h, float alpha, float left,
+                                                    float w, int wide, PixelGrad<CHANNELS>& g,
+                                                    float& alpha_term) {
+  const SplatRecord& splat = b.records[i];
+  const float* channels = b.rows + i * row_stride(CHANNELS);
+  float linear = 0.0f, odd = 0.0f;
+#pragma unroll
+  for (int k = 0; k < CHANNELS / 4; ++k) {
+    const float4 v = row_quad(channels, k);
+    linear = fused(v.x, g.channels[4 * k], linear);
+    odd = fused(v.y, g.channels[4 * k + 1], odd);
+    linear = fused(v.z, g.channels[4 * k + 2], linear);
+    odd = fused(v.w, g.channels[4 * k + 3], odd);
+  }
+  linear += odd;
+  if (wide) linear += wide_linear(p, b.splats[i], wide, w > 0.0f);
+  float depth_term = 0.0f;
+  if (GEOMETRY == PLANE_AND_DEPTH) depth_term = depth_vjp(splat, h, o, g, w, position, linear);
+  // alpha dL/dalpha = w dL/dw - alpha / (1 - alpha) (what lies behind); zero where clamped.
+  const float lit = w * linear;
+  alpha_term = alpha < MAX_ALPHA ? lit - g.rest * alpha * left : 0.0f;
+  g.rest += lit;
+  return hit_vjp<GEOMETRY == PLANE_AND_DEPTH>(splat, h, o, alpha_term, depth_term);
+}
+
 // The half's splat i of the batch at its pixels, -1 if it has none left: gradients summed over them
 // and added to the warp's rows. `end` is one past the batch's hindmost splat.
 template <int CHANNELS, int GEOMETRY>
 __device__ __forceinline__ void descend(const BlendGradParams& p, const GradBatch& b, int i,
                                         int end, const Pixel& pixel, const PixelOptions& o,
                                         int wide, const HalfGrad<CHANNELS>& half,
-                                        PixelGrad<CHANNELS>& g) {
+                                        const MomentLane& moment, PixelGrad<CHANNELS>& g) {
   const int place = i < 0 ? 0 : i, position = end - 1 - place;
   const SplatRecord& splat = b.records[place];
   Hit<float> h = intersect(splat, o, pixel.px, pixel.py);
-  const bool hit = i >= 0 && position < g.last && inside(splat, h, o);
+  const bool hit = both(i >= 0, both(position < g.last, inside(splat, h, o)));
   if (!__any_sync(EVERY_LANE, hit)) return;
   const float alpha = hit ? splat_alpha(splat, h) : 0.0f;
   const float left = reciprocal(1.0f - alpha);
@@ -287,46 +362,50 @@ __device__ __forceinline__ void descend(const BlendGradParams& p, const GradBatc
   const float w = alpha * g.transmittance;
   const int lane = lane_index(), other = __shfl_xor_sync(EVERY_LANE, i, HALF);
   const bool twin = other == i, writes = i >= 0 && !(twin && lane >= HALF);
-  float* weights = b.weights + warp_index() * WARP;
-  const int slot = warp_index() * SLOTS + slot_of(b, warp_index(), place);
-  float* row = b.sums + slot * grad_values(CHANNELS, GEOMETRY);
+  float* stage = b.stage + warp_index() * staged_floats(GEOMETRY);
+  constexpr int WITH_MOMENT = GEOMETRY == NO_GEOMETRY ? 0 : 1;
   float sums[(grad_values(CHANNELS, GEOMETRY) + HALF - 1) / HALF];
   __syncwarp();
-  weights[lane] = w;
-  __syncwarp();
-  if (GEOMETRY != NO_GEOMETRY) {
-    h.u = hit ? h.u : 0.0f;
+  stage[lane] = w;
+  if (GEOMETRY == NO_GEOMETRY) {
+    __syncwarp();
+  } else {
+    h.u = hit ? h.u : 0.0f;  // finite, so that their products with nothing are nothing
     h.v = hit ? h.v : 0.0f;
     h.inverse = hit ? h.inverse : 0.0f;
-    const float* channels = b.rows + place * row_stride(CHANNELS);
-    float linear = 0.0f, odd = 0.0f;
-#pragma unroll
-    for (int k = 0; k < CHANNELS / 4; ++k) {
-      const float4 v = row_quad(channels, k);
-      linear = fused(v.x, g.channels[4 * k], linear);
-      odd = fused(v.y, g.channels[4 * k + 1], odd);
-      linear = fused(v.z, g.channels[4 * k + 2], linear);
-      odd = fused(v.w, g.channels[4 * k + 3], odd);
+    h.ratio = hit ? h.ratio : 1.0f;
+    float alpha_term;
+    const HitGrad<float> grad = pixel_vjp<CHANNELS, GEOMETRY>(p, b, place, position, o, h, alpha,
+                                                              left, w, wide, g, alpha_term);
+    float* mine = stage + lane;
+    mine[S_U * STAGE_STRIDE] = grad.u;
+    mine[S_V * STAGE_STRIDE] = grad.v;
+    mine[S_W * STAGE_STRIDE] = grad.ratio;
+    mine[S_ALPHA * STAGE_STRIDE] = alpha_term;
+    mine[S_ANCHOR_X * STAGE_STRIDE] = grad.anchor_x;
+    mine[S_ANCHOR_Y * STAGE_STRIDE] = grad.anchor_y;
+    if (GEOMETRY == PLANE_AND_DEPTH) {
+      mine[S_DEPTH * STAGE_STRIDE] = grad.depth;
+      mine[S_HIT_DEPTH * STAGE_STRIDE] = grad.hit_depth;
     }
-    linear += odd;
-    if (wide) linear += wide_linear(p, b.splats[place], wide, hit);
-    float depth_term = 0.0f;
-    if (GEOMETRY == PLANE_AND_DEPTH)
-      depth_term = hit ? depth_vjp(splat, h, o, g, w, position, linear) : 0.0f;
-    // alpha dL/dalpha = w dL/dw - alpha / (1 - alpha) (what lies behind); zero where clamped.
-    const float lit = w * linear;
-    const float alpha_term = alpha < MAX_ALPHA ? lit - g.rest * alpha * left : 0.0f;
-    g.rest += lit;
-    const HitGrad<float> grad =
-        hit_vjp<GEOMETRY == PLANE_AND_DEPTH>(splat, h, o, alpha_term, depth_term);
-    float m[MOMENTS];
-    set_moments(splat, h, grad, alpha_term, p.absolute, m);
+    __syncwarp();
     static_assert(MOMENTS == HALF, "a lane a moment");
-    transpose_sum(m);
-    sums[0] = m[0];
+    constexpr int GIVEN = GEOMETRY == PLANE_AND_DEPTH ? int(M_ABS_X) : int(M_ALWAYS);
+    sums[0] = lane % HALF < GIVEN ? sum_moment(stage, moment, splat.x, splat.y) : 0.0f;
+    if (p.absolute) {
+      const ScreenSignal<float> s = absolute_signal(splat, h, grad);
+      __syncwarp();
+      mine[S_U * STAGE_STRIDE] = s.x;
+      mine[S_V * STAGE_STRIDE] = s.y;
+      __syncwarp();
+      const int from = (lane % HALF == M_ABS_X ? S_U : S_V) * STAGE_STRIDE + (lane & HALF);
+      const float sum = sum_moment(stage, {from, 1.0f, 0.0f, 0.0f}, 0.0f, 0.0f);
+      if (lane % HALF >= M_ABS_X) sums[0] = sum;
+    }
   }
-  sum_channels<0>(weights + (lane & HALF), half, sums + (GEOMETRY == NO_GEOMETRY ? 0 : 1));
-  add_sums<CHANNELS, GEOMETRY>(row, twin, writes, sums);
+  sum_channels<0>(stage + (lane & HALF), half, sums + WITH_MOMENT);
+  const int slot = warp_index() * SLOTS + slot_of(b, warp_index(), place);
+  add_sums<CHANNELS, GEOMETRY>(b.sums + slot * grad_values(CHANNELS, GEOMETRY), twin, writes, sums);
 }
 
 __device__ __forceinline__ float4 plus(const float4& a, const float4& b) {
@@ -344,9 +423,11 @@ __device__ void write_rows(const BlendGradParams& p, const GradBatch& b, int64_t
     const int i = k / QUADS, v = k % QUADS * 4;
     if (v >= moments + columns) continue;
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    for (int warp = 0; warp < TILE_WARPS; ++warp)
-      if ((b.reaches[warp * BACKWARD_WORDS + i / WARP] >> (i % WARP)) & 1u)
-        sum = plus(sum, row_quad(b.sums + (warp * SLOTS + slot_of(b, warp, i)) * VALUES, v / 4));
+    const uint32_t blocks = b.masks[i], lefts = 0x55555555u;
+    for (uint32_t warps = (blocks | blocks >> 1) & lefts; warps; warps &= warps - 1) {
+      const int warp = (__ffs(static_cast<int>(warps)) - 1) / 2;
+      sum = plus(sum, row_quad(b.sums + (warp * SLOTS + slot_of(b, warp, i)) * VALUES, v / 4));
+    }
     float* row = p.rows + int64_t(p.forward.lists.row[hindmost - i]) * p.row_floats;
     *reinterpret_cast<float4*>(row + (v < moments ? v : column + v - moments)) = sum;
   }
@@ -401,6 +482,7 @@ __global__ void __launch_bounds__(TILE_THREADS, least_blocks(GEOMETRY))
   load_grads<CHANNELS, GEOMETRY>(p, totals, planes, pixel, g);
   HalfGrad<CHANNELS> half;
   load_half<0>(p.forward.camera, planes, pixel, half);
+  const MomentLane moment = moment_lane(pixel);
   const int thread = static_cast<int>(threadIdx.x), lane = lane_index();
   const int column = (p.geometry ? int(MOMENTS) : 0) + first - p.first_channel;
   const int wide = first + count < p.first_channel + p.channel_count ? first + count : 0;
@@ -427,7 +509,7 @@ __global__ void __launch_bounds__(TILE_THREADS, least_blocks(GEOMETRY))
       while (__any_sync(EVERY_LANE, bits != 0)) {
         const int i = bits ? word + __ffs(static_cast<int>(bits)) - 1 : -1;
         bits &= bits - 1;
-        descend<CHANNELS, GEOMETRY>(p, b, i, end, pixel, o, wide, half, g);
+        descend<CHANNELS, GEOMETRY>(p, b, i, end, pixel, o, wide, half, moment, g);
       }
     }
     __syncthreads();

@@ -12,6 +12,8 @@ namespace {
 
 constexpr int THREADS = 128;
 
+constexpr int IN_FLIGHT = 4;  // rows
+
 // Four columns of a splat's rows a thread: neighbours read neighbours.
 __global__ void __launch_bounds__(THREADS)
     sum_rows_kernel(ProjectGradParams p, int per_block, float* moments, float* shades) {
@@ -21,12 +23,22 @@ __global__ void __launch_bounds__(THREADS)
     if (n >= p.forward.count) return;
     const int column = i % quads * 4;
     float sum[4] = {};
-    for (int64_t k = p.offset[n]; k < p.offset[n + 1]; ++k) {
-      const float4 v = *reinterpret_cast<const float4*>(p.rows + k * p.row_floats + column);
-      sum[0] += v.x;
-      sum[1] += v.y;
-      sum[2] += v.z;
-      sum[3] += v.w;
+    const int64_t end = p.offset[n + 1];
+    for (int64_t k = p.offset[n]; k < end; k += IN_FLIGHT) {
+      float4 v[IN_FLIGHT];
+#pragma unroll
+      for (int j = 0; j < IN_FLIGHT; ++j) {
+        v[j] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        const float* row = p.rows + (k + j) * p.row_floats + column;
+        if (k + j < end) v[j] = *reinterpret_cast<const float4*>(row);
+      }
+#pragma unroll
+      for (int j = 0; j < IN_FLIGHT; ++j) {
+        sum[0] += v[j].x;
+        sum[1] += v[j].y;
+        sum[2] += v[j].z;
+        sum[3] += v[j].w;
+      }
     }
     static_assert(MOMENTS % 4 == 0, "four columns are of one kind");
     if (column < skip) {

@@ -53,10 +53,11 @@ __device__ __forceinline__ Pixel this_pixel(const BlendParams& p, const Tile& ti
   return r;
 }
 
-// The bit of a block mask that belongs to the left half of this warp; the right half's is the next.
+// Bits 2 w and 2 w + 1 of a block mask belong to the left and the right half of warp w.
+static_assert(TILE == 2 * WARP_WIDTH && TILE / BLOCK == 4, "two warps a row of four blocks");
+
 __device__ __forceinline__ uint32_t left_block() {
-  const int per_row = TILE / BLOCK, warp = warp_index();
-  return 1u << (warp / (TILE / WARP_WIDTH) * per_row + warp % (TILE / WARP_WIDTH) * 2);
+  return 1u << (2 * warp_index());
 }
 
 // Each lane brings the block mask of a splat, zero where it has none; returns, a bit a lane, those

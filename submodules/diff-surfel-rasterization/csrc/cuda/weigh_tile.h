@@ -81,7 +81,7 @@ __device__ __forceinline__ int walk_tile(const BlendParams& p, const Tile& tile,
         bits &= bits - 1;
         const SplatRecord& splat = b.records[place];
         const Hit<float> h = intersect(splat, o, pixel.px, pixel.py);
-        bool hit = waiting && inside(splat, h, o);
+        bool hit = both(waiting, inside(splat, h, o));
         if (!__any_sync(EVERY_LANE, hit)) continue;
         float w = hit ? splat_alpha(splat, h) * transmittance : 0.0f;
         if (hit && transmittance - w < STOP_TRANSMITTANCE) {
