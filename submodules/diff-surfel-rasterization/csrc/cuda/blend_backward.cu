@@ -65,18 +65,26 @@ struct MomentLane {
   float first, step_x, step_y;
 };
 
-// A batch in shared memory, the hindmost splat first. A row of sums is MOMENTS (if geometry), then
+// Who is in a batch, the hindmost splat first.
+struct ListedGrads {
+  int32_t* splats;    // [BACKWARD_BATCH]
+  int32_t* rows;      // [BACKWARD_BATCH] the pairs' rows of gradients
+  uint32_t* masks;    // [BACKWARD_BATCH]
+  uint32_t* reaches;  // [TILE_WARPS, BACKWARD_WORDS] a bit a splat: it may reach the warp
+};
+
+// Shared memory: a batch, and the list of the next. A row of sums is MOMENTS (if geometry), then
 // channels; a warp has rows for those splats alone that may reach it.
 struct GradBatch {
   RecordRows records;  // [BACKWARD_BATCH]
   float* rows;         // [BACKWARD_BATCH, channels], see row_stride
   float* sums;         // [TILE_WARPS, SLOTS, values]
   float* stage;        // [TILE_WARPS, staged]
-  int32_t* splats;     // [BACKWARD_BATCH]
-  uint32_t* masks;     // [BACKWARD_BATCH]
-  uint32_t* reaches;   // [TILE_WARPS, BACKWARD_WORDS] a bit a splat: it may reach the warp
   int* limits;         // [TILE_WARPS] splats of the batch that the warp has room for
+  uint32_t* lists;     // two lists
 };
+
+constexpr int LIST_WORDS = 3 * BACKWARD_BATCH + TILE_WARPS * BACKWARD_WORDS;
 
 __host__ __device__ constexpr int grad_values(int channels, int geometry) {
   return (geometry == NO_GEOMETRY ? 0 : int(MOMENTS)) + channels;
@@ -87,9 +95,9 @@ __host__ __device__ constexpr int sum_floats(int channels, int geometry) {
 }
 
 size_t grad_bytes(int channels, int geometry) {
-  return size_t(4) * (BACKWARD_BATCH * (RecordRows::STRIDE + row_stride(channels) + 2) +
-                      sum_floats(channels, geometry) +
-                      TILE_WARPS * (staged_floats(geometry) + BACKWARD_WORDS + 1));
+  return size_t(4) *
+         (BACKWARD_BATCH * (RecordRows::STRIDE + row_stride(channels)) + 2 * LIST_WORDS +
+          sum_floats(channels, geometry) + TILE_WARPS * (staged_floats(geometry) + 1));
 }
 
 template <int CHANNELS, int GEOMETRY>
@@ -99,11 +107,15 @@ __device__ __forceinline__ GradBatch carve_grads(float* memory) {
   b.rows = memory + BACKWARD_BATCH * RecordRows::STRIDE;
   b.sums = b.rows + BACKWARD_BATCH * row_stride(CHANNELS);
   b.stage = b.sums + sum_floats(CHANNELS, GEOMETRY);
-  b.splats = reinterpret_cast<int32_t*>(b.stage + TILE_WARPS * staged_floats(GEOMETRY));
-  b.masks = reinterpret_cast<uint32_t*>(b.splats + BACKWARD_BATCH);
-  b.reaches = b.masks + BACKWARD_BATCH;
-  b.limits = reinterpret_cast<int*>(b.reaches + TILE_WARPS * BACKWARD_WORDS);
+  b.limits = reinterpret_cast<int*>(b.stage + TILE_WARPS * staged_floats(GEOMETRY));
+  b.lists = reinterpret_cast<uint32_t*>(b.limits + TILE_WARPS);
   return b;
+}
+
+__device__ __forceinline__ ListedGrads listed_grads(const GradBatch& b, int turn) {
+  uint32_t* words = b.lists + turn * LIST_WORDS;
+  auto* splats = reinterpret_cast<int32_t*>(words);
+  return {splats, splats + BACKWARD_BATCH, words + 2 * BACKWARD_BATCH, words + 3 * BACKWARD_BATCH};
 }
 
 // dL/d(channel c of the image) of one pixel; zero where no such gradient came in.
@@ -290,35 +302,46 @@ __device__ __forceinline__ void add_sums(float* row, bool twin, bool writes,
   }
 }
 
+// Splats up to `end` of the tile's list, where that is positive.
+__device__ __forceinline__ void list_batch(const BlendParams& p, const Tile& tile, int end,
+                                           const ListedGrads& out) {
+  const int i = static_cast<int>(threadIdx.x);
+  if (i >= min(end, BACKWARD_BATCH)) return;
+  const int64_t pair = tile.first + end - 1 - i;
+  out.splats[i] = p.lists.splat[pair];
+  out.rows[i] = p.lists.row[pair];
+  out.masks[i] = p.lists.mask[pair];
+}
+
 // Place of the warp's sums of splat i of the batch.
-__device__ __forceinline__ int slot_of(const GradBatch& b, int warp, int i) {
-  const uint32_t* reaches = b.reaches + warp * BACKWARD_WORDS;
+__device__ __forceinline__ int slot_of(const ListedGrads& batch, int warp, int i) {
+  const uint32_t* reaches = batch.reaches + warp * BACKWARD_WORDS;
   const uint32_t before = (1u << (i % WARP)) - 1u;
   static_assert(BACKWARD_WORDS == 2, "a word or two");
   return i < WARP ? __popc(reaches[0] & before) : __popc(reaches[0]) + __popc(reaches[1] & before);
 }
 
-// Finds the splats that may reach each warp, and how many of the batch it has room for.
-__device__ __forceinline__ void find_reaches(const GradBatch& b, int count) {
+// Finds the splats that may reach each warp, and how many of the `count` it has room for.
+__device__ __forceinline__ void find_reaches(const ListedGrads& batch, int count, int* limits) {
   const int lane = lane_index(), warp = warp_index();
   int before = 0, limit = count;
   for (int word = 0; word < BACKWARD_WORDS; ++word) {
     const int i = word * WARP + lane;
-    const bool mine = i < count && (b.masks[i] & (3u * left_block()));
+    const bool mine = i < count && (batch.masks[i] & (3u * left_block()));
     const uint32_t bits = __ballot_sync(EVERY_LANE, mine);
-    if (lane == 0) b.reaches[warp * BACKWARD_WORDS + word] = bits;
+    if (lane == 0) batch.reaches[warp * BACKWARD_WORDS + word] = bits;
     const bool beyond = mine && before + __popc(bits & ((1u << lane) - 1u)) >= SLOTS;
     const uint32_t over = __ballot_sync(EVERY_LANE, beyond);
     if (over && limit == count) limit = word * WARP + __ffs(static_cast<int>(over)) - 1;
     before += __popc(bits);
   }
-  if (lane == 0) b.limits[warp] = limit;
+  if (lane == 0) limits[warp] = limit;
 }
 
 // Light that a pixel receives of a splat, times its gradient, and on to the splat's record.
 template <int CHANNELS, int GEOMETRY>
 __device__ __forceinline__ HitGrad<float> pixel_vjp(const BlendGradParams& p, const GradBatch& b,
-                                                    int i, int position, const PixelOptions& o,
+                                                    const ListedGrads& batch, int i, int position, const PixelOptions& o,
                                                     const Hit<float>& h, float alpha, float left,
                                                     float w, int wide, PixelGrad<CHANNELS>& g,
                                                     float& alpha_term) {
@@ -334,7 +357,7 @@ __device__ __forceinline__ HitGrad<float> pixel_vjp(const BlendGradParams& p, co
     odd = fused(v.w, g.channels[4 * k + 3], odd);
   }
   linear += odd;
-  if (wide) linear += wide_linear(p, b.splats[i], wide, w > 0.0f);
+  if (wide) linear += wide_linear(p, batch.splats[i], wide, w > 0.0f);
   float depth_term = 0.0f;
   if (GEOMETRY == PLANE_AND_DEPTH) depth_term = depth_vjp(splat, h, o, g, w, position, linear);
   // alpha dL/dalpha = w dL/dw - alpha / (1 - alpha) (what lies behind); zero where clamped.
@@ -347,8 +370,9 @@ __device__ __forceinline__ HitGrad<float> pixel_vjp(const BlendGradParams& p, co
 // The half's splat i of the batch at its pixels, -1 if it has none left: gradients summed over them
 // and added to the warp's rows. `end` is one past the batch's hindmost splat.
 template <int CHANNELS, int GEOMETRY>
-__device__ __forceinline__ void descend(const BlendGradParams& p, const GradBatch& b, int i,
-                                        int end, const Pixel& pixel, const PixelOptions& o,
+__device__ __forceinline__ void descend(const BlendGradParams& p, const GradBatch& b,
+                                        const ListedGrads& batch, int i, int end,
+                                        const Pixel& pixel, const PixelOptions& o,
                                         int wide, const HalfGrad<CHANNELS>& half,
                                         const MomentLane& moment, PixelGrad<CHANNELS>& g) {
   const int place = i < 0 ? 0 : i, position = end - 1 - place;
@@ -375,7 +399,7 @@ __device__ __forceinline__ void descend(const BlendGradParams& p, const GradBatc
     h.inverse = hit ? h.inverse : 0.0f;
     h.ratio = hit ? h.ratio : 1.0f;
     float alpha_term;
-    const HitGrad<float> grad = pixel_vjp<CHANNELS, GEOMETRY>(p, b, place, position, o, h, alpha,
+    const HitGrad<float> grad = pixel_vjp<CHANNELS, GEOMETRY>(p, b, batch, place, position, o, h, alpha,
                                                               left, w, wide, g, alpha_term);
     float* mine = stage + lane;
     mine[S_U * STAGE_STRIDE] = grad.u;
@@ -404,7 +428,7 @@ __device__ __forceinline__ void descend(const BlendGradParams& p, const GradBatc
     }
   }
   sum_channels<0>(stage + (lane & HALF), half, sums + WITH_MOMENT);
-  const int slot = warp_index() * SLOTS + slot_of(b, warp_index(), place);
+  const int slot = warp_index() * SLOTS + slot_of(batch, warp_index(), place);
   add_sums<CHANNELS, GEOMETRY>(b.sums + slot * grad_values(CHANNELS, GEOMETRY), twin, writes, sums);
 }
 
@@ -412,23 +436,27 @@ __device__ __forceinline__ float4 plus(const float4& a, const float4& b) {
   return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
 }
 
-// Adds the warps' sums of a batch in order and writes the rows of the pairs, four numbers a thread:
-// rows end on a cache line, so what the last four have too many finds room.
+// Adds the warps' sums of a batch in order, writes the rows of the pairs, and leaves zeros. Four
+// numbers a thread: rows end on a cache line, so what the last four have too many finds room.
 template <int VALUES>
-__device__ void write_rows(const BlendGradParams& p, const GradBatch& b, int64_t hindmost, int count,
-                           int moments, int column, int columns) {
+__device__ void write_rows(const BlendGradParams& p, const GradBatch& b, const ListedGrads& batch,
+                           int count, int moments, int column, int columns) {
   static_assert(VALUES % 4 == 0 && MOMENTS % 4 == 0 && WIDEST % 4 == 0, "fours of one kind");
   constexpr int QUADS = VALUES / 4;
+  const float4 zero = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   for (int k = threadIdx.x; k < count * QUADS; k += TILE_THREADS) {
     const int i = k / QUADS, v = k % QUADS * 4;
-    if (v >= moments + columns) continue;
-    float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    const uint32_t blocks = b.masks[i], lefts = 0x55555555u;
+    float4 sum = zero;
+    const uint32_t blocks = batch.masks[i], lefts = 0x55555555u;
     for (uint32_t warps = (blocks | blocks >> 1) & lefts; warps; warps &= warps - 1) {
       const int warp = (__ffs(static_cast<int>(warps)) - 1) / 2;
-      sum = plus(sum, row_quad(b.sums + (warp * SLOTS + slot_of(b, warp, i)) * VALUES, v / 4));
+      float4* from = reinterpret_cast<float4*>(b.sums) +
+                     (warp * SLOTS + slot_of(batch, warp, i)) * QUADS + v / 4;
+      sum = plus(sum, *from);
+      *from = zero;
     }
-    float* row = p.rows + int64_t(p.forward.lists.row[hindmost - i]) * p.row_floats;
+    if (v >= moments + columns) continue;
+    float* row = p.rows + int64_t(batch.rows[i]) * p.row_floats;
     *reinterpret_cast<float4*>(row + (v < moments ? v : column + v - moments)) = sum;
   }
 }
@@ -488,32 +516,32 @@ __global__ void __launch_bounds__(TILE_THREADS, least_blocks(GEOMETRY))
   const int wide = first + count < p.first_channel + p.channel_count ? first + count : 0;
   const int block_last = last_of_block(b, g.last);
   clear_rows(p, tile.first + block_last, tile.last, MOVING, column, count);
-  for (int end = block_last, batch; end > 0; end -= batch) {
-    const int most = end < BACKWARD_BATCH ? end : BACKWARD_BATCH;
-    const int64_t hindmost = tile.first + end - 1;
+  clear_sums<sum_floats(CHANNELS, GEOMETRY)>(b.sums);
+  list_batch(p.forward, tile, block_last, listed_grads(b, 0));
+  __syncthreads();
+  for (int end = block_last, turn = 0, count_before = 0;; turn ^= 1) {
+    const ListedGrads batch = listed_grads(b, turn);
+    write_rows<VALUES>(p, b, listed_grads(b, turn ^ 1), count_before, MOVING, column, count);
+    if (end <= 0) break;
+    const int most = min(end, BACKWARD_BATCH);
+    if (thread < most) load_record(p.forward, tile, batch.splats[thread], b.records[thread]);
+    load_rows<CHANNELS>(p.forward, batch.splats, most, first, count, b.rows);
+    find_reaches(batch, most, b.limits);
     __syncthreads();
-    if (thread < most) {
-      b.splats[thread] = p.forward.lists.splat[hindmost - thread];
-      b.masks[thread] = p.forward.lists.mask[hindmost - thread];
-    }
-    clear_sums<sum_floats(CHANNELS, GEOMETRY)>(b.sums);
-    __syncthreads();
-    if (thread < most) load_record(p.forward, tile, b.splats[thread], b.records[thread]);
-    load_rows<CHANNELS>(p.forward, b.splats, most, first, count, b.rows);
-    find_reaches(b, most);
-    __syncthreads();
-    batch = most;
-    for (int w = 0; w < TILE_WARPS; ++w) batch = min(b.limits[w], batch);
-    for (int word = 0; word < batch; word += WARP) {
-      unsigned bits = half_bits(word + lane < batch ? b.masks[word + lane] : 0);
+    int splats = most;
+    for (int w = 0; w < TILE_WARPS; ++w) splats = min(b.limits[w], splats);
+    list_batch(p.forward, tile, end - splats, listed_grads(b, turn ^ 1));
+    for (int word = 0; word < splats; word += WARP) {
+      unsigned bits = half_bits(word + lane < splats ? batch.masks[word + lane] : 0);
       while (__any_sync(EVERY_LANE, bits != 0)) {
         const int i = bits ? word + __ffs(static_cast<int>(bits)) - 1 : -1;
         bits &= bits - 1;
-        descend<CHANNELS, GEOMETRY>(p, b, i, end, pixel, o, wide, half, moment, g);
+        descend<CHANNELS, GEOMETRY>(p, b, batch, i, end, pixel, o, wide, half, moment, g);
       }
     }
+    end -= splats;
+    count_before = splats;
     __syncthreads();
-    write_rows<VALUES>(p, b, hindmost, batch, MOVING, column, count);
   }
 }
 

@@ -86,9 +86,10 @@ struct RecordRows {
   }
 };
 
-// Floats from one splat's channels to the next in shared memory, spread for the same reason.
+// Floats from one splat's channels to the next in shared memory: no multiple of 16, for the same
+// reason.
 __host__ __device__ constexpr int row_stride(int channels) {
-  return channels ? channels + 4 : 0;
+  return channels % 16 || channels == 0 ? channels : channels + 4;
 }
 
 // Copies a record by whole quads; positions become relative to the tile: small numbers, so that
