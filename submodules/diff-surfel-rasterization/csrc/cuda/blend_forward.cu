@@ -77,8 +77,8 @@ __global__ void __launch_bounds__(TILE_THREADS, LEAST_BLOCKS)
   float sums[CHANNELS] = {};
   PixelSums maps = {0.0f, 0.0f, {0.0f, 0.0f, 0.0f}, 0, -1};
   float transmittance = 1.0f;
-  const auto load = [&](const Listed& batch, int splats) {
-    load_rows<CHANNELS>(p, batch.splats, splats, first, count, b.rows);
+  const auto load = [&](int batch) {
+    load_rows<CHANNELS>(p, b.splats, batch, first, count, b.rows);
   };
   const auto visit = [&](const SplatRecord& splat, const Hit<float>& h, const Meeting& m) {
     const float* row = b.rows + m.place * row_stride(CHANNELS);

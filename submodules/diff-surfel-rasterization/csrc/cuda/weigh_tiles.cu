@@ -18,13 +18,13 @@ __global__ void __launch_bounds__(TILE_THREADS) weigh_kernel(WeightParams p) {
   const auto visit = [&](const SplatRecord&, const Hit<float>&, const Meeting& m) {
     if (!m.hit || !(m.weight > 0.0f && m.weight >= p.min_weight)) return;
     if (p.row_start) {
-      p.splat[start + filled] = m.batch.splats[m.place];
+      p.splat[start + filled] = b.splats[m.place];
       p.weight[start + filled] = m.weight;
     }
     ++filled;
   };
   walk_tile(
-      p.blend, tile, pixel, o, b, transmittance, [](const Listed&, int) {}, visit);
+      p.blend, tile, pixel, o, b, transmittance, [](int) {}, visit);
   if (pixel.inside && !p.row_start) p.count[pixel.index] = filled;
 }
 
