@@ -26,14 +26,20 @@ FAULTS = {
     "none": ("tile.h", "", "", "unnoticed"),
     "removed barrier before the splats are read": (
         "weigh_tile.h",
-        "loaded(at, count);\n    __syncthreads();",
-        "loaded(at, count);",
+        "load(count);\n    __syncthreads();",
+        "load(count);",
         "caught",
     ),
     "removed barrier before the warps are added": (
         "blend_backward.cu",
-        "if (lane == 0) b.touched[warp] = touched;\n    __syncthreads();",
-        "if (lane == 0) b.touched[warp] = touched;",
+        "count_before = splats;\n    __syncthreads();",
+        "count_before = splats;",
+        "caught",
+    ),
+    "lanes that read before the others have told": (
+        "blend_backward.cu",
+        "    __syncwarp();\n    static_assert(MOMENTS == HALF",
+        "    static_assert(MOMENTS == HALF",
         "caught",
     ),
     "divergent collective": (
@@ -50,8 +56,8 @@ FAULTS = {
     ),
     "lanes that leave before a sum": (
         "blend_backward.cu",
-        "if (!__any_sync(EVERY_LANE, hit)) return false;",
-        "if (!hit) return false;",
+        "if (!__any_sync(EVERY_LANE, hit)) return;",
+        "if (!hit) return;",
         "caught",
     ),
 }

@@ -432,6 +432,10 @@ __device__ __forceinline__ void descend(const BlendGradParams& p, const GradBatc
   add_sums<CHANNELS, GEOMETRY>(b.sums + slot * grad_values(CHANNELS, GEOMETRY), twin, writes, sums);
 }
 
+__device__ __forceinline__ float4 no_sums() {
+  return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+}
+
 __device__ __forceinline__ float4 plus(const float4& a, const float4& b) {
   return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
 }
@@ -443,17 +447,16 @@ __device__ void write_rows(const BlendGradParams& p, const GradBatch& b, const L
                            int count, int moments, int column, int columns) {
   static_assert(VALUES % 4 == 0 && MOMENTS % 4 == 0 && WIDEST % 4 == 0, "fours of one kind");
   constexpr int QUADS = VALUES / 4;
-  const float4 zero = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   for (int k = threadIdx.x; k < count * QUADS; k += TILE_THREADS) {
     const int i = k / QUADS, v = k % QUADS * 4;
-    float4 sum = zero;
+    float4 sum = no_sums();
     const uint32_t blocks = batch.masks[i], lefts = 0x55555555u;
     for (uint32_t warps = (blocks | blocks >> 1) & lefts; warps; warps &= warps - 1) {
       const int warp = (__ffs(static_cast<int>(warps)) - 1) / 2;
       float4* from = reinterpret_cast<float4*>(b.sums) +
                      (warp * SLOTS + slot_of(batch, warp, i)) * QUADS + v / 4;
       sum = plus(sum, *from);
-      *from = zero;
+      *from = no_sums();
     }
     if (v >= moments + columns) continue;
     float* row = p.rows + int64_t(batch.rows[i]) * p.row_floats;
@@ -466,8 +469,8 @@ __device__ void clear_rows(const BlendGradParams& p, int64_t from, int64_t to, i
                            int column, int columns) {
   for (int64_t pair = from + warp_index(); pair < to; pair += TILE_WARPS) {
     float* row = p.rows + int64_t(p.forward.lists.row[pair]) * p.row_floats;
-    for (int v = lane_index(); v < moments + columns; v += WARP)
-      row[v < moments ? v : column + v - moments] = 0.0f;
+    for (int v = 4 * lane_index(); v < moments + columns; v += 4 * WARP)
+      *reinterpret_cast<float4*>(row + (v < moments ? v : column + v - moments)) = no_sums();
   }
 }
 
@@ -476,7 +479,7 @@ template <int FLOATS>
 __device__ __forceinline__ void clear_sums(float* sums) {
   static_assert(FLOATS % 4 == 0, "fours");
   for (int k = threadIdx.x; k < FLOATS / 4; k += TILE_THREADS)
-    reinterpret_cast<float4*>(sums)[k] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    reinterpret_cast<float4*>(sums)[k] = no_sums();
 }
 
 // One past the last splat that any pixel of the block received.
