@@ -60,14 +60,10 @@ def lose(size: tuple[int, ...]) -> None:
     (focal.sum() + dice.sum()).backward()
 
 
-def main() -> int:
-    """0 when everything ran; what is wrong the checker says."""
+def main() -> None:
+    """Ends with code 0 when everything ran; what is wrong the checker says."""
     if "cuda" not in available_backends():
-        print(
-            "error: needs an NVIDIA GPU and a build with CUDA: bash scripts/setup.sh there",
-            file=sys.stderr,
-        )
-        return 2
+        sys.exit("error: needs an NVIDIA GPU and a build with CUDA: bash scripts/setup.sh there")
     for name in CASES:
         render(name)
     for name in ("small", "bands"):
@@ -75,9 +71,8 @@ def main() -> int:
     for size in ((30, 2048, 16), (9, 1500, 35)):
         lose(size)
     torch.cuda.synchronize()
-    print("every kernel has run")
-    return 0
+    sys.stdout.write("every kernel has run\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -35,7 +35,9 @@ def found(size: tuple[int, ...], gamma: float, alpha: float | None) -> tuple[tor
 
 
 @pytest.mark.parametrize(("gamma", "alpha"), [(2.0, None), (2.0, 0.25), (0.0, None), (1.5, 0.7)])
-@pytest.mark.parametrize("size", [(1, 1, 16), (5, 333, 16), (30, 2048, 16), (9, 1500, 35)])
+@pytest.mark.parametrize(
+    "size", [(1, 1, 16), (5, 333, 16), (30, 2048, 16), (9, 1500, 35), (3, 200, 12), (3, 90, 20)]
+)
 def test_values_and_gradients(kernels, size, gamma, alpha):
     queries, features, owner = make(*size)
     double = leaves(queries, features, dtype=torch.float64)
@@ -46,6 +48,21 @@ def test_values_and_gradients(kernels, size, gamma, alpha):
     with cuda_host.reversed_schedule():
         again = found(size, gamma, alpha)
     assert all(torch.equal(a, b) for a, b in zip(forward, again, strict=True))
+
+
+def test_memory_that_does_not_begin_where_four_floats_do(kernels):
+    """A contiguous view from the second number of its storage on: same numbers, another address."""
+    queries, features, owner = make(5, 300)
+
+    def moved(tensor: torch.Tensor) -> torch.Tensor:
+        storage = torch.empty(tensor.numel() + 1)
+        return storage[1:].view_as(tensor).copy_(tensor).requires_grad_()
+
+    results = []
+    for pair in (leaves(queries, features, dtype=torch.float32), [moved(queries), moved(features)]):
+        results.append(with_gradients(mask_loss(*pair, owner, 2.0, None), *pair))
+    assert pair[1].data_ptr() % 16 == 4 and pair[1].is_contiguous()
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize(("queries", "pixels"), [(0, 10), (4, 0)])

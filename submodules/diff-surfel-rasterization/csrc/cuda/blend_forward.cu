@@ -42,7 +42,8 @@ __device__ void write_maps(const BlendParams& p, const PixelTotals& t, const Pix
   t.median[i] = s.median;
 }
 
-// Channels first .. first + count; a pass with maps begins with the normal, the others are features.
+// Channels first .. first + count; a pass with maps begins with the normal, the others are
+// features.
 template <int CHANNELS, bool MAPS>
 __device__ void write_channels(const BlendParams& p, const Pixel& pixel, float transmittance,
                                int first, int count, const float (&sums)[CHANNELS]) {

@@ -12,11 +12,11 @@ namespace {
 
 constexpr int THREADS = 128;
 constexpr int WARPS = THREADS / WARP;
+constexpr int LEAST_BLOCKS = 5;  // that share a multiprocessor
 constexpr int PIXELS = 8;        // of a thread
 constexpr int SUM_QUERIES = 8;   // at a time: with four sums each, one of a warp's lanes for each
-constexpr int GRAD_QUERIES = 2;  // at a time: with sixteen channels each, likewise
-constexpr int CHANNELS = 16;     // at a time
-static_assert(SUM_QUERIES * MASK_SUMS == WARP && GRAD_QUERIES * CHANNELS == WARP, "");
+constexpr int CHANNELS = 16;     // at a time: one of half a warp's lanes for each
+static_assert(SUM_QUERIES * MASK_SUMS == WARP && 2 * CHANNELS == WARP, "");
 
 int blocks_of(const MaskLossParams& p) {
   return blocks_for(p.pixel_count, THREADS * PIXELS);
@@ -26,21 +26,72 @@ __device__ __forceinline__ int64_t pixel_of(int k) {
   return (int64_t(blockIdx.x) * PIXELS + k) * THREADS + threadIdx.x;
 }
 
-// Logits of COUNT queries from `first` on at a pixel.
-template <int COUNT>
-__device__ __forceinline__ void logits_at(const MaskLossParams& p, int first, int64_t pixel,
-                                          float (&logits)[COUNT]) {
-  const float* feature = p.features + pixel * p.channels;
+// Numbers of a row from channel c on, four at a time where the rows allow it; zero from `count` on.
+__device__ __forceinline__ float4 four_of(const float* row, int c, int count, bool fours) {
+  if (fours && c < count) return __ldg(reinterpret_cast<const float4*>(row + c));
+  return make_float4(c < count ? __ldg(row + c) : 0.0f, c + 1 < count ? __ldg(row + c + 1) : 0.0f,
+                     c + 2 < count ? __ldg(row + c + 2) : 0.0f,
+                     c + 3 < count ? __ldg(row + c + 3) : 0.0f);
+}
+
+// Whether rows of `width` floats from `rows` on begin and end where four floats do.
+__device__ __forceinline__ bool in_fours(const float* rows, int width) {
+  return reinterpret_cast<uintptr_t>(rows) % sizeof(float4) == 0 && width % 4 == 0;
+}
+
+// CHANNELS numbers of a row in registers, from `begin` on, zero beyond the row.
+struct Held {
+  float at[CHANNELS];
+};
+
+__device__ __forceinline__ Held hold(const float* row, int begin, int count, bool fours) {
+  Held r;
 #pragma unroll
-  for (int q = 0; q < COUNT; ++q) logits[q] = 0.0f;
-  for (int c = 0; c < p.channels; ++c) {
-    const float f = feature[c];
-#pragma unroll
-    for (int q = 0; q < COUNT; ++q) {
-      const int m = first + q < p.query_count ? first + q : p.query_count - 1;
-      logits[q] = fused(__ldg(p.queries + int64_t(m) * p.query_stride + c), f, logits[q]);
-    }
+  for (int k = 0; k < CHANNELS; k += 4) {
+    const float4 v = four_of(row, begin + k, count, fours);
+    r.at[k] = v.x;
+    r.at[k + 1] = v.y;
+    r.at[k + 2] = v.z;
+    r.at[k + 3] = v.w;
   }
+  return r;
+}
+
+// One view of the features and one of the queries: is their memory in fours?
+struct Reader {
+  const MaskLossParams& p;
+  bool feature_fours, query_fours;
+  __device__ __forceinline__ explicit Reader(const MaskLossParams& params)
+      : p(params),
+        feature_fours(in_fours(params.features, params.channels)),
+        query_fours(in_fours(params.queries, params.query_stride) && params.channels % 4 == 0) {}
+  __device__ __forceinline__ Held features(int64_t pixel, int begin) const {
+    return hold(p.features + pixel * p.channels, begin, p.channels, feature_fours);
+  }
+  __device__ __forceinline__ Held query(int m, int begin) const {
+    return hold(p.queries + int64_t(m) * p.query_stride, begin, p.channels, query_fours);
+  }
+};
+
+__device__ __forceinline__ float dot(const Held& a, const Held& b) {
+  float sum = 0.0f, odd = 0.0f;
+#pragma unroll
+  for (int k = 0; k < CHANNELS; k += 2) {
+    sum = fused(a.at[k], b.at[k], sum);
+    odd = fused(a.at[k + 1], b.at[k + 1], odd);
+  }
+  return sum + odd;
+}
+
+// What the channels but those from `begin` on, which are held, add to a logit.
+__device__ __forceinline__ float rest_of_logit(const MaskLossParams& p, int m, int64_t pixel,
+                                               int begin) {
+  const float* query = p.queries + int64_t(m) * p.query_stride;
+  const float* feature = p.features + pixel * p.channels;
+  float sum = 0.0f;
+  for (int c = 0; c < p.channels; ++c)
+    if (c < begin || c >= begin + CHANNELS) sum = fused(__ldg(query + c), feature[c], sum);
+  return sum;
 }
 
 // Adds what one pixel gives to the sums of one query.
@@ -69,19 +120,24 @@ __device__ __forceinline__ float sum_of_warps(float value, float* shared) {
 
 // partial [blocks, M, MASK_SUMS].
 template <Focus F>
-__global__ void __launch_bounds__(THREADS) mask_sums_kernel(MaskLossParams p, float* partial) {
+__global__ void __launch_bounds__(THREADS, LEAST_BLOCKS)
+    mask_sums_kernel(MaskLossParams p, float* partial) {
   IQGS_DYNAMIC_SHARED(float, shared);
+  const Reader read(p);
   for (int first = 0; first < p.query_count; first += SUM_QUERIES) {
     float sums[SUM_QUERIES * MASK_SUMS] = {};
     for (int k = 0; k < PIXELS; ++k) {
       const int64_t pixel = pixel_of(k);
       if (pixel >= p.pixel_count) break;
-      float logits[SUM_QUERIES];
-      logits_at(p, first, pixel, logits);
+      const Held features = read.features(pixel, 0);
       const int owner = p.owner[pixel] - first;
 #pragma unroll
-      for (int q = 0; q < SUM_QUERIES; ++q)
-        add_terms<F>(p, logits[q], owner == q, sums + MASK_SUMS * q);
+      for (int q = 0; q < SUM_QUERIES; ++q) {
+        const int m = min(first + q, p.query_count - 1);
+        float logit = dot(features, read.query(m, 0));
+        if (p.channels > CHANNELS) logit += rest_of_logit(p, m, pixel, 0);
+        add_terms<F>(p, logit, owner == q, sums + MASK_SUMS * q);
+      }
     }
     transpose_sum(sums);
     const float total = sum_of_warps(sums[0], shared);
@@ -125,20 +181,22 @@ __device__ __forceinline__ float logit_grad(const MaskLossParams& p, const MaskS
 
 // grad [P, D], a thread a pixel, sixteen channels at a time.
 template <Focus F>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, LEAST_BLOCKS)
     mask_feature_kernel(MaskLossParams p, const MaskSlopes* slopes, float* grad) {
   const int64_t pixel = int64_t(blockIdx.x) * THREADS + threadIdx.x;
   if (pixel >= p.pixel_count) return;
+  const Reader read(p);
+  const int owner = p.owner[pixel];
   for (int begin = 0; begin < p.channels; begin += CHANNELS) {
+    const Held features = read.features(pixel, begin);
     float sums[CHANNELS] = {};
     for (int m = 0; m < p.query_count; ++m) {
-      float logit[1];
-      logits_at(p, m, pixel, logit);
-      const float g = logit_grad<F>(p, slopes[m], logit[0], p.owner[pixel] == m);
+      const Held query = read.query(m, begin);
+      float logit = dot(features, query);
+      if (p.channels > CHANNELS) logit += rest_of_logit(p, m, pixel, begin);
+      const float g = logit_grad<F>(p, slopes[m], logit, owner == m);
 #pragma unroll
-      for (int c = 0; c < CHANNELS; ++c)
-        if (begin + c < p.channels)
-          sums[c] = fused(g, __ldg(p.queries + int64_t(m) * p.query_stride + begin + c), sums[c]);
+      for (int c = 0; c < CHANNELS; ++c) sums[c] = fused(g, query.at[c], sums[c]);
     }
 #pragma unroll
     for (int c = 0; c < CHANNELS; ++c)
@@ -148,32 +206,30 @@ __global__ void __launch_bounds__(THREADS)
 
 // partial [blocks, M, D].
 template <Focus F>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, LEAST_BLOCKS)
     mask_query_kernel(MaskLossParams p, const MaskSlopes* slopes, float* partial) {
   IQGS_DYNAMIC_SHARED(float, shared);
-  for (int first = 0; first < p.query_count; first += GRAD_QUERIES)
+  const Reader read(p);
+  for (int m = 0; m < p.query_count; ++m)
     for (int begin = 0; begin < p.channels; begin += CHANNELS) {
-      float sums[GRAD_QUERIES * CHANNELS] = {};
+      const Held query = read.query(m, begin);
+      const MaskSlopes slope = slopes[m];
+      float sums[CHANNELS] = {};
       for (int k = 0; k < PIXELS; ++k) {
         const int64_t pixel = pixel_of(k);
         if (pixel >= p.pixel_count) break;
-        float logits[GRAD_QUERIES];
-        logits_at(p, first, pixel, logits);
-        const float* feature = p.features + pixel * p.channels + begin;
+        const Held features = read.features(pixel, begin);
+        float logit = dot(features, query);
+        if (p.channels > CHANNELS) logit += rest_of_logit(p, m, pixel, begin);
+        const float g = logit_grad<F>(p, slope, logit, p.owner[pixel] == m);
 #pragma unroll
-        for (int q = 0; q < GRAD_QUERIES; ++q) {
-          const int m = first + q < p.query_count ? first + q : first;
-          const float g = logit_grad<F>(p, slopes[m], logits[q], p.owner[pixel] == first + q);
-#pragma unroll
-          for (int c = 0; c < CHANNELS; ++c)
-            if (begin + c < p.channels)
-              sums[q * CHANNELS + c] = fused(g, feature[c], sums[q * CHANNELS + c]);
-        }
+        for (int c = 0; c < CHANNELS; ++c) sums[c] = fused(g, features.at[c], sums[c]);
       }
-      transpose_sum(sums);
+      transpose_sum(sums);  // over half a warp
+      sums[0] += __shfl_xor_sync(EVERY_LANE, sums[0], CHANNELS);
       const float total = sum_of_warps(sums[0], shared);
-      const int m = first + lane_index() / CHANNELS, c = begin + lane_index() % CHANNELS;
-      if (warp_index() == 0 && m < p.query_count && c < p.channels)
+      const int c = begin + lane_index();
+      if (threadIdx.x < CHANNELS && c < p.channels)
         partial[(int64_t(blockIdx.x) * p.query_count + m) * p.channels + c] = total;
     }
 }

@@ -110,8 +110,8 @@ __device__ __forceinline__ float splat_channel(const BlendParams& p, int32_t spl
   return p.features[int64_t(splat) * p.feature_count + c - SHADE_CHANNELS];
 }
 
-// Copies channels first .. first + count of the batch's splats; the rest of CHANNELS is zero. Several
-// numbers a thread are on their way at a time.
+// Copies channels first .. first + count of the batch's splats; the rest of CHANNELS is zero.
+// Several numbers a thread are on their way at a time.
 template <int CHANNELS>
 __device__ __forceinline__ void load_rows(const BlendParams& p, const int32_t* splats, int batch,
                                           int first, int count, float* rows) {

@@ -23,8 +23,7 @@ __global__ void __launch_bounds__(TILE_THREADS) weigh_kernel(WeightParams p) {
     }
     ++filled;
   };
-  walk_tile(
-      p.blend, tile, pixel, o, b, transmittance, [](int) {}, visit);
+  walk_tile(p.blend, tile, pixel, o, b, transmittance, [](int) {}, visit);
   if (pixel.inside && !p.row_start) p.count[pixel.index] = filled;
 }
 
