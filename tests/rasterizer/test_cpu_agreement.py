@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diff_surfel_rasterization import available_backends, blend_weights
+from diff_surfel_rasterization import available_backends, blend_weights, native
 from tests.rasterizer.quad_cases import dense_rows
 from tests.rasterizer.scenes import (
     crossing_splats,
@@ -158,3 +158,14 @@ def test_bounds_of_splats_across_the_camera_lose_no_pixel(seed, opacity, near):
 
 def test_splats_across_the_camera_are_listed_near_where_they_show():
     assert_listed_where_they_show(rasterize_cpu)
+
+
+def test_a_picture_in_inference_mode_does_not_spoil_training():
+    """What stands for missing tensors is kept between calls, and must not remember the mode."""
+    surfels, view = detached(random_surfels(50, seed=12), torch.float32), make_view(20, 15)
+    native._empty.cache_clear()
+    with torch.inference_mode():
+        rasterize_cpu(surfels, view)
+    wanted = map_tensors(surfels, lambda t: t.clone().requires_grad_())
+    random_loss(rasterize_cpu(wanted, view), 0).backward()
+    assert wanted.means.grad is not None and bool(wanted.means.grad.any())

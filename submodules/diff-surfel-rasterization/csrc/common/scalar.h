@@ -42,7 +42,7 @@ SURFEL_HD double natural_log(double a) {
   return log(a);
 }
 // e^(-a / 2): the falloff of a splat at squared distance a. On a GPU the instruction for powers of
-// two alone, a few units in the last place off where a is no larger than the cut-off allows.
+// two alone (log2(e) / 2 = 0.7213), a few units in the last place off within the cut-off.
 SURFEL_HD float exponential_half(float a) {
 #if defined(__CUDA_ARCH__)
   float r;

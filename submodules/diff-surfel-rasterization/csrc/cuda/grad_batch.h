@@ -8,28 +8,34 @@
 namespace iqgs {
 namespace cuda {
 
-constexpr int BACKWARD_BATCH = 64;  // splats copied at a time at most
+// Splats that are copied at a time at most, and those of them that a warp has sums for: where one
+// needs more, the batch is cut.
+constexpr int BACKWARD_BATCH = 64;
 constexpr int BACKWARD_WORDS = BACKWARD_BATCH / WARP;
-constexpr int SLOTS =
-    20;  // of them that one warp has sums for; where it needs more, a batch is cut
+constexpr int SLOTS = 20;
 
 // What the lanes tell each other of the splats at hand: a row of these for the pixels of a warp.
 enum Staged {
   S_WEIGHT,
-  S_U,
-  S_V,
-  S_W,  // dL/du / ratio, dL/dv / ratio, dL/dratio
+  STAGED_WITHOUT_GEOMETRY,
+  S_U = STAGED_WITHOUT_GEOMETRY,  // (dL/du) / ratio
+  S_V,                            // (dL/dv) / ratio
+  S_W,                            // dL/dratio
   S_ALPHA,
   S_ANCHOR_X,
   S_ANCHOR_Y,
-  S_DEPTH,
-  S_HIT_DEPTH
+  STAGED_OF_PLANE,
+  S_DEPTH = STAGED_OF_PLANE,
+  S_HIT_DEPTH,
+  STAGED
 };
-constexpr int STAGE_STRIDE = WARP + 4;  // floats of a row: lanes that read different rows do not
-                                        // share banks
+// Floats of such a row: lanes that read different rows do not share banks.
+constexpr int STAGE_STRIDE = WARP + 4;
 
 __host__ __device__ constexpr int staged_floats(int geometry) {
-  return STAGE_STRIDE * (geometry == NO_GEOMETRY ? 1 : geometry == PLANE ? 7 : 9);
+  return STAGE_STRIDE * (geometry == NO_GEOMETRY ? int(STAGED_WITHOUT_GEOMETRY)
+                         : geometry == PLANE     ? int(STAGED_OF_PLANE)
+                                                 : int(STAGED));
 }
 
 // Who is in a batch, the hindmost splat first.
@@ -121,14 +127,6 @@ __device__ __forceinline__ void find_reaches(const ListedGrads& batch, int count
   if (lane == 0) limits[warp] = limit;
 }
 
-__device__ __forceinline__ float4 no_sums() {
-  return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-}
-
-__device__ __forceinline__ float4 plus(const float4& a, const float4& b) {
-  return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
-}
-
 // Adds the warps' sums of a batch in order, writes the rows of the pairs, and leaves zeros. Four
 // numbers a thread: rows end on a cache line, so what the last four have too many finds room.
 template <int VALUES>
@@ -138,14 +136,14 @@ __device__ void write_rows(const BlendGradParams& p, const GradBatch& b, const L
   constexpr int QUADS = VALUES / 4;
   for (int k = threadIdx.x; k < count * QUADS; k += TILE_THREADS) {
     const int i = k / QUADS, v = k % QUADS * 4;
-    float4 sum = no_sums();
+    float4 sum = four_zeros();
     const uint32_t blocks = batch.masks[i], lefts = 0x55555555u;
     for (uint32_t warps = (blocks | blocks >> 1) & lefts; warps; warps &= warps - 1) {
       const int warp = (__ffs(static_cast<int>(warps)) - 1) / 2;
       float4* from = reinterpret_cast<float4*>(b.sums) +
                      (warp * SLOTS + slot_of(batch, warp, i)) * QUADS + v / 4;
       sum = plus(sum, *from);
-      *from = no_sums();
+      *from = four_zeros();
     }
     if (v >= moments + columns) continue;
     float* row = p.rows + int64_t(batch.rows[i]) * p.row_floats;
@@ -159,7 +157,7 @@ __device__ __forceinline__ void clear_rows(const BlendGradParams& p, int64_t fro
   for (int64_t pair = from + warp_index(); pair < to; pair += TILE_WARPS) {
     float* row = p.rows + int64_t(p.forward.lists.row[pair]) * p.row_floats;
     for (int v = 4 * lane_index(); v < moments + columns; v += 4 * WARP)
-      *reinterpret_cast<float4*>(row + (v < moments ? v : column + v - moments)) = no_sums();
+      *reinterpret_cast<float4*>(row + (v < moments ? v : column + v - moments)) = four_zeros();
   }
 }
 
@@ -168,7 +166,7 @@ template <int FLOATS>
 __device__ __forceinline__ void clear_sums(float* sums) {
   static_assert(FLOATS % 4 == 0, "fours");
   for (int k = threadIdx.x; k < FLOATS / 4; k += TILE_THREADS)
-    reinterpret_cast<float4*>(sums)[k] = no_sums();
+    reinterpret_cast<float4*>(sums)[k] = four_zeros();
 }
 
 // One past the last splat that any pixel of the block received.

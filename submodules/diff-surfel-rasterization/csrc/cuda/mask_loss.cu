@@ -12,10 +12,10 @@ namespace {
 
 constexpr int THREADS = 128;
 constexpr int WARPS = THREADS / WARP;
-constexpr int LEAST_BLOCKS = 5;  // that share a multiprocessor
-constexpr int PIXELS = 8;        // of a thread
-constexpr int SUM_QUERIES = 8;   // at a time: with four sums each, one of a warp's lanes for each
-constexpr int CHANNELS = 16;     // at a time: one of half a warp's lanes for each
+constexpr int LEAST_BLOCKS = 6, LEAST_BLOCKS_OF_SUMS = 5;  // that share a multiprocessor
+constexpr int PIXELS = 8;                                  // of a thread
+constexpr int SUM_QUERIES = 8;  // at a time: with four sums each, one of a warp's lanes for each
+constexpr int CHANNELS = 16;    // at a time: one of half a warp's lanes for each
 static_assert(SUM_QUERIES * MASK_SUMS == WARP && 2 * CHANNELS == WARP, "");
 
 int blocks_of(const MaskLossParams& p) {
@@ -57,30 +57,27 @@ __device__ __forceinline__ Held hold(const float* row, int begin, int count, boo
   return r;
 }
 
-// One view of the features and one of the queries: is their memory in fours?
+// Reads rows of features and queries, knowing whether both lie in fours.
 struct Reader {
   const MaskLossParams& p;
-  bool feature_fours, query_fours;
+  bool fours;
   __device__ __forceinline__ explicit Reader(const MaskLossParams& params)
       : p(params),
-        feature_fours(in_fours(params.features, params.channels)),
-        query_fours(in_fours(params.queries, params.query_stride) && params.channels % 4 == 0) {}
+        fours(in_fours(params.features, params.channels) &&
+              in_fours(params.queries, params.query_stride)) {}
   __device__ __forceinline__ Held features(int64_t pixel, int begin) const {
-    return hold(p.features + pixel * p.channels, begin, p.channels, feature_fours);
+    return hold(p.features + pixel * p.channels, begin, p.channels, fours);
   }
   __device__ __forceinline__ Held query(int m, int begin) const {
-    return hold(p.queries + int64_t(m) * p.query_stride, begin, p.channels, query_fours);
+    return hold(p.queries + int64_t(m) * p.query_stride, begin, p.channels, fours);
   }
 };
 
 __device__ __forceinline__ float dot(const Held& a, const Held& b) {
-  float sum = 0.0f, odd = 0.0f;
+  float sum = 0.0f;
 #pragma unroll
-  for (int k = 0; k < CHANNELS; k += 2) {
-    sum = fused(a.at[k], b.at[k], sum);
-    odd = fused(a.at[k + 1], b.at[k + 1], odd);
-  }
-  return sum + odd;
+  for (int k = 0; k < CHANNELS; ++k) sum = fused(a.at[k], b.at[k], sum);
+  return sum;
 }
 
 // What the channels but those from `begin` on, which are held, add to a logit.
@@ -120,7 +117,7 @@ __device__ __forceinline__ float sum_of_warps(float value, float* shared) {
 
 // partial [blocks, M, MASK_SUMS].
 template <Focus F>
-__global__ void __launch_bounds__(THREADS, LEAST_BLOCKS)
+__global__ void __launch_bounds__(THREADS, LEAST_BLOCKS_OF_SUMS)
     mask_sums_kernel(MaskLossParams p, float* partial) {
   IQGS_DYNAMIC_SHARED(float, shared);
   const Reader read(p);
@@ -213,7 +210,7 @@ __global__ void __launch_bounds__(THREADS, LEAST_BLOCKS)
   for (int m = 0; m < p.query_count; ++m)
     for (int begin = 0; begin < p.channels; begin += CHANNELS) {
       const Held query = read.query(m, begin);
-      const MaskSlopes slope = slopes[m];
+
       float sums[CHANNELS] = {};
       for (int k = 0; k < PIXELS; ++k) {
         const int64_t pixel = pixel_of(k);
@@ -221,7 +218,7 @@ __global__ void __launch_bounds__(THREADS, LEAST_BLOCKS)
         const Held features = read.features(pixel, begin);
         float logit = dot(features, query);
         if (p.channels > CHANNELS) logit += rest_of_logit(p, m, pixel, begin);
-        const float g = logit_grad<F>(p, slope, logit, p.owner[pixel] == m);
+        const float g = logit_grad<F>(p, slopes[m], logit, p.owner[pixel] == m);
 #pragma unroll
         for (int c = 0; c < CHANNELS; ++c) sums[c] = fused(g, features.at[c], sums[c]);
       }

@@ -5,14 +5,14 @@
 #include "../common/surfel_math.h"
 #include "kernels.h"
 #include "splat_input.h"
+#include "warp.h"
 
 namespace iqgs {
 namespace cuda {
 namespace {
 
 constexpr int THREADS = 128;
-
-constexpr int IN_FLIGHT = 4;  // rows
+constexpr int IN_FLIGHT = 4;  // rows that a thread reads at a time
 
 // Four columns of a splat's rows a thread: neighbours read neighbours.
 __global__ void __launch_bounds__(THREADS)
@@ -22,39 +22,34 @@ __global__ void __launch_bounds__(THREADS)
     const int64_t n = int64_t(blockIdx.x) * per_block + i / quads;
     if (n >= p.forward.count) return;
     const int column = i % quads * 4;
-    float sum[4] = {};
+    float4 sum = four_zeros();
     const int64_t end = p.offset[n + 1];
     for (int64_t k = p.offset[n]; k < end; k += IN_FLIGHT) {
       float4 v[IN_FLIGHT];
 #pragma unroll
       for (int j = 0; j < IN_FLIGHT; ++j) {
-        v[j] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        v[j] = four_zeros();
         const float* row = p.rows + (k + j) * p.row_floats + column;
         if (k + j < end) v[j] = *reinterpret_cast<const float4*>(row);
       }
 #pragma unroll
-      for (int j = 0; j < IN_FLIGHT; ++j) {
-        sum[0] += v[j].x;
-        sum[1] += v[j].y;
-        sum[2] += v[j].z;
-        sum[3] += v[j].w;
-      }
+      for (int j = 0; j < IN_FLIGHT; ++j) sum = plus(sum, v[j]);
     }
     static_assert(MOMENTS % 4 == 0, "four columns are of one kind");
     if (column < skip) {
-      *reinterpret_cast<float4*>(moments + n * MOMENTS + column) =
-          make_float4(sum[0], sum[1], sum[2], sum[3]);
+      *reinterpret_cast<float4*>(moments + n * MOMENTS + column) = sum;
       continue;
     }
+    const float sums[4] = {sum.x, sum.y, sum.z, sum.w};
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const int channel = column + j - skip, c = p.first_channel + channel;
       if (channel >= p.channel_count)
         continue;
       else if (c < SHADE_CHANNELS)
-        shades[n * SHADE_CHANNELS + c] = sum[j];
+        shades[n * SHADE_CHANNELS + c] = sums[j];
       else if (p.features)
-        p.features[n * p.feature_count + c - SHADE_CHANNELS] = sum[j];
+        p.features[n * p.feature_count + c - SHADE_CHANNELS] = sums[j];
     }
   }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums over the 32 lanes of a warp, in a fixed order.
+// Sums over neighbouring lanes of a warp, in a fixed order, and of four numbers at a time.
 #pragma once
 
 #include "launch.h"
@@ -23,19 +23,19 @@ __device__ __forceinline__ int warp_max(int value) {
   return value;
 }
 
-// One step of `transpose_sum`: a lane hands over the half that its partner, STEP lanes away, keeps.
+// One step of `transpose_sum`: a lane hands over the half that its partner, HALF lanes away, keeps.
 // Recursion instead of a loop, so that every index is known and the values stay in registers.
-template <int HALF, int STEP, int COUNT>
+template <int HALF, int COUNT>
 __device__ __forceinline__ void fold_halves(float (&values)[COUNT], int lane) {
   if constexpr (HALF > 0) {
-    const bool upper = lane & STEP;
+    const bool upper = lane & HALF;
 #pragma unroll
     for (int k = 0; k < HALF; ++k) {
       const float kept = upper ? values[k + HALF] : values[k];
       const float given = upper ? values[k] : values[k + HALF];
-      values[k] = kept + __shfl_xor_sync(EVERY_LANE, given, STEP);
+      values[k] = kept + __shfl_xor_sync(EVERY_LANE, given, HALF);
     }
-    fold_halves<HALF / 2, STEP / 2>(values, lane);
+    fold_halves<HALF / 2>(values, lane);
   }
 }
 
@@ -43,7 +43,15 @@ __device__ __forceinline__ void fold_halves(float (&values)[COUNT], int lane) {
 // ends with the sum of value l in values[0]. COUNT is a power of two up to 32.
 template <int COUNT>
 __device__ __forceinline__ void transpose_sum(float (&values)[COUNT]) {
-  fold_halves<COUNT / 2, COUNT / 2>(values, lane_index());
+  fold_halves<COUNT / 2>(values, lane_index());
+}
+
+__device__ __forceinline__ float4 four_zeros() {
+  return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+}
+
+__device__ __forceinline__ float4 plus(const float4& a, const float4& b) {
+  return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
 }
 
 }  // namespace cuda
