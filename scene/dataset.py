@@ -12,10 +12,7 @@ from pathlib import Path
 
 import torch
 
-from scene.blender import is_blender_scene, read_blender_scene
 from scene.cameras import Camera, PosedImage, scene_extent
-from scene.colmap import find_colmap_folder, read_colmap_model
-from scene.colmap_model import ColmapModel
 from scene.masks import (
     IdTable,
     build_id_table,
@@ -23,7 +20,6 @@ from scene.masks import (
     find_mask_files,
     read_label_names,
 )
-from scene.photos import at_render_size, listed, posed_images, without_missing
 from scene.points import (
     PointCloud,
     from_colmap,
@@ -31,6 +27,10 @@ from scene.points import (
     random_scene_points,
     read_point_ply,
 )
+from scene.readers.colmap import find_colmap_folder, read_colmap_model
+from scene.readers.colmap.model import ColmapModel
+from scene.readers.photos import at_render_size, listed, posed_images, without_missing
+from scene.readers.transforms import is_blender_scene, read_blender_scene
 from scene.splits import every_eighth, names_in_folder, read_split, thin_out
 from scene.view import View
 from utils.errors import DataError

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scene import splat_ply
+from scene.splat_files import columns as splat_columns
 from utils.errors import DataError
 from utils.neighbors import nearest_neighbors
 from utils.ply import read_ply
@@ -156,7 +156,7 @@ class GaussianModel:
         """
         raw = {name: p.detach().cpu().numpy() for name, p in self.params.items()}
         marks = None if instance is None else torch.as_tensor(instance).detach().cpu().numpy()
-        splat_ply.write(path, splat_ply.to_columns(raw, viewer=viewer, labels=marks))
+        splat_columns.write(path, splat_columns.to_columns(raw, viewer=viewer, labels=marks))
 
     @classmethod
     def load_ply(
@@ -172,7 +172,7 @@ class GaussianModel:
         file without attributes gets random ones from `generator` (zeros without a generator).
         Three real scales (3DGS) are refused unless `drop_scale_2`. Raises FormatError, DataError.
         """
-        raw = splat_ply.from_columns(read_ply(path), str(path), drop_scale_2)
+        raw = splat_columns.from_columns(read_ply(path), str(path), drop_scale_2)
         values = {name: torch.from_numpy(array) for name, array in raw.items()}
         stored = values["instance"].shape[1]
         if stored == 0 and instance_dim:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scene.cameras import Camera
-from scene.colmap_model import ColmapPoints
+from scene.readers.colmap.model import ColmapPoints
 from scene.view import View
 from utils.errors import FormatError
 from utils.ply import read_ply, write_ply

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from scene.masks import read_json
 from utils.errors import DataError, FormatError, UserError
+from utils.json_files import read_json
 
 HOLD_OUT_EVERY = 8  # the habit of Mip-NeRF 360 and all that follow it
 WIDEST = 1600  # 2DGS scales wider images down to this unless told otherwise

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def main() -> int:
     # Imported here because the ray-casting processes load this file too, and need none of it.
     from arguments.synthetic import parse_synthetic_arguments
-    from scene.synthetic import make_scene
+    from scene.synthetic.writer import make_scene
 
     print(make_scene(parse_synthetic_arguments()))
     return 0

@@ -23,12 +23,13 @@ from iqgs.engine.checkpoint import Run
 from iqgs.engine.evaluation_3d import extracted_iou, surface_scores
 from iqgs.engine.evaluation_vote import vote_segmenter
 from iqgs.engine.run_folder import trained_names
-from iqgs.metrics import PROTOCOLS, SceneScorer, SceneScores, check_held_out
+from iqgs.evaluation.scorer import PROTOCOLS, SceneScorer, SceneScores, check_held_out
 from iqgs.types import Segmentation
-from scene.masks import find_mask_files, read_json, read_label_names, read_masks
+from scene.masks import find_mask_files, read_label_names, read_masks
 from scene.view import View
 from utils.errors import UserError
 from utils.image_quality import affine_corrected, psnr, ssim
+from utils.json_files import read_json
 
 logger = logging.getLogger(__name__)
 

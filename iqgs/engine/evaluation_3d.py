@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from gaussian_renderer import render
 from iqgs.engine.checkpoint import Run
 from iqgs.engine.splat_labels import original_splat_labels
-from iqgs.metrics import SceneScores, mask_iou, point_scores
+from iqgs.evaluation.scorer import SceneScores, mask_iou, point_scores
 from scene.view import View
 from utils.errors import FormatError
 

@@ -15,7 +15,7 @@ from gaussian_renderer import RenderOutput, render
 from iqgs.engine.setup import Training
 from iqgs.engine.splat_labels import spread
 from iqgs.engine.stages import Stage, StepReport
-from iqgs.metrics import SceneScorer
+from iqgs.evaluation.scorer import SceneScorer
 from scene.view import View
 from utils.image_quality import l1, psnr
 from utils.logs import ScalarLog

@@ -11,9 +11,9 @@ from arguments.evaluation import EvaluationParams
 from iqgs.engine.checkpoint import load_run, saved_settings
 from iqgs.engine.evaluation import Evaluated, evaluate_run
 from iqgs.engine.setup import choose_device
-from iqgs.metrics import PROTOCOLS
-from iqgs.metrics_lerf import lerf_mask_scores
-from iqgs.report import ResultTable, object_table, write_per_view, write_results
+from iqgs.evaluation.lerf_mask import lerf_mask_scores
+from iqgs.evaluation.report import ResultTable, object_table, write_per_view, write_results
+from iqgs.evaluation.scorer import PROTOCOLS
 from utils.errors import DataError, IQGSError
 from utils.storage import write_text
 

@@ -20,9 +20,9 @@ import torch
 from arguments import ModelParams, RunConfig, config_to_json
 from scene.cameras import Camera
 from scene.dataset import Scene
-from scene.masks import read_json
 from utils.cfg_args import format_cfg_args
 from utils.errors import DataError, UserError
+from utils.json_files import read_json
 from utils.storage import sweep_stale, write_text
 
 SPLIT_FILE = "split.json"

@@ -83,8 +83,8 @@ def decide_here(torch: ModuleType, compiler: list[str] | None) -> tuple[Decision
 
 def build_helpers() -> ModuleType:
     """The package's own module of names and hashes, loaded without importing the package."""
-    path = ROOT / NAME / "native_build.py"
-    spec = importlib.util.spec_from_file_location("native_build", path)
+    path = ROOT / NAME / "library.py"
+    spec = importlib.util.spec_from_file_location("library", path)
     if spec is None or spec.loader is None:
         raise SystemExit(f"{NAME}: {path} is missing")
     module = importlib.util.module_from_spec(spec)
@@ -197,7 +197,7 @@ if __name__ == "__main__":
         description="Differentiable rasterizer of flat Gaussians with any number of channels",
         license="Apache-2.0",
         python_requires=">=3.10",
-        packages=[NAME],
+        packages=[NAME, f"{NAME}.native", f"{NAME}.reference"],
         # Names no source: BuildNative finds them. Makes the wheel one of this platform.
         ext_modules=[Extension(f"{NAME}._native", sources=[])],
         cmdclass={"build_ext": BuildNative},

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scene.colmap import ColmapCamera, ColmapImage, ColmapPoints, write_colmap_model
+from scene.readers.colmap import ColmapCamera, ColmapImage, ColmapPoints, write_colmap_model
 from utils.images import write_id_map, write_pixels
 
 WIDTH, HEIGHT, FOCAL, RADIUS = 48, 36, 44.0, 5.0

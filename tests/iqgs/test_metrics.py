@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion
 
-from iqgs.metrics import PROTOCOLS, SceneScorer, SceneScores, mask_iou, point_scores
-from iqgs.metrics_overlap import count_overlap, outline_pixels
-from iqgs.metrics_scores import bootstrap_interval
+from iqgs.evaluation.overlap import count_overlap, outline_pixels
+from iqgs.evaluation.scorer import PROTOCOLS, SceneScorer, SceneScores, mask_iou, point_scores
+from iqgs.evaluation.scores import bootstrap_interval
 
 
 def score(

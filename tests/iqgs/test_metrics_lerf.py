@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from iqgs.metrics import lerf_mask_scores
-from iqgs.metrics_lerf import binary_scores, resize_nearest
+from iqgs.evaluation.lerf_mask import binary_scores, resize_nearest
+from iqgs.evaluation.scorer import lerf_mask_scores
 from utils.errors import DataError
 
 

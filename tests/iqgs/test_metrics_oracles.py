@@ -11,9 +11,9 @@ import torch
 from torchmetrics.detection import PanopticQuality
 from torchmetrics.segmentation import MeanIoU
 
-from iqgs.metrics import SceneScorer
-from iqgs.metrics_overlap import best_assignment, count_overlap
-from iqgs.metrics_scores import average_precision, panoptic_quality
+from iqgs.evaluation.overlap import best_assignment, count_overlap
+from iqgs.evaluation.scorer import SceneScorer
+from iqgs.evaluation.scores import average_precision, panoptic_quality
 
 
 def noisy_view(seed: int) -> tuple[np.ndarray, np.ndarray]:

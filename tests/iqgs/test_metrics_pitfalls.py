@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from iqgs.metrics import SceneScorer, check_held_out
+from iqgs.evaluation.scorer import SceneScorer, check_held_out
 from utils.errors import DataError
 
 

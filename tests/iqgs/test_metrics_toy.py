@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from iqgs.metrics import SceneScorer, SceneScores
+from iqgs.evaluation.scorer import SceneScorer, SceneScores
 
 VIEWS, HEIGHT, WIDTH, OBJECTS = 20, 96, 128, 24
 

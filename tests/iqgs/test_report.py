@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from iqgs.metrics import PROTOCOLS, SceneScorer
-from iqgs.report import (
+from iqgs.evaluation.report import (
     SETTINGS,
     ResultTable,
     object_table,
@@ -20,6 +19,7 @@ from iqgs.report import (
     write_per_view,
     write_results,
 )
+from iqgs.evaluation.scorer import PROTOCOLS, SceneScorer
 from utils.errors import DataError
 
 

@@ -23,7 +23,7 @@ from diff_surfel_rasterization.constants import (
 )
 from diff_surfel_rasterization.native import rasterize_native
 from diff_surfel_rasterization.reference import rasterize_reference
-from diff_surfel_rasterization.reference_projection import (
+from diff_surfel_rasterization.reference.projection import (
     Projected,
     anchors,
     project,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from diff_surfel_rasterization.native_build import runs_on
+from diff_surfel_rasterization.library import runs_on
 from tests.rasterizer.build_tools import archs, decision
 
 NVCC_13 = decision.Nvcc(

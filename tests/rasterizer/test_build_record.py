@@ -13,8 +13,8 @@ import torch
 from diff_surfel_rasterization import (
     available_backends,
     backends,
+    library,
     native,
-    native_build,
     rasterize,
 )
 from tests.rasterizer.scenes import detached, make_view, random_surfels
@@ -28,7 +28,7 @@ def record(**changes: object) -> dict[str, object]:
     return {
         "torch": torch.__version__,
         "torch_cuda": torch.version.cuda,
-        "python": native_build.python_tag(),
+        "python": library.python_tag(),
         "sources": "0",
         "cuda": None,
         "archs": [],
@@ -41,8 +41,8 @@ def record(**changes: object) -> dict[str, object]:
 def write_build(folder: Path, info: object) -> None:
     """A library that must never be loaded, with its record."""
     folder.mkdir(exist_ok=True)
-    (folder / native_build.LIBRARY).write_bytes(b"not loaded")
-    (folder / native_build.INFO_FILE).write_text(json.dumps(info))
+    (folder / library.LIBRARY).write_bytes(b"not loaded")
+    (folder / library.INFO_FILE).write_text(json.dumps(info))
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def gpu(monkeypatch):
 def test_a_library_for_something_else_is_refused(tmp_path, field, value, said):
     write_build(tmp_path, record(**{field: value}))
     with pytest.raises(ImportError, match=f"was built for {said}.*rebuild: bash scripts/setup.sh"):
-        native_build.load_library(tmp_path)
+        library.load_library(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_another_cuda_of_the_same_torch_is_refused(tmp_path, monkeypatch, built,
     monkeypatch.setattr(torch.version, "cuda", running)
     write_build(tmp_path, record(torch_cuda=built))
     with pytest.raises(ImportError, match=said):
-        native_build.load_library(tmp_path)
+        library.load_library(tmp_path)
 
 
 def test_a_library_without_its_record_is_refused(tmp_path):
     write_build(tmp_path, record())
-    (tmp_path / native_build.INFO_FILE).write_text("{")
+    (tmp_path / library.INFO_FILE).write_text("{")
     with pytest.raises(ImportError, match="no readable _build_info.json.*bash scripts/setup.sh"):
-        native_build.load_library(tmp_path)
+        library.load_library(tmp_path)
 
 
 def test_a_library_older_than_its_sources_is_refused(tmp_path):
@@ -91,24 +91,24 @@ def test_a_library_older_than_its_sources_is_refused(tmp_path):
     package = tmp_path / "package"
     write_build(package, record())
     with pytest.raises(ImportError, match="older than .*csrc"):
-        native_build.load_library(package)
-    write_build(package, record(sources=native_build.source_hash(tmp_path / "csrc")))
+        library.load_library(package)
+    write_build(package, record(sources=library.source_hash(tmp_path / "csrc")))
     with pytest.raises(ImportError, match="does not load"):
-        native_build.load_library(package)
+        library.load_library(package)
 
 
 def test_nothing_built_is_no_error(tmp_path):
-    assert native_build.load_library(tmp_path) is None
+    assert library.load_library(tmp_path) is None
 
 
 def test_a_build_without_cuda_says_why_and_what_to_do(gpu):
-    said = native_build.cuda_problem(record())
+    said = library.cuda_problem(record())
     assert said is not None and "CPU only (no nvcc is found); install it, then bash" in said
 
 
 def test_a_gpu_that_the_build_has_no_code_for_is_named(gpu):
-    assert native_build.cuda_problem(CUDA_INFO) is None
-    said = native_build.cuda_problem({**CUDA_INFO, "archs": ["sm_80", "sm_100", "compute_100"]})
+    assert library.cuda_problem(CUDA_INFO) is None
+    said = library.cuda_problem({**CUDA_INFO, "archs": ["sm_80", "sm_100", "compute_100"]})
     assert said is not None and "no kernel image for NVIDIA H100 (compute capability 9.0)" in said
     assert "the build has sm_80, sm_100, compute_100" in said
     assert "TORCH_CUDA_ARCH_LIST=9.0 bash scripts/setup.sh" in said
@@ -116,7 +116,7 @@ def test_a_gpu_that_the_build_has_no_code_for_is_named(gpu):
 
 def test_a_cuda_build_on_a_machine_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "torch sees no GPU" in str(native_build.cuda_problem(CUDA_INFO))
+    assert "torch sees no GPU" in str(library.cuda_problem(CUDA_INFO))
 
 
 def fake_native(monkeypatch, info: dict[str, object]) -> None:
@@ -125,7 +125,7 @@ def fake_native(monkeypatch, info: dict[str, object]) -> None:
         for device in ("cpu", "cuda"):
             setattr(module, f"{verb}_{device}", lambda *given: "native")
     monkeypatch.setattr(backends, "native_module", lambda: module)
-    monkeypatch.setattr(backends, "_gpu_problem", lambda m, d: native_build.cuda_problem(info, d))
+    monkeypatch.setattr(backends, "_gpu_problem", lambda m, d: library.cuda_problem(info, d))
 
 
 @pytest.mark.parametrize(

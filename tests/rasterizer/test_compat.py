@@ -158,7 +158,7 @@ def test_matrices_carry_focal_lengths_and_principal_point():
 
 def pixel_transforms(surfels, settings) -> Tensor:
     """What 2DGS code passes as cov3D_precomp: from (u, v, 1) to pixel indices times depth."""
-    from diff_surfel_rasterization.reference_projection import project
+    from diff_surfel_rasterization.reference.projection import project
 
     transform = project(surfels, settings).transform
     to_index = torch.tensor([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]], dtype=torch.float64)
@@ -166,7 +166,7 @@ def pixel_transforms(surfels, settings) -> Tensor:
 
 
 def test_precomputed_transforms_render_the_same_and_pin_the_signal(monkeypatch):
-    from diff_surfel_rasterization import reference_blending
+    from diff_surfel_rasterization.reference import blending as reference_blending
 
     # Without a low-pass the signal is the transform's own gradient, rescaled.
     monkeypatch.setattr(reference_blending, "LOW_PASS_PRECISION", 1e9)

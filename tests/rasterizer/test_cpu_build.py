@@ -19,7 +19,7 @@ from diff_surfel_rasterization import (
     available_backends,
     backend_problem,
     constants,
-    native_build,
+    library,
 )
 from tests.rasterizer.build_tools import toolkit
 from tests.rasterizer.scenes import detached, make_view, random_surfels
@@ -59,15 +59,15 @@ def test_without_torch_two_lines_say_what_to_do(tmp_path):
 def test_without_a_compiler_the_python_part_is_built(tmp_path):
     fake = tmp_path / "bin"
     fake.mkdir()
-    library = tmp_path / "lib"
+    built = tmp_path / "lib"
     done = run_setup(
-        "build", f"--build-lib={library}", f"--build-base={tmp_path}", PATH=str(fake), CXX="no-cxx"
+        "build", f"--build-lib={built}", f"--build-base={tmp_path}", PATH=str(fake), CXX="no-cxx"
     )
     assert done.returncode == 0, done.stderr
     assert "no C++ compiler found" in done.stdout
-    names = {path.name for path in (library / "diff_surfel_rasterization").iterdir()}
-    assert "native.py" in names and native_build.LIBRARY not in names
-    assert native_build.load_library(library / "diff_surfel_rasterization") is None
+    names = {path.name for path in (built / "diff_surfel_rasterization").iterdir()}
+    assert "native" in names and library.LIBRARY not in names
+    assert library.load_library(built / "diff_surfel_rasterization") is None
 
 
 def test_constants_are_those_of_the_reference():

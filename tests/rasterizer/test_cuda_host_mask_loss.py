@@ -17,7 +17,7 @@ if "cpu" not in available_backends():
 if cuda_host.compiler() is None:
     pytest.skip("no host compiler: apt install g++", allow_module_level=True)
 
-from diff_surfel_rasterization import native_mask_loss  # noqa: E402
+from diff_surfel_rasterization.native import mask_loss as native_mask_loss  # noqa: E402
 
 
 @pytest.fixture

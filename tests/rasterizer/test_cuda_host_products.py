@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diff_surfel_rasterization import BlendWeights, available_backends
 from diff_surfel_rasterization.reference import splat_weights_reference
-from diff_surfel_rasterization.reference_quads import splat_quads_reference
+from diff_surfel_rasterization.reference.quads import splat_quads_reference
 from tests.rasterizer import cuda_host
 from tests.rasterizer.scenes import detached, make_view, random_surfels
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diff_surfel_rasterization import available_backends, mask_loss
-from diff_surfel_rasterization.reference_mask_loss import mask_loss_reference
+from diff_surfel_rasterization.reference.mask_loss import mask_loss_reference
 from iqgs.losses import dice_loss, focal_loss
 
 NATIVE = "cpu" in available_backends()
@@ -134,7 +134,7 @@ def test_instruction_sets_agree(isa, tmp_path):
 
 
 def test_reference_passes_gradcheck_in_chunks(monkeypatch):
-    from diff_surfel_rasterization import reference_mask_loss
+    from diff_surfel_rasterization.reference import mask_loss as reference_mask_loss
 
     monkeypatch.setattr(reference_mask_loss, "CELLS_PER_CHUNK", 9)
     q, f, owner = make(3, 10, channels=4)

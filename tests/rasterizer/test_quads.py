@@ -25,7 +25,7 @@ from diff_surfel_rasterization import (
     splat_weights,
 )
 from diff_surfel_rasterization.quads import quad_pixels, quads_from_rows
-from diff_surfel_rasterization.reference_quads import splat_quads_reference
+from diff_surfel_rasterization.reference.quads import splat_quads_reference
 from tests.rasterizer.quad_cases import CASES, assert_rounded, case_of, dense_quads, dense_rows
 from tests.rasterizer.scenes import map_tensors
 
@@ -217,7 +217,7 @@ def test_reference_in_float64_passes_gradcheck():
 
 
 def test_reference_chunks_change_nothing(monkeypatch):
-    from diff_surfel_rasterization import reference_quads
+    from diff_surfel_rasterization.reference import quads as reference_quads
 
     table = quad_weights(*case_of("small", torch.float64), backend="reference")
     values = torch.randn(300, 2, dtype=torch.float64)

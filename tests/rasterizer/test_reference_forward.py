@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diff_surfel_rasterization import RasterSettings, Surfels, rasterize
-from diff_surfel_rasterization.reference_color import sh_colors
+from diff_surfel_rasterization.reference.color import sh_colors
 from tests.rasterizer.oracle import cast_rays
 from tests.rasterizer.scenes import IMAGES, detached, make_view, random_surfels
 
@@ -77,7 +77,8 @@ def test_near_plane_cuts_splats_and_single_rays():
 
 
 def test_many_tiles_and_recomputation_change_nothing(monkeypatch):
-    from diff_surfel_rasterization import reference, reference_tiles
+    from diff_surfel_rasterization.reference import rasterize as reference
+    from diff_surfel_rasterization.reference import tiles as reference_tiles
 
     surfels, settings = random_surfels(30, seed=11, log_scale=(-2, -0.5)), make_view(40, 35)
     whole = rasterize(surfels, settings, "reference")
@@ -102,7 +103,7 @@ def test_float32_stays_near_float64():
 
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 def test_harmonics_are_orthonormal_and_linear_terms_point_the_right_way(degree):
-    from diff_surfel_rasterization.reference_color import sh_basis
+    from diff_surfel_rasterization.reference.color import sh_basis
 
     # Gauss-Legendre in z times uniform azimuth integrates these products exactly.
     nodes, weights = np.polynomial.legendre.leggauss(8)

@@ -96,7 +96,7 @@ def test_reference_in_float64_passes_gradcheck():
 
 
 def test_reference_chunks_change_nothing(monkeypatch):
-    from diff_surfel_rasterization import reference
+    from diff_surfel_rasterization.reference import rasterize as reference
 
     surfels = random_surfels(30, seed=53, log_scale=(-2, -1))
     weights = blend_weights(surfels, make_view(), backend="reference")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scene.colmap import ColmapCamera, ColmapImage, ColmapPoints, write_colmap_model
+from scene.readers.colmap import ColmapCamera, ColmapImage, ColmapPoints, write_colmap_model
 
 SIZE = (40, 30)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from scene.colmap import (
+from scene.readers.colmap import (
     ColmapCamera,
     ColmapImage,
     ColmapPoints,

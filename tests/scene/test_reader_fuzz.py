@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scene.colmap_binary import read_cameras_binary, read_images_binary, read_points_binary
-from scene.colmap_text import read_cameras_text, read_images_text, read_points_text
+from scene.readers.colmap.binary import read_cameras_binary, read_images_binary, read_points_binary
+from scene.readers.colmap.text import read_cameras_text, read_images_text, read_points_text
 from utils.errors import DataError, FormatError
 from utils.images import read_id_map, read_image
 

@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from arguments.synthetic import SHUFFLED, MaskKnobs, SyntheticParams, parse_synthetic_arguments
 from scene.dataset import Scene, SceneRequest, load_scene
-from scene.synthetic import POINT_NOISE, degrade_folder, make_scene
+from scene.synthetic.writer import POINT_NOISE, degrade_folder, make_scene
 from utils.errors import DataError, UserError
 from utils.images import read_id_map, write_id_map
 

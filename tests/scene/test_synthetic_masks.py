@@ -10,7 +10,7 @@ import pytest
 from scipy.ndimage import binary_erosion
 
 from arguments.synthetic import SHUFFLED, MaskKnobs
-from scene.synthetic_masks import degrade_masks, warp
+from scene.masks.degradation import degrade_masks, warp
 from utils.errors import UserError
 
 CLEAN = replace(SHUFFLED, fresh=False)

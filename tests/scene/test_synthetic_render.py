@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from arguments.synthetic import FEWEST_OBJECTS, MOST_OBJECTS, SyntheticParams
-from scene.synthetic import place_cameras
-from scene.synthetic_light import LAMP_HALF, board_cover, lamp_seen
-from scene.synthetic_parts import Part, turned
-from scene.synthetic_render import Picture, Viewpoint, contrast, pixel_rays, render_view, trace
-from scene.synthetic_room import Room, build_room
-from scene.synthetic_shapes import Box
-from scene.synthetic_textures import PATTERNS, Texture, albedo
+from scene.synthetic.light import LAMP_HALF, board_cover, lamp_seen
+from scene.synthetic.parts import Part, turned
+from scene.synthetic.render import Picture, Viewpoint, contrast, pixel_rays, render_view, trace
+from scene.synthetic.room import Room, build_room
+from scene.synthetic.shapes import Box
+from scene.synthetic.textures import PATTERNS, Texture, albedo
+from scene.synthetic.writer import place_cameras
 
 Array = np.ndarray
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from scene.synthetic_roots import depressed_quartic_roots
-from scene.synthetic_shapes import Box, Ellipsoid, Frustum, Shape, Torus
+from scene.synthetic.roots import depressed_quartic_roots
+from scene.synthetic.shapes import Box, Ellipsoid, Frustum, Shape, Torus
 
 Array = np.ndarray
 Field = Callable[[Array], Array]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from plyfile import PlyData, PlyElement
 
+from scene.splat_files import columns as splat_columns
 from utils.errors import DataError, FormatError, RunError
 from utils.ply import read_ply, write_ply
 from utils.storage import atomic_write
@@ -170,11 +171,10 @@ def test_writer_refuses_what_would_not_come_back(tmp_path: Path) -> None:
 
 def test_disk_full_keeps_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real ENOSPC, from the device that is always full."""
-    from scene import splat_ply
 
     monkeypatch.setattr("utils.storage._open_temporary", lambda _: io.FileIO("/dev/full", "w"))
     with pytest.raises(RunError, match=r"disk full: need 0\.4 MB, free \d.* MB in "):
-        splat_ply.write(tmp_path / "a.ply", {"x": np.zeros(100_000)})
+        splat_columns.write(tmp_path / "a.ply", {"x": np.zeros(100_000)})
     with pytest.raises(RunError, match="disk full"):
         atomic_write(tmp_path / "b", lambda stream: stream.write(b"0" * 100_000))
     assert not any(tmp_path.iterdir())

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .native_build import REBUILD, cuda_problem
+from .library import REBUILD, cuda_problem
 
 BACKENDS = ("auto", "cpu", "cuda", "reference")
 

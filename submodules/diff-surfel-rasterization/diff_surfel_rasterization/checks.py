@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .quads import QUAD, quad_count
-from .reference_color import MAX_SH_DEGREE
+from .reference.color import MAX_SH_DEGREE
 from .types import BlendWeights, QuadWeights, RasterSettings, Surfels
 
 

@@ -18,7 +18,7 @@ from .api import rasterize
 from .backends import REBUILD
 from .checks import check_settings, check_shape
 from .reference import composite_projected
-from .reference_projection import Projected, splat_colors
+from .reference.projection import Projected, splat_colors
 from .types import RasterOutput, RasterSettings, Surfels
 
 NEAR, FAR = 0.2, 100.0

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Other programs' folders, read into cameras, photographs and points."""
