@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Leaves of the house: each file does one small job, and none imports another (but `errors`)."""
+"""Leaves of the house: each file does one small job and knows no scene."""
