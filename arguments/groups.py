@@ -32,17 +32,28 @@ def require(ok: bool, flag: str, value: object, rule: str) -> None:
 class ModelParams:
     """Where the scene is and how it is read."""
 
-    source_path: str = option("", "scene folder (COLMAP or Blender layout)", short="s")
+    source_path: str = option("", "scene folder (COLMAP, nerfstudio, Blender)", short="s")
     model_path: str = option("", "run folder; empty: output/<10 random characters>", short="m")
     images: str = option("images", "sub-folder of the photographs", short="i")
+    sparse: str = option("", "COLMAP model to read, a folder in sparse/; empty: the largest")
+    pair_by_order: bool = option(
+        False, "photographs under other names belong to the model's images in the same order"
+    )
     object_path: str = option("object_mask", "sub-folder of the masks to train on", short="o")
     resolution: int = option(-1, "1, 2, 4, 8 divide; -1: up to 1600 wide; other: width", short="r")
+    mask_orientation: str = option(
+        "auto",
+        "what masks of photographs with an EXIF orientation show, where nothing else tells",
+        choices=("auto", "stored", "upright"),
+    )
     white_background: bool = option(False, "white instead of black behind everything", short="w")
     sh_degree: int = option(3, "highest degree of the spherical harmonics, 0 to 3")
     eval: bool = option(False, "hold views out: every 8th, or those that the scene's split names")
     train_split: bool = option(False, "train on the views named in images_train/ (LERF-Mask)")
     n_views: int = option(100, "with --eval: training views to keep; 100: all, 50: half")
     random_init: bool = option(False, "start from random points instead of the point cloud")
+    random_points: int = option(100_000, "how many, where there are no others to start from")
+    max_points: int = option(0, "keep so many points of a larger cloud, at random; 0: all")
     no_masks: bool = option(False, "the scene has no masks: reconstruct only")
     skip_missing: bool = option(False, "go on without photographs that are missing on disk")
     zero_label: str = option(
@@ -51,7 +62,8 @@ class ModelParams:
     background_seeds: int = option(
         0, "random starting points outside the cameras' ring; -1: decide by the point cloud"
     )
-    data_device: str = option("auto", "accepted for compatibility; views are held in memory")
+    data_cache: bool = option(True, "keep pixels in memory after their first use")
+    data_device: str = option("auto", "accepted for compatibility; see --data_cache")
 
     def __post_init__(self) -> None:
         require(0 <= self.sh_degree <= 3, "sh_degree", self.sh_degree, "between 0 and 3")
@@ -62,6 +74,8 @@ class ModelParams:
             "-1 or positive",
         )
         require(self.n_views >= 1, "n_views", self.n_views, "at least 1")
+        require(self.random_points >= 1, "random_points", self.random_points, "at least 1")
+        require(self.max_points >= 0, "max_points", self.max_points, "0 or a number of points")
         require(
             self.background_seeds >= -1,
             "background_seeds",

@@ -12,7 +12,6 @@ _HOMES = {
     "GaussianModel": "gaussian_model",
     "InstanceMasks": "masks",
     "Scene": "dataset",
-    "SceneRequest": "dataset",
     "View": "view",
     "load_scene": "dataset",
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -67,6 +66,15 @@ class Camera:
             height=height,
         )
 
+    def moved(self, origin: tuple[float, float, float]) -> Camera:
+        """The same camera in coordinates that begin at `origin`, computed in float64."""
+        if not any(origin):
+            return self
+        matrix = self.world_to_view.clone()
+        center = self.center - torch.tensor(origin, dtype=torch.float64)
+        matrix[:3, 3] = -matrix[:3, :3] @ center
+        return replace(self, world_to_view=matrix)
+
     def project(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """World points [N, 3] -> pixels [N, 2] (COLMAP convention) and depths [N], float64.
 
@@ -93,15 +101,6 @@ class Camera:
         )
         world = local @ self.world_to_view[:3, :3].to(pixels.device)
         return world / world.norm(dim=1, keepdim=True)
-
-
-@dataclass(frozen=True, eq=False)
-class PosedImage:
-    """A camera at the size that its file declares, and the photograph that belongs to it."""
-
-    camera: Camera
-    path: Path
-    held_out: bool | None = None  # the file's own split; None where it has none
 
 
 def scene_extent(cameras: list[Camera]) -> float:

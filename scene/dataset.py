@@ -7,54 +7,30 @@ are read once in full, because their ids have to be known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
-from scene.cameras import Camera, PosedImage, scene_extent
+from arguments import ModelParams
+from scene.cameras import Camera, scene_extent
+from scene.frame import SceneFrame, local_origin, read_up, up_direction
 from scene.masks import (
     IdTable,
     build_id_table,
     check_mask_shape,
     find_mask_files,
+    note_turned_masks,
     read_label_names,
 )
-from scene.points import (
-    PointCloud,
-    from_colmap,
-    random_object_points,
-    random_scene_points,
-    read_point_ply,
-)
-from scene.readers.colmap import find_colmap_folder, read_colmap_model
-from scene.readers.colmap.model import ColmapModel
-from scene.readers.photos import at_render_size, listed, posed_images, without_missing
-from scene.readers.transforms import is_blender_scene, read_blender_scene
-from scene.splits import every_eighth, names_in_folder, read_split, thin_out
+from scene.points import PointCloud
+from scene.readers.colmap import ColmapModel
+from scene.readers.layout import read_scene_files
+from scene.readers.photo_files import listed
+from scene.readers.photos import at_render_size, without_missing
+from scene.readers.points import initial_points
+from scene.readers.posed import PosedImage, SceneFiles
+from scene.splits import split_names
 from scene.view import View
 from utils.errors import DataError
-
-
-@dataclass(frozen=True)
-class SceneRequest:
-    """What to load; the fields are the options of the command line of the same names."""
-
-    source_path: Path
-    images: str = "images"
-    object_path: str = "object_mask"
-    resolution: int = -1
-    white_background: bool = False
-    eval: bool = False
-    n_views: int = 100
-    train_split: bool = False
-    no_masks: bool = False
-    zero_label: str = "background"
-    random_init: bool = False
-    skip_missing: bool = False
-    seed: int = 0
-    random_points: int = 100_000  # how many, where there are no sparse points to start from
-    data_cache: bool = True  # keep pixels in memory after their first use
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,109 +43,99 @@ class Scene:
     extent: float  # 1.1 x largest distance of a training camera from their mean
     id_table: IdTable | None  # None without masks
     source_path: Path
-    kind: str  # colmap | blender
+    kind: str  # colmap | transforms | blender
     notices: tuple[str, ...]  # what the user should know, one sentence each
+    frame: SceneFrame  # what the coordinates of cameras and points mean in the files
+    model: ColmapModel | None = None  # tracks and observations, in the coordinates of the files
 
 
-def load_scene(request: SceneRequest) -> Scene:
-    """Read and check a scene. Raises DataError, FormatError or UserError; see the module."""
+def load_scene(params: ModelParams, *, seed: int, frame: SceneFrame | None = None) -> Scene:
+    """Read and check a scene. Raises DataError, FormatError or UserError; see the module.
+
+    `seed` is that of the random points. `frame` is that of a run that was trained on the scene
+    before; without one a scene that lies far from zero gets an origin of its own.
+    """
     notices: list[str] = []
-    source = Path(request.source_path)
-    model = None
-    if not source.is_dir():
-        raise DataError(f"{source}: no such folder; --source_path must be the scene's folder")
-    folder = find_colmap_folder(source)
-    if folder is not None:
-        model = read_colmap_model(folder)
-        posed = posed_images(model, source / request.images)
-    elif is_blender_scene(source):
-        posed = read_blender_scene(source)
-    else:
-        raise DataError(
-            f"{source}: neither a COLMAP model (sparse/0/images.bin or .txt) nor a "
-            "transforms_train.json was found"
-        )
-    posed = without_missing(posed, request.skip_missing, notices)
-    posed = at_render_size(posed, request.resolution, notices)
-    train_names, test_names = _split(posed, request, notices)
-    views, id_table = _make_views(posed, request, notices)
+    files = read_scene_files(params, notices)
+    frame = frame or _find_frame(files, Path(params.source_path), notices)
+    posed = [replace(i, camera=i.camera.moved(frame.origin)) for i in files.posed]
+    posed = without_missing(posed, files.photographs, params.skip_missing, notices)
+    posed = at_render_size(posed, params, notices)
+    held_out = {image.camera.name for image in posed if image.held_out}
+    train_names, test_names = split_names([i.camera.name for i in posed], held_out, params)
+    views, id_table = _make_views(posed, params, notices)
     train = tuple(views[name] for name in train_names)
     cameras = [view.camera for view in train]
     return Scene(
         train=train,
         test=tuple(views[name] for name in test_names),
-        points=_initial_points(model, cameras, request, notices),
+        points=initial_points(files, cameras, params, seed, frame.origin, notices),
         extent=_extent(cameras, notices),
         id_table=id_table,
-        source_path=source,
-        kind="blender" if model is None else "colmap",
+        source_path=Path(params.source_path),
+        kind=files.kind,
         notices=tuple(notices),
+        frame=frame,
+        model=files.model,
     )
 
 
-def _split(
-    posed: list[PosedImage], request: SceneRequest, notices: list[str]
-) -> tuple[list[str], list[str]]:
-    """Names of the training and of the held-out views."""
-    names = [image.camera.name for image in posed]
-    source = Path(request.source_path)
-    if request.train_split:
-        chosen = names_in_folder(source / "images_train", names)
-        held_out = set(names) - chosen
-    elif not request.eval:
-        return names, []
-    elif (source / "split.json").is_file():
-        train, test = read_split(source / "split.json", names)
-        if not train:
-            raise DataError(f"{source / 'split.json'}: no image of the scene is in 'train'")
-        return thin_out(train, request.n_views), test
-    elif any(image.held_out for image in posed):
-        held_out = {image.camera.name for image in posed if image.held_out}
-    else:
-        held_out = every_eighth(names)
-    train = [name for name in names if name not in held_out]
-    if not train:
-        raise DataError(f"{source}: no view is left to train on after the split of {len(names)}")
-    if not request.train_split:
-        train = thin_out(train, request.n_views)
-    return train, [name for name in names if name in held_out]
+def _find_frame(files: SceneFiles, source: Path, notices: list[str]) -> SceneFrame:
+    """Where the run's coordinates begin, and which way is up."""
+    cameras = [image.camera for image in files.posed]
+    origin = local_origin(cameras, None if files.points is None else files.points.positions)
+    if any(origin):
+        x, y, z = origin
+        notices.append(
+            f"the scene's coordinates are too large for single precision: the run computes round "
+            f"({x:.12g}, {y:.12g}, {z:.12g}), which frame.json holds and its files are relative to"
+        )
+    return SceneFrame(origin, read_up(source / "scene.json") or up_direction(cameras))
 
 
 def _make_views(
-    posed: list[PosedImage], request: SceneRequest, notices: list[str]
+    posed: list[PosedImage], params: ModelParams, notices: list[str]
 ) -> tuple[dict[str, View], IdTable | None]:
     """All views by name, with the table of the ids that occur in any of their masks."""
     masks: dict[str, Path] = {}
     table = None
-    if not request.no_masks:
-        masks = _checked_masks(posed, request, notices)
-        labels = read_label_names(Path(request.source_path) / "labels.json")
-        table = build_id_table(list(masks.values()), labels, request.zero_label)
+    if not params.no_masks:
+        masks = _checked_masks(posed, params, notices)
+        labels = read_label_names(Path(params.source_path) / "labels.json")
+        table = build_id_table(list(masks.values()), labels, params.zero_label)
         if not table:
             notices.append("all masks are empty: not one of them holds an id other than 0")
-    background = 1.0 if request.white_background else 0.0
+    background = 1.0 if params.white_background else 0.0
     views = {}
     for image in posed:
         name = image.camera.name
         views[name] = View(
-            image.camera, image.path, masks.get(name), table, background, request.data_cache
+            image.camera,
+            image.path,
+            masks.get(name),
+            table,
+            background,
+            params.data_cache,
+            picture=image.picture,
+            image_id=image.image_id,
         )
     return views, table
 
 
 def _checked_masks(
-    posed: list[PosedImage], request: SceneRequest, notices: list[str]
+    posed: list[PosedImage], params: ModelParams, notices: list[str]
 ) -> dict[str, Path]:
-    folder = Path(request.source_path) / request.object_path
+    folder = Path(params.source_path) / params.object_path
     masks = find_mask_files(folder, [image.camera.name for image in posed])
     if not masks:
         raise DataError(
             f"{folder}: no mask for any of the {len(posed)} images was found (expected "
             "<image name>.png); give --object_path, or --no_masks to train colour only"
         )
-    for image in posed:
-        if image.camera.name in masks:
-            check_mask_shape(masks[image.camera.name], image.camera)
+    pairs = [(masks[i.camera.name], i) for i in posed if i.camera.name in masks]
+    note_turned_masks([(path, image.picture) for path, image in pairs], notices)
+    for path, image in pairs:
+        check_mask_shape(path, image.camera, image.picture)
     without = [image.camera.name for image in posed if image.camera.name not in masks]
     if without:
         notices.append(
@@ -177,35 +143,6 @@ def _checked_masks(
             f"{listed(without)}"
         )
     return masks
-
-
-def _initial_points(
-    model: ColmapModel | None, cameras: list[Camera], request: SceneRequest, notices: list[str]
-) -> PointCloud:
-    """Sparse points of the scene, else random ones with a notice."""
-    generator = torch.Generator().manual_seed(request.seed)
-    count = request.random_points
-    if request.random_init:
-        notices.append(f"starting from {count} random points as --random_init asks")
-        if model is None:
-            return random_object_points(count, generator)
-        return random_scene_points(cameras, count, generator)
-    if model is not None and model.points is not None and len(model.points):
-        return from_colmap(model.points)
-    source = Path(request.source_path)
-    folder = find_colmap_folder(source) or source
-    for path in (folder / "points3D.ply", source / "points3d.ply"):
-        if path.is_file():
-            cloud = read_point_ply(path)
-            if len(cloud):
-                return cloud
-    notices.append(
-        f"{folder}: no sparse points (points3D.bin, .txt or .ply), starting from {count} random "
-        "points as with --random_init; sparse points give better results"
-    )
-    if model is None:
-        return random_object_points(count, generator)
-    return random_scene_points(cameras, count, generator)
 
 
 def _extent(cameras: list[Camera], notices: list[str]) -> float:

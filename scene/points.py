@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from scene.cameras import Camera
-from scene.readers.colmap.model import ColmapPoints
 from scene.view import View
-from utils.errors import FormatError
-from utils.ply import read_ply, write_ply
+from utils.ply import write_ply
 
 # Half the side of the cube of synthetic object scenes (Gaussian Grouping's --random_init).
 OBJECT_HALF_SIDE = 1.3
@@ -35,7 +33,7 @@ _GRID_COLUMNS, _GRID_ROWS = 16, 12
 class PointCloud:
     """Positions with colours."""
 
-    positions: Tensor  # [N, 3] float32, world
+    positions: Tensor  # [N, 3] float32, in the run's coordinates
     colors: Tensor  # [N, 3] float32, 0..1
 
     def __len__(self) -> int:
@@ -60,31 +58,6 @@ class PointCloud:
         rgb = (self.colors.clamp(0, 1) * 255.0 + 0.5).to(torch.uint8).numpy().T
         columns.update(zip(("red", "green", "blue"), rgb, strict=True))
         write_ply(path, columns)
-
-
-def from_colmap(points: ColmapPoints) -> PointCloud:
-    """COLMAP's points as a cloud."""
-    return PointCloud(
-        torch.from_numpy(points.positions.astype(np.float32)),
-        torch.from_numpy(points.colors.astype(np.float32) / 255.0),
-    )
-
-
-def read_point_ply(path: Path) -> PointCloud:
-    """x y z, and red green blue (0..255; grey where missing), from a PLY. Raises FormatError."""
-    columns = read_ply(path)
-    if not {"x", "y", "z"} <= columns.keys():
-        raise FormatError(f"{path}: a point cloud needs the columns x, y, z")
-    positions = np.stack([columns[key] for key in "xyz"], axis=1).astype(np.float32)
-    if not np.isfinite(positions).all():
-        raise FormatError(f"{path}: a position is not finite")
-    colors = np.full_like(positions, 0.5)
-    if {"red", "green", "blue"} <= columns.keys():
-        rgb = [columns[key].astype(np.float32) / 255.0 for key in ("red", "green", "blue")]
-        colors = np.stack(rgb, axis=1)
-    if not ((colors >= 0) & (colors <= 1)).all():
-        raise FormatError(f"{path}: red, green, blue must be within 0..255")
-    return PointCloud(torch.from_numpy(positions), torch.from_numpy(colors))
 
 
 def random_object_points(count: int, generator: torch.Generator) -> PointCloud:

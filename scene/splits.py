@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from arguments import ModelParams
 from utils.errors import DataError, FormatError, UserError
 from utils.json_files import read_json
 
@@ -33,6 +34,35 @@ def render_size(width: int, height: int, resolution: int) -> tuple[int, int]:
 def every_eighth(names: Sequence[str]) -> set[str]:
     """The held-out names: every 8th in sorted order, beginning with the first."""
     return set(sorted(names)[::HOLD_OUT_EVERY])
+
+
+def split_names(
+    names: Sequence[str], held_out: set[str], params: ModelParams
+) -> tuple[list[str], list[str]]:
+    """Names of the training and of the held-out views, as the settings and the files want them.
+
+    `held_out` are those that the scene's own files hold out. Raises DataError if nothing is left to
+    train on, FormatError for a damaged split.json, UserError for a --n_views below 1.
+    """
+    source = Path(params.source_path)
+    if params.train_split:
+        chosen = names_in_folder(source / "images_train", names)
+        held_out = set(names) - chosen
+    elif not params.eval:
+        return list(names), []
+    elif (source / "split.json").is_file():
+        train, test = read_split(source / "split.json", names)
+        if not train:
+            raise DataError(f"{source / 'split.json'}: no image of the scene is in 'train'")
+        return thin_out(train, params.n_views), test
+    elif not held_out:
+        held_out = every_eighth(names)
+    train = [name for name in names if name not in held_out]
+    if not train:
+        raise DataError(f"{source}: no view is left to train on after the split of {len(names)}")
+    if not params.train_split:
+        train = thin_out(train, params.n_views)
+    return train, [name for name in names if name in held_out]
 
 
 def read_split(path: Path, names: Sequence[str]) -> tuple[list[str], list[str]]:

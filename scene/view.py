@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scene.cameras import Camera
 from scene.masks import IdTable, InstanceMasks, read_masks
+from scene.pictures import StoredPicture
 from utils.images import read_image, resize_image
 
 
@@ -28,16 +29,22 @@ class View:
         id_table: IdTable | None,
         background: float = 0.0,
         data_cache: bool = True,
+        *,
+        picture: StoredPicture | None = None,
+        image_id: int | None = None,
     ) -> None:
         self.camera = camera
         self.image_path = image_path
         self.mask_path = mask_path
+        self.picture = picture  # how the files' pixels become the camera's; None: resampled
+        self.image_id = image_id  # COLMAP's number of the image, for tracks and observations
         self._id_table = id_table
         self._background = background
         self._data_cache = data_cache
         self._pixels: Tensor | None = None
         self._masks: InstanceMasks | None = None
         self._labels: Tensor | None = None
+        self._valid: Tensor | None = None  # of no elements where all pixels are valid
 
     def __repr__(self) -> str:
         return f"View({self.name!r}, {self.camera.width}x{self.camera.height})"
@@ -63,6 +70,20 @@ class View:
             self._pixels = pixels
         return pixels.to(torch.float32) / 255.0
 
+    def valid_on(self, device: torch.device) -> Tensor | None:
+        """Pixels [H, W] bool that the photograph shows, on a device; None if it shows them all.
+
+        Others enter no loss and no score. There are some where a lens and the frame of its pinhole
+        do not fit exactly.
+        """
+        if self._valid is None:
+            valid = None if self.picture is None else self.picture.valid(self.camera)
+            self._valid = torch.empty(0) if valid is None else torch.from_numpy(valid)
+        if not self._valid.numel():
+            return None
+        self._valid = self._valid.to(device)
+        return self._valid
+
     def label_map_on(self, device: torch.device) -> Tensor:
         """The label map of `masks` on a device, [H, W] int32; kept there like the photograph.
 
@@ -84,7 +105,7 @@ class View:
             return None
         if self._masks is not None:
             return self._masks
-        masks = read_masks(self.mask_path, self.camera, self._id_table)
+        masks = read_masks(self.mask_path, self.camera, self._id_table, self.picture)
         if self._data_cache:
             self._masks = masks
         return masks
@@ -94,5 +115,8 @@ class View:
         if image.shape[0] == 4:
             alpha = image[3:]
             image = image[:3] * alpha + self._background * (1 - alpha)
-        image = resize_image(image, self.camera.width, self.camera.height)
+        if self.picture is None:
+            image = resize_image(image, self.camera.width, self.camera.height)
+        else:
+            image = self.picture.photograph(image, self.camera)
         return (image.clamp(0, 1) * 255.0 + 0.5).to(torch.uint8)

@@ -28,12 +28,24 @@ def l1(image: Tensor, target: Tensor) -> Tensor:
     return (image - target).abs().mean()
 
 
-def ssim(image: Tensor, target: Tensor) -> Tensor:
+def ssim(image: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
     """Mean structural similarity of two [C, H, W] images, scalar, differentiable in both.
 
     Gaussian window, zeros outside the image, population covariance, mean over channels and pixels.
+    With `valid` [H, W] the mean is over these pixels, and the windows of those at their border see
+    no difference beyond it.
     """
-    return ssim_map(image, target).mean()
+    if valid is None:
+        return ssim_map(image, target).mean()
+    return ssim_map(torch.where(valid, image, target), target)[:, valid].mean()
+
+
+def only_valid(image: Tensor, valid: Tensor | None) -> Tensor:
+    """The pixels [C, 1, n] of an image [C, H, W] where `valid` [H, W]; the image itself for None.
+
+    For the measures here that do not look at neighbours.
+    """
+    return image if valid is None else image[:, valid][:, None]
 
 
 def ssim_map(image: Tensor, target: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from utils.errors import DataError, RunError
@@ -83,8 +83,36 @@ def _load(path: Path, formats: tuple[str, ...]) -> Image.Image:
 
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) from the header alone. DataError if it is not an image."""
+    return picture_header(path)[:2]
+
+
+def picture_header(path: Path) -> tuple[int, int, int | None]:
+    """(width, height, EXIF orientation 1..8 or None without one) of the stored pixels.
+
+    Only the header is read. DataError if it is not an image, or a TIFF that is not upright: its
+    pixels would be turned while they are decoded.
+    """
     with _open(path, PHOTO_FORMATS) as image:
-        return image.width, image.height
+        orientation = _orientation(image)
+        if image.format == "TIFF" and orientation not in (1, None):
+            raise DataError(
+                f"{path}: a TIFF with orientation tag {orientation}; save it upright, without one"
+            )
+        return image.width, image.height, orientation
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """The EXIF orientation that stands before the pixels; damaged tags count as none."""
+    try:
+        if image.format == "PNG":  # its getexif() would decode the pixels
+            exif = Image.Exif()
+            exif.load(image.info.get("exif", b""))
+        else:
+            exif = image.getexif()
+        value = exif.get(ExifTags.Base.Orientation)
+    except _DAMAGED:
+        return None
+    return value if isinstance(value, int) and 1 <= value <= 8 else None
 
 
 def read_image(path: Path) -> Tensor:

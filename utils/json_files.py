@@ -13,11 +13,14 @@ MAX_JSON_BYTES = 10_000_000
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of the scene. Raises DataError, FormatError."""
+    """A JSON object from a file of the scene, in UTF-8 or 16, with or without a byte order mark.
+
+    Raises DataError, FormatError.
+    """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise FormatError(f"{path}: larger than {MAX_JSON_BYTES} bytes")
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

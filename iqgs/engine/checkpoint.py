@@ -15,12 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from arguments import RunConfig, SegmentationParams, config_to_json, read_config_file, resolve
-from iqgs.engine.run_folder import CHECKPOINT_FILE, checkpoint_files, pick_iteration, request_fields
+from arguments import (
+    ModelParams,
+    RunConfig,
+    SegmentationParams,
+    config_to_json,
+    read_config_file,
+    resolve,
+)
+from iqgs.engine.run_folder import CHECKPOINT_FILE, checkpoint_files, pick_iteration
 from iqgs.methods import build_method
 from iqgs.model import IQGS
 from iqgs.types import MethodOptions
-from scene.dataset import Scene, SceneRequest, load_scene
+from scene.dataset import Scene, load_scene
+from scene.frame import FRAME_FILE, SceneFrame
 from scene.gaussian_model import GaussianModel
 from scene.masks import IdTable
 from utils.cfg_args import parse_cfg_args
@@ -30,6 +38,8 @@ from utils.storage import atomic_folder, load_checkpoint, newest_good, save_chec
 logger = logging.getLogger(__name__)
 
 FORMAT = "iqgs-checkpoint-1"
+# Settings of another program's run that say nothing about how its scene is read.
+ELSEWHERE = {"model_path", "data_device", "sh_degree"}
 # Settings that may differ when a run goes on: they change no step of it.
 HARMLESS = {
     "model_path",
@@ -47,6 +57,7 @@ HARMLESS = {
     "detect_anomaly",
     "deterministic",
     "data_device",
+    "data_cache",
     "ip",
     "port",
     "debug",
@@ -81,9 +92,10 @@ def background_color(config: RunConfig) -> Tensor:
     return torch.full((3,), 1.0 if config.model.white_background else 0.0)
 
 
-def scene_of(config: RunConfig) -> Scene:
-    """Read the scene that the settings name."""
-    return load_scene(SceneRequest(**request_fields(config.model), seed=config.train.seed))
+def scene_of(config: RunConfig, run_folder: Path | None = None) -> Scene:
+    """Read the scene that the settings name; that of a run in the run's own coordinates."""
+    frame = None if run_folder is None else SceneFrame.read(run_folder / FRAME_FILE)
+    return load_scene(config.model, seed=config.train.seed, frame=frame)
 
 
 def most_objects_in_a_view(scene: Scene) -> int:
@@ -164,7 +176,7 @@ def saved_settings(folder: Path) -> dict[str, Any]:
     if (folder / "config.json").exists():
         return read_config_file(folder / "config.json")
     if (folder / "cfg_args").exists():
-        names = {field.name for field in dataclasses.fields(SceneRequest)}
+        names = {field.name for field in dataclasses.fields(ModelParams)} - ELSEWHERE
         text = (folder / "cfg_args").read_text(encoding="utf-8", errors="replace")
         values = parse_cfg_args(text)
         foreign = sorted(set(values) - names)
@@ -196,7 +208,7 @@ def load_run(
     return Run(
         folder,
         config,
-        scene_of(config),
+        scene_of(config, folder),
         gaussians,
         method,
         chosen,

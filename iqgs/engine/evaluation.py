@@ -28,7 +28,7 @@ from iqgs.types import Segmentation
 from scene.masks import find_mask_files, read_label_names, read_masks
 from scene.view import View
 from utils.errors import UserError
-from utils.image_quality import affine_corrected, psnr, ssim
+from utils.image_quality import affine_corrected, only_valid, psnr, ssim
 from utils.json_files import read_json
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def load_truth(run: Run, views: Sequence[View], params: EvaluationParams) -> Tru
         return Truth({}, "none", {})
     files = find_mask_files(folder, [view.name for view in views])
     maps = {
-        view.name: read_masks(files[view.name], view.camera, None).label_map
+        view.name: read_masks(files[view.name], view.camera, None, view.picture).label_map
         for view in views
         if view.name in files
     }
@@ -133,11 +133,12 @@ def score_images(
             backend=run.config.pipeline.backend,
         )
         color, image = rendered.color.clamp(0, 1), view.image_on(run.gaussians.device)
-        affine = affine_corrected(color, image).clamp(0, 1)
+        valid = view.valid_on(run.gaussians.device)
+        shown, truth = only_valid(color, valid), only_valid(image, valid)
         rows[view.name] = {
-            "PSNR": float(psnr(color, image)),
-            "SSIM": float(ssim(color, image)),
-            "PSNR_affine": float(psnr(affine, image)),
+            "PSNR": float(psnr(shown, truth)),
+            "SSIM": float(ssim(color, image, valid)),
+            "PSNR_affine": float(psnr(affine_corrected(shown, truth).clamp(0, 1), truth)),
         }
         maps[view.name] = torch.cat([rendered.instance, rendered.alpha])
     return rows, maps

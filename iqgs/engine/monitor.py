@@ -17,7 +17,7 @@ from iqgs.engine.splat_labels import spread
 from iqgs.engine.stages import Stage, StepReport
 from iqgs.evaluation.scorer import SceneScorer
 from scene.view import View
-from utils.image_quality import l1, psnr
+from utils.image_quality import l1, only_valid, psnr
 from utils.logs import ScalarLog
 
 logger = logging.getLogger(__name__)
@@ -93,9 +93,11 @@ class Monitor:
                 backend=training.config.pipeline.backend,
                 with_surface=False,
             )
-            image, color = view.image_on(training.gaussians.device), rendered.color.clamp(0, 1)
-            errors.append(float(l1(color, image)))
-            ratios.append(float(psnr(color, image)))
+            device = training.gaussians.device
+            color, valid = rendered.color.clamp(0, 1), view.valid_on(device)
+            shown, truth = only_valid(color, valid), only_valid(view.image_on(device), valid)
+            errors.append(float(l1(shown, truth)))
+            ratios.append(float(psnr(shown, truth)))
             pictures = pictures or [color.cpu()]
             segments |= self._score(scorer, view, rendered)
         values = {

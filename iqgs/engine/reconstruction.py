@@ -19,7 +19,7 @@ from scene.gaussian_model import GaussianModel
 from scene.optimizer import make_optimizer, set_rates
 from scene.sampler import ViewSampler
 from scene.view import View
-from utils.image_quality import l1, ssim
+from utils.image_quality import l1, only_valid, ssim
 from utils.schedules import log_linear
 
 ADAM_EPS = 1e-15  # 3DGS's: splats with vanishing gradients still move
@@ -82,9 +82,18 @@ def make_densifier(
     return Densifier(gaussians, optimizer, thresholds, config.train.seed)
 
 
-def photometric_terms(rendered: RenderOutput, image: Tensor) -> dict[str, Tensor]:
-    """L1 and 1 - SSIM between a rendered view and its photograph [3, H, W]."""
-    return {"l1": l1(rendered.color, image), "dssim": 1 - ssim(rendered.color, image)}
+def photometric_terms(
+    rendered: RenderOutput, image: Tensor, valid: Tensor | None = None
+) -> dict[str, Tensor]:
+    """L1 and 1 - SSIM between a rendered view and its photograph [3, H, W].
+
+    `valid` [H, W]: the pixels that the photograph shows; None for all.
+    """
+    color = rendered.color
+    return {
+        "l1": l1(only_valid(color, valid), only_valid(image, valid)),
+        "dssim": 1 - ssim(color, image, valid),
+    }
 
 
 class Reconstruction:
@@ -141,7 +150,8 @@ class Reconstruction:
 
     def terms(self, rendered: RenderOutput, view: View, iteration: int) -> dict[str, Tensor]:
         """Unweighted terms; those whose weight is zero at this step are not computed."""
-        terms = photometric_terms(rendered, view.image_on(self.gaussians.device))
+        device = self.gaussians.device
+        terms = photometric_terms(rendered, view.image_on(device), view.valid_on(device))
         if self.uses_normals(iteration):
             agreement = (rendered.normal * rendered.surface_normal).sum(0)
             terms["normal"] = (1 - agreement).mean()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The files of a run, and who may write them.
 
-config.json cfg_args cameras.json input.ply ids.json log.jsonl events.out.tfevents*
+config.json cfg_args frame.json cameras.json input.ply ids.json log.jsonl events.out.tfevents*
 chkpntN.pth  point_cloud/iteration_N/{point_cloud.ply, point_cloud_viewer.ply, iqgs.pth}
 """
 
@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 
-from arguments import ModelParams, RunConfig, config_to_json
+from arguments import RunConfig, config_to_json
 from scene.cameras import Camera
 from scene.dataset import Scene
+from scene.frame import FRAME_FILE
 from utils.cfg_args import format_cfg_args
 from utils.errors import DataError, UserError
 from utils.json_files import read_json
@@ -102,7 +103,11 @@ def write_config(folder: Path, config: RunConfig) -> None:
 
 
 def write_scene_files(folder: Path, scene: Scene) -> None:
-    """cameras.json (test cameras first), split.json, input.ply, ids.json."""
+    """frame.json, cameras.json (test cameras first), split.json, input.ply, ids.json.
+
+    Cameras and points are in the run's coordinates, which frame.json relates to the scene's files.
+    """
+    scene.frame.write(folder / FRAME_FILE)
     split = {name: [view.name for view in getattr(scene, name)] for name in ("train", "test")}
     write_text(folder / SPLIT_FILE, json.dumps(split, indent=1) + "\n")
     cameras = [camera_entry(i, view.camera) for i, view in enumerate([*scene.test, *scene.train])]
@@ -160,22 +165,3 @@ def pick_iteration(folder: Path, wanted: int) -> int:
 def checkpoint_files(folder: Path) -> list[Path]:
     """All chkpntN.pth of the run."""
     return [path for path in folder.glob("chkpnt*.pth") if CHECKPOINT_FILE.fullmatch(path.name)]
-
-
-def request_fields(model: ModelParams) -> dict[str, Any]:
-    """The settings that decide how a scene is read."""
-    names = (
-        "source_path",
-        "images",
-        "object_path",
-        "resolution",
-        "white_background",
-        "eval",
-        "n_views",
-        "train_split",
-        "no_masks",
-        "zero_label",
-        "random_init",
-        "skip_missing",
-    )
-    return {name: getattr(model, name) for name in names}

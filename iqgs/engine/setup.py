@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,7 +69,7 @@ def initial_gaussians(config: RunConfig, scene: Scene) -> GaussianModel:
     generator = torch.Generator().manual_seed(config.train.seed)
     points = scene.points
     wanted = config.model.background_seeds
-    if wanted and scene.kind == "colmap" and not config.model.random_init:
+    if wanted and scene.kind != "blender" and not config.model.random_init:
         cameras = [view.camera for view in scene.train]
         count = AUTOMATIC_SEEDS if wanted == -1 else wanted
         seeds = background_seeds(cameras, points, count, generator, scene.train)
@@ -84,8 +85,11 @@ def initial_gaussians(config: RunConfig, scene: Scene) -> GaussianModel:
     )
 
 
-def prepare(config: RunConfig) -> Training:
-    """Read the scene and make the first splats; says what the user should know."""
+def prepare(config: RunConfig, run_folder: Path | None = None) -> Training:
+    """Read the scene and make the first splats; says what the user should know.
+
+    `run_folder` is that of a run that goes on: its coordinates are kept.
+    """
     seed_everything(config.train.seed)
     set_threads(config.train.threads)
     torch.autograd.set_detect_anomaly(config.train.detect_anomaly)
@@ -93,7 +97,7 @@ def prepare(config: RunConfig) -> Training:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.train.deterministic)
     device = choose_device(config.train.device)
-    scene = scene_of(config)
+    scene = scene_of(config, run_folder)
     for notice in scene.notices:
         logger.info("%s", notice)
     if config.train.start_ply:

@@ -101,7 +101,8 @@ def train(config: RunConfig) -> int:
             check_same_run(state["config"], config)
         elif config.train.overwrite:
             remove_results(folder)
-        training = prepare(config)
+        started = Path(config.train.start_checkpoint or folder / "here").parent
+        training = prepare(config, None if state is None else started)
         if state is not None:
             restore(training, state)
         write_config(folder, config)

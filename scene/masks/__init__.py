@@ -6,6 +6,7 @@ A mask file is an id map: 0 = no instance, any other value = one instance, the s
 
 from scene.masks.files import MAX_ASPECT_ERROR, check_mask_shape, find_mask_files, read_masks
 from scene.masks.ids import IdTable, build_id_table, read_label_names
+from scene.masks.orientation import note_turned_masks
 from scene.masks.records import InstanceMasks, present_ids
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "build_id_table",
     "check_mask_shape",
     "find_mask_files",
+    "note_turned_masks",
     "present_ids",
     "read_label_names",
     "read_masks",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 class InstanceMasks:
     """All masks of one view in one map."""
 
-    label_map: NDArray[np.int32]  # [H, W], 0 = no instance
+    label_map: NDArray[np.int32]  # [H, W], 0 = no instance, -1 = no target: in no loss, no score
     ids: tuple[int, ...]  # those present, ascending, without 0
 
     @classmethod
@@ -23,7 +23,8 @@ class InstanceMasks:
 
 
 def present_ids(label_map: NDArray[np.int32]) -> tuple[int, ...]:
-    """The nonzero values of an id map, ascending."""
+    """The positive values of an id map, ascending."""
+    label_map = np.maximum(label_map, 0)
     top = int(label_map.max()) if label_map.size else 0
     # Counting is some thirty times faster than sorting, as long as the ids are small.
     if top < 1 << 20:

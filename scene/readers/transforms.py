@@ -1,140 +1,241 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenes in the form of NeRF's synthetic data: transforms_train.json and transforms_test.json.
+"""Scenes in the form of transforms files: NeRF's synthetic data, and captures of nerfstudio,
+instant-ngp, Polycam and Record3D.
 
-Poses are camera-to-world in OpenGL's convention (x right, y up, z backward).
+Poses are camera-to-world in OpenGL's convention (x right, y up, z backward). A frame's own numbers
+win over the file's.
 """
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-import torch
 
-from scene.cameras import Camera, PosedImage
-from scene.readers.colmap.model import check_image_name
-from utils.errors import FormatError
-from utils.images import image_size
+from arguments import ModelParams
+from scene.readers.colmap import (
+    ColmapPoints,
+    check_image_name,
+    find_colmap_folder,
+    read_colmap_model,
+)
+from scene.readers.photo_files import PHOTO_SUFFIXES
+from scene.readers.posed import PosedImage, SceneFiles
+from scene.readers.transforms_camera import frame_camera, frame_lens
+from utils.errors import DataError, FormatError
 from utils.json_files import read_json
 
-_DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
-# OpenGL's camera axes (right, up, backward) in terms of COLMAP's (right, down, forward).
-_OPENGL_TO_COLMAP = np.diag([1.0, -1.0, -1.0, 1.0])
+CAPTURE_FILE = "transforms.json"
+SPLIT_FILES = ("transforms_train.json", "transforms_val.json", "transforms_test.json")
 
 
 def is_blender_scene(source_path: Path) -> bool:
     """Whether the folder has a transforms_train.json."""
-    return (source_path / "transforms_train.json").is_file()
+    return (source_path / SPLIT_FILES[0]).is_file()
 
 
-def read_blender_scene(source_path: Path) -> list[PosedImage]:
-    """All posed images of both files; those of transforms_test.json are marked as held out.
+def is_capture(source_path: Path) -> bool:
+    """Whether the folder has a transforms.json."""
+    return (source_path / CAPTURE_FILE).is_file()
+
+
+def read_blender_scene(params: ModelParams) -> SceneFiles:
+    """All posed images of the split files; those of transforms_test.json are marked as held out.
+
+    transforms_val.json stands in where there is no test file. Raises DataError or FormatError
+    naming the file, and the frame where there is one.
+    """
+    source = Path(params.source_path)
+    images = _read_frames(params, SPLIT_FILES[0], held_out=False)
+    held_out = next((name for name in SPLIT_FILES[2:0:-1] if (source / name).is_file()), None)
+    if held_out is not None:
+        images += _read_frames(params, held_out, held_out=True)
+    _check_unique(images, source)
+    return SceneFiles("blender", images, source, None, (source / "points3d.ply",))
+
+
+def read_capture(params: ModelParams, notices: list[str]) -> SceneFiles:
+    """All posed images of a transforms.json, with its own split and point cloud if it names them.
 
     Raises DataError or FormatError naming the file, and the frame where there is one.
     """
-    images = _read_transforms(source_path, "transforms_train.json", held_out=False)
-    if (source_path / "transforms_test.json").is_file():
-        images += _read_transforms(source_path, "transforms_test.json", held_out=True)
+    source = Path(params.source_path)
+    path = source / CAPTURE_FILE
+    record = read_json(path)
+    images = _read_frames(params, CAPTURE_FILE, held_out=None)
+    _check_unique(images, source)
+    lists = _names(record, ("train",), params), _names(record, ("test", "val"), params)
+    if params.eval and any(lists):
+        images = _with_split(images, path, lists, notices)
+    clouds = [source / "sparse_pc.ply", source / "points3d.ply", source / "points3D.ply"]
+    named = record.get("ply_file_path")
+    if isinstance(named, str) and named:
+        clouds.insert(0, source / check_image_name(named, f"{path}: ply_file_path"))
+        if not clouds[0].is_file():
+            raise DataError(f"{path}: ply_file_path names {named}, which is not there")
+    points = None
+    if not any(cloud.is_file() for cloud in clouds):
+        points = _points_of_colmap(record, images, source)
+    return SceneFiles("transforms", images, source, points, tuple(clouds))
+
+
+def _points_of_colmap(
+    record: dict[str, Any], images: list[PosedImage], source: Path
+) -> ColmapPoints | None:
+    """Points of the COLMAP model in colmap/sparse/, moved to the poses of the transforms file.
+
+    nerfstudio turns COLMAP's world by `applied_transform` and scales it by `applied_scale`.
+    Believed only if that brings the model's own cameras to where the file has them.
+    """
+    folder = find_colmap_folder(source, "", [], ("colmap/sparse",))
+    if folder is None:
+        return None
+    model = read_colmap_model(folder)
+    move, scale = record.get("applied_transform", np.eye(4)[:3]), record.get("applied_scale", 1.0)
+    try:
+        matrix = np.array(move, np.float64)[:3] * float(scale)
+        turn, shift = matrix[:, :3], matrix[:, 3]
+    except (TypeError, ValueError, IndexError):
+        return None
+    here = {PurePosixPath(i.camera.name).name: i.camera.center.numpy() for i in images}
+    pairs = [
+        (turn @ -(pose[:3, :3].T @ pose[:3, 3]) + shift, here[name])
+        for image in model.images
+        for name, pose in [(PurePosixPath(image.name).name, image.world_to_view())]
+        if name in here
+    ]
+    if model.points is None or len(pairs) < 3:
+        return None
+    moved, expected = np.array(pairs).transpose(1, 0, 2)
+    if np.abs(moved - expected).max() > 1e-3 * np.ptp(expected, axis=0).max():
+        return None
+    return replace(model.points, positions=model.points.positions @ turn.T + shift)
+
+
+def _check_unique(images: list[PosedImage], source: Path) -> None:
     names = [image.camera.name for image in images]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise FormatError(f"{source_path}: image {twice!r} is listed twice in the transforms files")
-    return images
+        raise FormatError(f"{source}: image {twice!r} is listed twice in the transforms files")
 
 
-def _read_transforms(source_path: Path, file: str, held_out: bool) -> list[PosedImage]:
-    path = source_path / file
+def _names(record: dict[str, Any], splits: tuple[str, ...], params: ModelParams) -> set[str]:
+    """The file names that nerfstudio's <split>_filenames list, without suffixes."""
+    found: set[str] = set()
+    for split in splits:
+        where = f"{Path(params.source_path) / CAPTURE_FILE}: {split}_filenames"
+        names = record.get(f"{split}_filenames", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise FormatError(f"{where} must be a list of file names")
+        found |= {_bare(_scene_name(params, name, where)) for name in names}
+    return found
+
+
+def _bare(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _with_split(
+    images: list[PosedImage], path: Path, lists: tuple[set[str], set[str]], notices: list[str]
+) -> list[PosedImage]:
+    """The images marked by the file's own lists; those in neither list are left out."""
+    train, test = lists
+    if train & test:
+        raise FormatError(f"{path}: image {sorted(train & test)[0]!r} is in both splits")
+    marked = [
+        replace(image, held_out=_bare(image.camera.name) in test)
+        for image in images
+        if not train or _bare(image.camera.name) in train | test
+    ]
+    if len(marked) < len(images):
+        notices.append(
+            f"{len(images) - len(marked)} of {len(images)} frames are in neither split of {path} "
+            "and are left out"
+        )
+    return marked
+
+
+def _read_frames(params: ModelParams, file: str, held_out: bool | None) -> list[PosedImage]:
+    source = Path(params.source_path)
+    path = source / file
     record = read_json(path)
     frames = record.get("frames")
     if not isinstance(frames, list) or not frames:
         raise FormatError(f"{path}: expected a list 'frames' with at least one frame")
-    images = []
+    images, photographs = [], _Photographs()
     for index, frame in enumerate(frames):
         where = f"{path} frame {index}"
         if not isinstance(frame, dict):
             raise FormatError(f"{where}: expected an object")
-        image = _image_path(source_path, frame, where)
-        # A frame's own numbers win over the file's.
-        camera = _camera(image, source_path, {**record, **frame}, where)
-        images.append(PosedImage(camera, image, held_out))
+        name = frame.get("file_path")
+        if not isinstance(name, str):
+            raise FormatError(f"{where}: file_path is missing")
+        image = photographs.find(source / _scene_name(params, name, where))
+        values = {**record, **frame}
+        camera = frame_camera(image, source, values, where)
+        images.append(PosedImage(camera, image, held_out, frame_lens(camera, values, where)))
     return images
 
 
-def _image_path(source_path: Path, frame: dict[str, Any], where: str) -> Path:
-    name = frame.get("file_path")
-    if not isinstance(name, str):
-        raise FormatError(f"{where}: file_path is missing")
-    name = check_image_name(name, where)
-    path = source_path / name
-    # The original data names its frames without the suffix, "./train/r_0".
-    if not path.is_file() and path.with_name(path.name + ".png").is_file():
-        return path.with_name(path.name + ".png")
-    return path
-
-
-def _camera(image: Path, source_path: Path, values: dict[str, Any], where: str) -> Camera:
-    distorted = [key for key in _DISTORTION if _number(values, key, 0.0, where) != 0]
-    if distorted:
-        raise FormatError(
-            f"{where}: lens distortion ({', '.join(distorted)}); undistort the images first "
-            "(colmap image_undistorter, or convert.py)"
-        )
-    # A missing photograph is reported later, together with all the others that are missing.
-    width, height = image_size(image) if image.is_file() else (1, 1)
-    file_width = int(_number(values, "w", float(width), where))
-    file_height = int(_number(values, "h", float(height), where))
-    fx, fy = _focal_lengths(values, file_width, where)
-    if min(file_width, file_height) < 1 or fx <= 0 or fy <= 0:
-        raise FormatError(f"{where}: image size and focal lengths must be positive")
-    return Camera(
-        world_to_view=_world_to_view(values.get("transform_matrix"), where),
-        fx=fx,
-        fy=fy,
-        cx=_number(values, "cx", file_width / 2, where),
-        cy=_number(values, "cy", file_height / 2, where),
-        width=file_width,
-        height=file_height,
-        name=image.relative_to(source_path).as_posix(),
-        uid=0,
-    )
-
-
-def _focal_lengths(values: dict[str, Any], width: int, where: str) -> tuple[float, float]:
-    if "fl_x" in values:
-        fx = _number(values, "fl_x", 0.0, where)
-        return fx, _number(values, "fl_y", fx, where)
-    angle = _number(values, "camera_angle_x", 0.0, where)
-    if not 0 < angle < math.pi:
-        raise FormatError(f"{where}: neither fl_x nor a camera_angle_x within 0..pi is given")
-    fx = 0.5 * width / math.tan(0.5 * angle)
-    return fx, fx
-
-
-def _number(values: dict[str, Any], key: str, default: float, where: str) -> float:
-    value = values.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e30:
-        raise FormatError(f"{where}: {key} is not a finite number")
-    return float(value)
-
-
-def _world_to_view(rows: object, where: str) -> torch.Tensor:
+def _scene_name(params: ModelParams, name: str, where: str) -> str:
+    """A file's path inside the scene, in the folder that --images names if it names another one."""
     try:
-        matrix = np.array(rows, np.float64)
-    except (TypeError, ValueError) as error:
-        raise FormatError(f"{where}: transform_matrix is not a 4x4 matrix of numbers") from error
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise FormatError(f"{where}: transform_matrix is not a finite 4x4 matrix")
-    # Some exporters leave a scale in the rotation; only a rotation is a camera pose.
-    scale = np.cbrt(np.linalg.det(matrix[:3, :3]))
-    if not 1e-8 < scale < 1e8:
-        raise FormatError(f"{where}: transform_matrix is singular or mirrors")
-    matrix[:3, :3] /= scale
-    rotation = matrix[:3, :3]
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3:
-        raise FormatError(f"{where}: the upper left of transform_matrix is not a rotation")
-    view = np.eye(4)
-    view[:3, :3] = rotation.T
-    view[:3, 3] = -rotation.T @ matrix[:3, 3]
-    return torch.from_numpy(_OPENGL_TO_COLMAP @ view)
+        name = check_image_name(name, where)
+    except FormatError:
+        # Paths of the machine that wrote the file: the end of one is often there here as well.
+        tail = _known_tail(Path(params.source_path), name)
+        if tail is None:
+            raise
+        name = tail
+    parts = PurePosixPath(name).parts
+    if params.images != ModelParams.images and parts[0] == ModelParams.images:
+        return PurePosixPath(params.images, *parts[1:]).as_posix()
+    return name
+
+
+class _Photographs:
+    """Finds files whose names lack a suffix ("./train/r_0"), or have another one or letter case."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, list[str]]] = {}
+
+    def find(self, path: Path) -> Path:
+        """The path itself if it is a file, else the only photograph that its name can mean."""
+        if path.is_file():
+            return path
+        known = self._listing(path.parent)
+        for key in (path.name.casefold(), path.stem.casefold()):
+            if len(known.get(key, [])) == 1:
+                return path.with_name(known[key][0])
+            if known.get(key):
+                break
+        png = path.with_name(path.name + ".png")  # the original data's own suffix
+        return png if png.is_file() else path
+
+    def _listing(self, folder: Path) -> dict[str, list[str]]:
+        if folder not in self._folders:
+            known: dict[str, list[str]] = defaultdict(list)
+            for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+                if file.suffix.lower() in PHOTO_SUFFIXES and file.is_file():
+                    for key in {file.name.casefold(), file.stem.casefold()}:
+                        known[key].append(file.name)
+            self._folders[folder] = dict(known)
+        return self._folders[folder]
+
+
+def _known_tail(source: Path, name: str) -> str | None:
+    """The longest end of a foreign path that is a photograph of the scene."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    if ".." in parts:
+        parts = parts[len(parts) - parts[::-1].index("..") :]
+    for start in range(len(parts)):
+        try:
+            tail = check_image_name("/".join(parts[start:]), name)
+        except FormatError:
+            continue
+        if _Photographs().find(source / tail).is_file():
+            return tail
+    return None

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from scene.dataset import SceneRequest, load_scene
+from arguments import ModelParams
+from scene.dataset import Scene, load_scene
 from utils.errors import DataError, FormatError
 
 # A camera at (0, 0, 4) that looks along its own -z at the origin, as Blender puts it.
@@ -34,13 +35,14 @@ def write_transforms(source: Path, split: str, count: int, **changes: Any) -> No
     (source / f"transforms_{split}.json").write_text(json.dumps(record))
 
 
-def request(source: Path, **changes: Any) -> SceneRequest:
-    return SceneRequest(source, no_masks=True, random_points=100, **changes)
+def load(source: Path, **changes: Any) -> Scene:
+    params = ModelParams(str(source), no_masks=True, random_points=100, **changes)
+    return load_scene(params, seed=0)
 
 
 def test_pose_and_focal_length(tmp_path: Path) -> None:
     write_transforms(tmp_path, "train", 3)
-    scene = load_scene(request(tmp_path))
+    scene = load(tmp_path)
     camera = scene.train[0].camera
     assert (scene.kind, camera.name) == ("blender", "train/r_0.png")
     # 90 degrees over 30 pixels: f = 15. Blender's up is our -y.
@@ -55,7 +57,7 @@ def test_pose_and_focal_length(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("white", "empty"), [(False, 0.0), (True, 1.0)])
 def test_transparent_pixels_show_the_background(tmp_path: Path, white: bool, empty: float) -> None:
     write_transforms(tmp_path, "train", 2)
-    image = load_scene(request(tmp_path, white_background=white)).train[0].image
+    image = load(tmp_path, white_background=white).train[0].image
     assert image.shape == (3, 20, 30)
     torch.testing.assert_close(image[:, 5, 3], torch.tensor([200, 100, 50]) / 255.0)
     assert float(image[:, :, 15:].min()) == float(image[:, :, 15:].max()) == empty
@@ -64,17 +66,17 @@ def test_transparent_pixels_show_the_background(tmp_path: Path, white: bool, emp
 def test_the_files_own_split_and_random_points(tmp_path: Path) -> None:
     write_transforms(tmp_path, "train", 3)
     write_transforms(tmp_path, "test", 2)
-    scene = load_scene(request(tmp_path, eval=True))
+    scene = load(tmp_path, eval=True)
     assert [len(scene.train), len(scene.test)] == [3, 2]
     assert all(view.name.startswith("test/") for view in scene.test)
-    assert len(load_scene(request(tmp_path)).train) == 5
+    assert len(load(tmp_path).train) == 5
     assert len(scene.points) == 100 and float(scene.points.positions.abs().max()) <= 1.3
     assert any("--random_init" in notice for notice in scene.notices)
 
 
 def test_explicit_intrinsics_win_and_follow_the_resolution(tmp_path: Path) -> None:
     write_transforms(tmp_path, "train", 2, fl_x=40.0, fl_y=44.0, cx=14.0, cy=9.0, w=30, h=20)
-    camera = load_scene(request(tmp_path, resolution=2)).train[0].camera
+    camera = load(tmp_path, resolution=2).train[0].camera
     assert (camera.width, camera.height) == (15, 10)
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (20, 22, 7, 4.5)
 
@@ -95,7 +97,9 @@ FAULTS: dict[str, dict[str, Any]] = {
     "matrix of numbers": frames_with(transform_matrix="abc"),
     "finite 4x4": frames_with(transform_matrix=[[float("nan")] * 4, *POSE[1:]]),
     "singular": frames_with(transform_matrix=[[0, 0, 0, 0], *POSE[1:]]),
-    "distortion": {"k1": 0.1},
+    "k4 to k6": {"k4": 0.1},
+    "a fisheye has k1 to k4": {"is_fisheye": True, "p1": 0.1},
+    "camera_model 'EQUIRECTANGULAR' is not known": {"camera_model": "EQUIRECTANGULAR"},
     "camera_angle_x": {"camera_angle_x": 4.0},
     "positive": {"fl_x": -1},
     "cx is not": {"cx": "middle"},
@@ -106,7 +110,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 def test_faults_name_the_file(tmp_path: Path, message: str) -> None:
     write_transforms(tmp_path, "train", 2, **FAULTS[message])
     with pytest.raises(FormatError, match=message) as caught:
-        load_scene(request(tmp_path))
+        load(tmp_path)
     assert "transforms_train.json" in str(caught.value)
 
 
@@ -114,5 +118,5 @@ def test_missing_photographs_are_listed(tmp_path: Path) -> None:
     write_transforms(tmp_path, "train", 3)
     (tmp_path / "train/r_1.png").unlink()
     with pytest.raises(DataError, match="1 of 3 images are missing.*r_1"):
-        load_scene(request(tmp_path))
-    assert len(load_scene(request(tmp_path, skip_missing=True)).train) == 2
+        load(tmp_path)
+    assert len(load(tmp_path, skip_missing=True).train) == 2

@@ -142,7 +142,7 @@ def test_missing_files_are_named(tmp_path: Path, folder: Path) -> None:
     (folder / "cameras.bin").unlink()
     with pytest.raises(DataError, match=r"cameras\.bin"):
         read_colmap_model(folder)
-    assert find_colmap_folder(tmp_path / "nothing") is None
+    assert find_colmap_folder(tmp_path / "nothing", "", []) is None
 
 
 @pytest.mark.parametrize("name", ["cameras.bin", "images.bin", "points3D.bin"])
@@ -184,8 +184,7 @@ BINARY_FAULTS = {
     "zero width": ("cameras.bin", counted(camera_bytes(size=(0, 6))), "0x6"),
     "huge width": ("cameras.bin", counted(camera_bytes(size=(2**60, 6))), "size"),
     "camera twice": ("cameras.bin", counted(camera_bytes(), camera_bytes()), "camera id 1"),
-    "distorted OPENCV": ("cameras.bin", counted(camera_bytes(4)), "image_undistorter"),
-    "distorted SIMPLE_RADIAL": ("cameras.bin", counted(camera_bytes(2)), "convert.py"),
+    "all around": ("cameras.bin", counted(camera_bytes(17)), "EQUIRECTANGULAR looks all around"),
     "NaN pose": ("images.bin", counted(image_bytes(x=NAN)), "not finite"),
     "NaN quaternion": ("images.bin", counted(image_bytes(q=(NAN, 0, 0, 0))), "not finite"),
     "zero quaternion": ("images.bin", counted(image_bytes(q=(0, 0, 0, 0))), "quaternion"),
@@ -211,7 +210,6 @@ BAD_NAMES = [
     "../x.png",
     "a/../../x.png",
     "/etc/passwd",
-    "a\\b.png",
     "C:/x.png",
     "",
     "..",
@@ -237,7 +235,6 @@ def test_nul_in_a_text_name_is_refused(text_folder: Path) -> None:
 
 
 TEXT_FAULTS = {
-    "distorted": ("cameras.txt", "1 OPENCV 8 6 5 5 4 3 0 0 0 0\n", "image_undistorter", 1),
     "unknown model": ("cameras.txt", "#\n1 PINHOOLE 8 6 5 5 4 3\n", "PINHOOLE", 2),
     "parameters": ("cameras.txt", "1 PINHOLE 8 6 5 5 4\n", "4 parameters, got 3", 1),
     "underscore": ("cameras.txt", "1 PINHOLE 8 6 1_0 5 4 3\n", "not a number", 1),
@@ -246,8 +243,7 @@ TEXT_FAULTS = {
     "camera twice": ("cameras.txt", "1 PINHOLE 8 6 5 5 4 3\n" * 2, "camera id 1", 0),
     "no name": ("images.txt", "1 1 0 0 0 1 2 3 1\n\n", "10 fields", 1),
     "unknown camera": ("images.txt", "1 1 0 0 0 1 2 3 5 a.png\n\n", "camera 5", 0),
-    "no observations": ("images.txt", "1 1 0 0 0 0 0 0 1 a\n2 1 0 0 0 0 0 0 1 b\n", "triples", 2),
-    "ends early": ("images.txt", "1 1 0 0 0 0 0 0 1 a", "missing", 1),
+    "observations": ("images.txt", "1 1 0 0 0 0 0 0 1 a\n1 2 3 4\n", "triples", 2),
     "nan": ("images.txt", "1 1 0 0 0 nan 2 3 1 a\n\n", "finite", 1),
     "zero quaternion": ("images.txt", "1 0 0 0 0 1 2 3 1 a\n\n", "quaternion", 1),
     "observation": ("images.txt", "1 1 0 0 0 1 2 3 1 a\n1 2 x\n", "not a number", 2),
@@ -287,7 +283,7 @@ def test_agrees_with_pycolmap(make_scene: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("name", ["bonsai", "mlp_table", "tracebot_003"])
 def test_real_models(name: str) -> None:
-    folder = find_colmap_folder(REAL / name)
+    folder = find_colmap_folder(REAL / name, "", [])
     if folder is None:
         pytest.skip("the real scenes are not here")
     model = read_colmap_model(folder)

@@ -13,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from scene.dataset import Scene, SceneRequest, load_scene
+from arguments import ModelParams
+from scene.dataset import Scene, load_scene
 from utils.errors import DataError, FormatError
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
@@ -21,7 +22,8 @@ MakeScene = Callable[..., Path]
 
 
 def load(source: Path, **changes: Any) -> Scene:
-    return load_scene(SceneRequest(source, **{"random_points": 200, **changes}))
+    seed = changes.pop("seed", 0)
+    return load_scene(ModelParams(str(source), **{"random_points": 200, **changes}), seed=seed)
 
 
 def names(views: tuple[Any, ...]) -> list[str]:

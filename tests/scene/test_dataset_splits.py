@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from scene.dataset import Scene, SceneRequest, load_scene
+from arguments import ModelParams
+from scene.dataset import Scene, load_scene
 from scene.splits import render_size, thin_out
 from utils.errors import DataError, FormatError, UserError
 
@@ -18,7 +19,7 @@ MakeScene = Callable[..., Path]
 
 
 def load(source: Path, **changes: Any) -> Scene:
-    return load_scene(SceneRequest(source, no_masks=True, **changes))
+    return load_scene(ModelParams(str(source), no_masks=True, **changes), seed=0)
 
 
 def names(views: tuple[Any, ...]) -> list[str]:

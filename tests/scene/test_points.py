@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from arguments import ModelParams
 from scene.cameras import Camera
-from scene.dataset import SceneRequest, load_scene
+from scene.dataset import load_scene
 from scene.points import (
     PointCloud,
     background_seeds,
@@ -20,8 +21,8 @@ from scene.points import (
     open_cells,
     random_object_points,
     random_scene_points,
-    read_point_ply,
 )
+from scene.readers.points import read_point_ply
 from utils.errors import FormatError
 from utils.ply import write_ply
 
@@ -129,7 +130,7 @@ def test_seeds_are_the_generators(ring: list[Camera]) -> None:
 
 
 def test_seeds_wear_what_the_views_show(make_scene: Callable[..., Path]) -> None:
-    scene = load_scene(SceneRequest(make_scene(), no_masks=True))
+    scene = load_scene(ModelParams(str(make_scene()), no_masks=True), seed=0)
     view = scene.train[0]
     rays = view.camera.ray_directions(torch.tensor([[7.5, 3.5], [30.2, 20.9]]))
     positions = (view.camera.center + 2.0 * rays).float()
@@ -156,19 +157,19 @@ def test_ply_round_trip_and_faults(tmp_path: Path) -> None:
     points = random_object_points(30, torch.Generator().manual_seed(0))
     path = tmp_path / "points.ply"
     points.save(path)
-    read = read_point_ply(path)
+    read = read_point_ply(path, (0, 0, 0), [])
     assert torch.equal(read.positions, points.positions)
     assert float((read.colors - points.colors).abs().max()) <= 0.5 / 255 + 1e-6
     xyz = {key: np.zeros(3, np.float32) for key in "xyz"}
     write_ply(path, xyz)
-    assert torch.equal(read_point_ply(path).colors, torch.full((3, 3), 0.5))
+    assert torch.equal(read_point_ply(path, (0, 0, 0), []).colors, torch.full((3, 3), 0.5))
     write_ply(path, {"x": xyz["x"], "y": xyz["y"]})
     with pytest.raises(FormatError, match="columns x, y, z"):
-        read_point_ply(path)
+        read_point_ply(path, (0, 0, 0), [])
     rgb = {key: np.full(3, 300, np.int32) for key in ("red", "green", "blue")}
     write_ply(path, {**xyz, **rgb})
     with pytest.raises(FormatError, match="0..255"):
-        read_point_ply(path)
+        read_point_ply(path, (0, 0, 0), [])
     joined = points.joined(PointCloud.empty()).joined(points)
     assert len(joined) == 60 and torch.equal(joined.colors[30:], points.colors)
 
@@ -184,7 +185,7 @@ def test_ply_round_trip_and_faults(tmp_path: Path) -> None:
 def test_real_surroundings(name: str, empty: bool) -> None:
     if not (REAL / name).is_dir():
         pytest.skip("the real scenes are not here")
-    scene = load_scene(SceneRequest(REAL / name, no_masks=True))
+    scene = load_scene(ModelParams(str(REAL / name), no_masks=True), seed=0)
     cameras = [view.camera for view in scene.train[::4]]
     seeds = background_seeds(cameras, scene.points, 1000, torch.Generator().manual_seed(0))
     assert (len(seeds) > 900) == empty and (len(seeds) == 0) != empty

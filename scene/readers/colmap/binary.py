@@ -14,17 +14,20 @@ allocated. Every fault is a FormatError with the file and the byte offset.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from scene.lenses import LENS_MODELS
 from scene.readers.colmap.model import (
-    MODEL_IDS,
     MODEL_NAMES,
-    PINHOLE_PARAMS,
     ColmapCamera,
     ColmapImage,
     ColmapPoints,
+    Observations,
+    Tracks,
     check_camera,
     check_model_name,
     check_unique,
@@ -40,17 +43,18 @@ _POINT = struct.Struct("<Q3d3BdQ")
 _POINT_DTYPE = np.dtype(
     [("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8"), ("track", "<u8")]
 )
-_OBSERVATION_BYTES = 24
-_TRACK_BYTES = 8
+_OBSERVATION = np.dtype([("xy", "<f8", 2), ("point", "<i8")])
+_SIGHTING = np.dtype([("image", "<u4"), ("index", "<u4")])
 _MAX_NAME = 4096  # PATH_MAX of Linux
 
 
 class _Cursor:
     """A position in a file's bytes; reading beyond the end is a FormatError."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most: int = -1) -> None:
         try:
-            self.data = path.read_bytes()
+            with open(path, "rb") as stream:
+                self.data = stream.read(most)
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
         self.path = path
@@ -110,8 +114,7 @@ def read_cameras_binary(path: Path) -> dict[int, ColmapCamera]:
         if model_id not in MODEL_NAMES:
             raise FormatError(f"{where}: camera {number} has the unknown model number {model_id}")
         model = MODEL_NAMES[model_id]
-        check_model_name(model, where)
-        layout = struct.Struct(f"<{PINHOLE_PARAMS[model]}d")
+        layout = struct.Struct(f"<{len(check_model_name(model, where).parameters)}d")
         params = cursor.take(layout, f"the parameters of camera {number}")
         cameras.append(check_camera(ColmapCamera(number, model, width, height, params), where))
     cursor.finish()
@@ -119,27 +122,44 @@ def read_cameras_binary(path: Path) -> dict[int, ColmapCamera]:
     return {camera.id: camera for camera in cameras}
 
 
-def read_images_binary(path: Path) -> tuple[ColmapImage, ...]:
-    """Poses of an images.bin; the observations are stepped over."""
-    cursor = _Cursor(path)
-    images = []
+def _walk_images(cursor: _Cursor) -> Iterator[tuple[ColmapImage, int, int]]:
+    """Each image with the offset and the number of its observations, which are stepped over."""
     for _ in range(cursor.take_count(_IMAGE.size + 1 + _COUNT.size, "images")):
         where = cursor.where()
         values = cursor.take(_IMAGE, "an image")
         name = cursor.take_name()
-        images.append(make_image((int(values[0]), int(values[8])), values[1:8], name, where))
-        count = cursor.take_count(_OBSERVATION_BYTES, f"observations of {name}")
-        cursor.skip(count * _OBSERVATION_BYTES, f"observations of {name}")
+        image = make_image((int(values[0]), int(values[8])), values[1:8], name, where)
+        count = cursor.take_count(_OBSERVATION.itemsize, f"observations of {name}")
+        yield image, cursor.offset, count
+        cursor.skip(count * _OBSERVATION.itemsize, f"observations of {name}")
     cursor.finish()
-    return tuple(images)
 
 
-def read_points_binary(path: Path) -> ColmapPoints:
-    """Positions and colours of a points3D.bin; the tracks are stepped over."""
+def count_images_binary(path: Path) -> int:
+    """How many images the first bytes of an images.bin announce."""
+    return int(_Cursor(path, _COUNT.size).take(_COUNT, "the number of images")[0])
+
+
+def read_images_binary(path: Path) -> tuple[ColmapImage, ...]:
+    """Poses of an images.bin; the observations are stepped over."""
+    return tuple(image for image, _, _ in _walk_images(_Cursor(path)))
+
+
+def read_observations_binary(path: Path) -> dict[int, Observations]:
+    """The observations of an images.bin by image id, as views into its bytes."""
     cursor = _Cursor(path)
+    found = {}
+    for image, offset, count in _walk_images(cursor):
+        rows = np.frombuffer(cursor.data, _OBSERVATION, count, offset)
+        found[image.id] = Observations(rows["xy"], rows["point"])
+    return found
+
+
+def _walk_points(cursor: _Cursor) -> NDArray[np.int64]:
+    """The offsets of all points and of the end, [N + 1]; every record lies inside the file."""
     count = cursor.take_count(_POINT.size, "points")
     data, size, track_at = cursor.data, len(cursor.data), _POINT.size - _COUNT.size
-    starts = np.empty(count, np.int64)
+    starts = np.empty(count + 1, np.int64)
     offset = cursor.offset
     # Records differ in length, so their starts have to be walked; a plain loop over one field
     # is quick enough (a million points in about a third of a second).
@@ -148,24 +168,53 @@ def read_points_binary(path: Path) -> ColmapPoints:
         if offset + _POINT.size > size:
             cursor.offset = offset
             cursor.need(_POINT.size, f"point number {index + 1}")
-        offset += _POINT.size + _TRACK_BYTES * _COUNT.unpack_from(data, offset + track_at)[0]
+        offset += _POINT.size + _SIGHTING.itemsize * _COUNT.unpack_from(data, offset + track_at)[0]
         if offset > size:
             cursor.offset = int(starts[index])
             cursor.need(offset - cursor.offset, f"point number {index + 1} with its track")
-    cursor.offset = offset
+    starts[count] = cursor.offset = offset
     cursor.finish()
-    raw = np.frombuffer(data, np.uint8)[starts[:, None] + np.arange(_POINT.size)]
-    records = np.ascontiguousarray(raw).view(_POINT_DTYPE).reshape(count)
-    if len(np.unique(records["id"])) != count:
-        check_unique(records["id"].tolist(), "point id", str(path))
-    return make_points(records["xyz"].astype(np.float64), records["rgb"].copy(), str(path))
+    return starts
+
+
+def _point_records(data: bytes, starts: NDArray[np.int64]) -> np.ndarray:
+    raw = np.frombuffer(data, np.uint8)[starts[:-1, None] + np.arange(_POINT.size)]
+    return np.ascontiguousarray(raw).view(_POINT_DTYPE).reshape(len(starts) - 1)
+
+
+def read_points_binary(path: Path) -> ColmapPoints:
+    """Positions, colours and ids of a points3D.bin; the tracks are stepped over."""
+    cursor = _Cursor(path)
+    records = _point_records(cursor.data, _walk_points(cursor))
+    ids = records["id"].astype(np.int64)
+    return make_points(records["xyz"].astype(np.float64), records["rgb"].copy(), ids, str(path))
+
+
+def read_tracks_binary(path: Path) -> Tracks:
+    """The tracks of a points3D.bin."""
+    cursor = _Cursor(path)
+    starts = _walk_points(cursor)
+    records = _point_records(cursor.data, starts)
+    lengths = records["track"].astype(np.int64)
+    sightings = np.empty(int(lengths.sum()), _SIGHTING)
+    at = 0
+    for start, length in zip(starts.tolist(), lengths.tolist(), strict=False):
+        sightings[at : at + length] = np.frombuffer(
+            cursor.data, _SIGHTING, length, start + _POINT.size
+        )
+        at += length
+    return Tracks(
+        np.repeat(records["id"].astype(np.int64), lengths),
+        sightings["image"].astype(np.int64),
+        sightings["index"].astype(np.int64),
+    )
 
 
 def write_cameras_binary(path: Path, cameras: list[ColmapCamera]) -> None:
     """Write a cameras.bin."""
     parts = [_COUNT.pack(len(cameras))]
     for camera in cameras:
-        model_id = MODEL_IDS[camera.model]
+        model_id = LENS_MODELS[camera.model].number
         parts.append(_CAMERA.pack(camera.id, model_id, camera.width, camera.height))
         parts.append(struct.pack(f"<{len(camera.params)}d", *camera.params))
     path.write_bytes(b"".join(parts))
@@ -182,9 +231,9 @@ def write_images_binary(path: Path, images: list[ColmapImage]) -> None:
 
 
 def write_points_binary(path: Path, points: ColmapPoints) -> None:
-    """Write a points3D.bin with ids 1..N and empty tracks."""
+    """Write a points3D.bin with empty tracks."""
     records = np.zeros(len(points), _POINT_DTYPE)
-    records["id"] = np.arange(1, len(points) + 1)
+    records["id"] = np.arange(1, len(points) + 1) if points.ids is None else points.ids
     records["xyz"] = points.positions
     records["rgb"] = points.colors
     path.write_bytes(_COUNT.pack(len(points)) + records.tobytes())

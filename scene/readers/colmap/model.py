@@ -10,26 +10,12 @@ from pathlib import PurePosixPath, PureWindowsPath
 import numpy as np
 from numpy.typing import NDArray
 
+from scene.lenses import LENS_MODELS, Lens, LensModel
+from scene.lenses.models import PANORAMAS
 from utils.errors import FormatError
 
-# Number of parameters of the models without distortion, by COLMAP's names.
-PINHOLE_PARAMS = {"SIMPLE_PINHOLE": 3, "PINHOLE": 4}
-# COLMAP's model numbers; a model that is not pinhole has to be undistorted first.
-MODEL_NAMES = {
-    0: "SIMPLE_PINHOLE",
-    1: "PINHOLE",
-    2: "SIMPLE_RADIAL",
-    3: "RADIAL",
-    4: "OPENCV",
-    5: "OPENCV_FISHEYE",
-    6: "FULL_OPENCV",
-    7: "FOV",
-    8: "SIMPLE_RADIAL_FISHEYE",
-    9: "RADIAL_FISHEYE",
-    10: "THIN_PRISM_FISHEYE",
-    11: "RAD_TAN_THIN_PRISM_FISHEYE",
-}
-MODEL_IDS = {name: number for number, name in MODEL_NAMES.items()}
+MODEL_NAMES = {number: name for name, number in PANORAMAS.items()}
+MODEL_NAMES |= {model.number: name for name, model in LENS_MODELS.items()}
 # Wider than any sensor; more is a damaged file, and would only fail later in an allocation.
 MAX_SIDE = 1_000_000
 
@@ -38,7 +24,7 @@ MAX_NAME_PART = 255  # bytes, of the common file systems
 
 @dataclass(frozen=True)
 class ColmapCamera:
-    """Intrinsics; params are (f, cx, cy) for SIMPLE_PINHOLE and (fx, fy, cx, cy) for PINHOLE."""
+    """Intrinsics; params are those of the model (see `LENS_MODELS`), in the order of the files."""
 
     id: int
     model: str
@@ -52,15 +38,39 @@ class ColmapCamera:
 
     @property
     def fy(self) -> float:
-        return self.params[-3]
+        return self.params[self._intrinsics - 3]
 
     @property
     def cx(self) -> float:
-        return self.params[-2]
+        return self.params[self._intrinsics - 2]
 
     @property
     def cy(self) -> float:
-        return self.params[-1]
+        return self.params[self._intrinsics - 1]
+
+    @property
+    def coefficients(self) -> tuple[float, ...]:
+        """The numbers of the distortion."""
+        return self.params[self._intrinsics :]
+
+    @property
+    def _intrinsics(self) -> int:
+        return LENS_MODELS[self.model].intrinsics
+
+    @property
+    def lens(self) -> Lens | None:
+        """The lens, or None for one that moves no pixel: a pinhole, whatever its name."""
+        lens = Lens(
+            self.model,
+            self.fx,
+            self.fy,
+            self.cx,
+            self.cy,
+            self.width,
+            self.height,
+            self.coefficients,
+        )
+        return lens if lens.bends() else None
 
 
 @dataclass(frozen=True)
@@ -88,31 +98,45 @@ class ColmapImage:
 
 @dataclass(frozen=True, eq=False)
 class ColmapPoints:
-    """The sparse points, without their tracks."""
+    """The sparse points; `ColmapModel.tracks` tells which images see them."""
 
     positions: NDArray[np.float64]  # [N, 3]
     colors: NDArray[np.uint8]  # [N, 3]
+    ids: NDArray[np.int64] | None = None  # [N], the files' numbers; None: 1..N
 
     def __len__(self) -> int:
         return len(self.positions)
 
 
 @dataclass(frozen=True, eq=False)
-class ColmapModel:
-    """What is read of a model: cameras by id, images in the order of the file, points if any."""
+class Tracks:
+    """Which images see which points: one row for each of T sightings, in the order of the file."""
 
-    cameras: dict[int, ColmapCamera]
-    images: tuple[ColmapImage, ...]
-    points: ColmapPoints | None
+    point_ids: NDArray[np.int64]  # [T]
+    image_ids: NDArray[np.int64]  # [T]
+    indices: NDArray[np.int64]  # [T] row of the sighting in the image's `Observations`
 
 
-def check_model_name(model: str, where: str) -> None:
-    """Refuse lenses with distortion, naming what removes it."""
-    if model not in PINHOLE_PARAMS:
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """The key points of one image."""
+
+    pixels: NDArray[np.float64]  # [n, 2], of the photograph as it was taken, first centre at 0.5
+    point_ids: NDArray[np.int64]  # [n], -1 where no point was found
+
+
+def check_model_name(model: str, where: str) -> LensModel:
+    """The model of that name; FormatError for one that no pinhole can show, or none of COLMAP's."""
+    if model in PANORAMAS:
         raise FormatError(
-            f"{where}: camera model {model} has lens distortion; undistort the images first "
-            "(colmap image_undistorter, or convert.py) to get PINHOLE cameras"
+            f"{where}: camera model {model} looks all around and fits no pinhole; cut its "
+            "pictures into perspective ones, with their poses, first"
         )
+    if model not in LENS_MODELS:
+        raise FormatError(
+            f"{where}: unknown camera model {model[:40]!r}; known are {', '.join(LENS_MODELS)}"
+        )
+    return LENS_MODELS[model]
 
 
 def check_camera(camera: ColmapCamera, where: str) -> ColmapCamera:
@@ -136,6 +160,7 @@ def check_image_name(name: str, where: str) -> str:
 
     A model is downloaded data: its names must not reach files elsewhere on the disk.
     """
+    name = name.replace("\\", "/")  # of programs under Windows
     path = PurePosixPath(name)
     fault = ""
     if not name or name != name.strip() or path.name == "":
@@ -144,8 +169,6 @@ def check_image_name(name: str, where: str) -> str:
         fault = "holds a character that no file name has"
     elif any(len(part.encode()) > MAX_NAME_PART for part in path.parts):
         fault = "is too long"
-    elif "\\" in name:
-        fault = "holds a backslash"
     elif path.is_absolute() or PureWindowsPath(name).drive:
         fault = "is absolute"
     elif ".." in path.parts:
@@ -185,11 +208,22 @@ def check_unique(values: list[int] | list[str], what: str, file: str) -> None:
         seen.add(value)
 
 
-def make_points(positions: NDArray[np.float64], rgb: NDArray[np.uint8], file: str) -> ColmapPoints:
-    """Checked points: positions must be finite and fit single precision."""
+def make_points(
+    positions: NDArray[np.float64],
+    rgb: NDArray[np.uint8],
+    ids: NDArray[np.int64],
+    file: str,
+) -> ColmapPoints:
+    """Checked points: positions must be finite and fit single precision, ids be different.
+
+    Id -1, which scripts write where they have no number, may stand at any number of points.
+    """
     if len(positions):
         bad = ~(np.abs(positions) < 1e30).all(axis=1)
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
             raise FormatError(f"{file}: point number {first + 1} is not finite")
-    return ColmapPoints(positions=positions, colors=rgb)
+    numbered = ids[ids != -1]
+    if len(np.unique(numbered)) != len(numbered):
+        check_unique(numbered.tolist(), "point id", file)
+    return ColmapPoints(positions=positions, colors=rgb, ids=ids)

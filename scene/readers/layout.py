@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which kind of scene a folder holds, and who reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from arguments import ModelParams
+from scene.readers.colmap import find_colmap_folder, read_colmap_model
+from scene.readers.colmap.reading import MODEL_PLACES
+from scene.readers.photo_files import check_inside, find_photographs, listed, photographs_in
+from scene.readers.photos import posed_images
+from scene.readers.posed import SceneFiles
+from scene.readers.transforms import (
+    CAPTURE_FILE,
+    SPLIT_FILES,
+    is_blender_scene,
+    is_capture,
+    read_blender_scene,
+    read_capture,
+)
+from utils.errors import DataError
+
+# Entries of a folder that a sentence names before the count takes over.
+_NAMED = 8
+
+
+def read_scene_files(params: ModelParams, notices: list[str]) -> SceneFiles:
+    """Poses, photographs and points as the files of a scene have them.
+
+    A COLMAP model in sparse/ comes first, then transforms_train.json, transforms.json, and COLMAP
+    models elsewhere; --sparse asks for a COLMAP model. Raises DataError, FormatError or UserError.
+    """
+    source = Path(params.source_path)
+    if not source.is_dir():
+        raise DataError(f"{source}: no such folder; --source_path must be the scene's folder")
+    has_transforms = is_blender_scene(source) or is_capture(source)
+    places = MODEL_PLACES[:1] if has_transforms and not params.sparse else MODEL_PLACES
+    folder = find_colmap_folder(source, params.sparse, notices, places)
+    if folder is not None:
+        files = _colmap_scene(folder, params, notices)
+    elif is_blender_scene(source):
+        files = read_blender_scene(params)
+    elif is_capture(source):
+        files = read_capture(params, notices)
+    else:
+        raise DataError(_nothing_recognised(source))
+    for image in files.posed:
+        root = files.photographs
+        if files.model is None and "/" in image.camera.name:
+            root = source / image.camera.name.split("/")[0]
+        check_inside(image.path, root, source)
+    return files
+
+
+def _colmap_scene(folder: Path, params: ModelParams, notices: list[str]) -> SceneFiles:
+    source = Path(params.source_path)
+    model = read_colmap_model(folder)
+    photographs = source / params.images
+    names = [image.name for image in model.images]
+    found = find_photographs(photographs, names, params.pair_by_order, notices)
+    if found.others:
+        notices.append(
+            f"{len(found.others)} photographs of {photographs} have no pose in {folder} and are "
+            f"not used: {listed(found.others)}"
+        )
+    clouds = (folder / "points3D.ply", source / "points3d.ply", source / "points3D.ply")
+    posed = posed_images(model, found)
+    return SceneFiles("colmap", posed, photographs, model.points, clouds, model)
+
+
+def _nothing_recognised(source: Path) -> str:
+    """What was looked for, what there is, and what to pass."""
+    entries = sorted(path.name + "/" * path.is_dir() for path in source.iterdir())
+    more = f" and {len(entries) - _NAMED} more" if len(entries) > _NAMED else ""
+    held = f"it holds {', '.join(entries[:_NAMED])}{more}" if entries else "it is empty"
+    places = ", ".join(f"{place or '.'}/[NAME/]images.bin or .txt" for place in MODEL_PLACES)
+    return (
+        f"{source}: no poses were found: neither a COLMAP model ({places}) nor {SPLIT_FILES[0]} "
+        f"nor {CAPTURE_FILE}; {held}; {_advice(source)}"
+    )
+
+
+def _advice(source: Path) -> str:
+    """The next step, by what the folder and those below it hold."""
+    depths = ("*", "*/*")
+    for folder in sorted(path for depth in depths for path in source.glob(depth) if path.is_dir()):
+        here = find_colmap_folder(folder, "", [], MODEL_PLACES[:2])
+        if here is not None or is_blender_scene(folder) or is_capture(folder):
+            return f"pass -s {folder}, which is a scene"
+    count = len(photographs_in(source))
+    if count:
+        return f"for its {count} photographs, python scripts/convert.py -s {source} finds the poses"
+    return "pass -s the folder that holds images/ and sparse/"
