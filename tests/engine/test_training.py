@@ -213,7 +213,7 @@ def test_a_non_finite_loss_names_step_view_and_term(
 ) -> None:
     import iqgs.engine.reconstruction as module
 
-    def broken(rendered: object, image: torch.Tensor) -> dict[str, torch.Tensor]:
+    def broken(_: object, image: torch.Tensor, valid: object) -> dict[str, torch.Tensor]:
         return {"l1": image.sum() * float("nan"), "dssim": image.sum()}
 
     monkeypatch.setattr(module, "photometric_terms", broken)
