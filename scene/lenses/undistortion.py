@@ -102,31 +102,11 @@ class Lens:
         def bent(angles: Array) -> Array:
             angle = np.hypot(angles[0], angles[1])
             scale = np.tan(np.minimum(angle, most)) / np.maximum(angle, 1e-12)
-            with np.errstate(all="ignore"):
-                x, y = angles * np.maximum(scale, 1.0)
-                return np.stack(formula(x, y, self.coefficients))
+            x, y = angles * np.maximum(scale, 1.0)
+            return np.stack(formula(x, y, self.coefficients))
 
-        angles = _first_guess(target, bent, most)
-        for _ in range(_NEWTON_STEPS):
-            error = bent(angles) - target
-            by_a = (bent(angles + [[1e-7], [0]]) - bent(angles - [[1e-7], [0]])) / 2e-7
-            by_b = (bent(angles + [[0], [1e-7]]) - bent(angles - [[0], [1e-7]])) / 2e-7
-            det = by_a[0] * by_b[1] - by_b[0] * by_a[1]
-            det = np.where(np.abs(det) < 1e-12, np.nan, det)
-            step_a = (error[0] * by_b[1] - by_b[0] * error[1]) / det
-            step_b = (by_a[0] * error[1] - error[0] * by_a[1]) / det
-            step = np.nan_to_num(np.stack([step_a, step_b]))
-            angles = angles - step
-            if np.abs(step).max() < 1e-13:
-                break
-            length = np.hypot(angles[0], angles[1])
-            angles = angles * np.minimum(1.0, most / np.maximum(length, 1e-12))
-        rest = bent(angles) - target
-        found = np.hypot(rest[0], rest[1]) < 1e-9
-        angle = np.hypot(angles[0], angles[1])
-        scale = np.where(found, np.tan(angle) / np.maximum(angle, 1e-12), np.nan)
-        x, y = angles * np.maximum(scale, 1.0)
-        return x, y
+        with np.errstate(all="ignore"):  # numbers of damaged cameras overflow; they are told later
+            return _solved(target, bent, most)
 
     def bends(self) -> bool:
         """Whether the lens moves any pixel by more than 0.01 from where a pinhole has it."""
@@ -172,6 +152,31 @@ class Lens:
             side(zero + self.width, down, 0, 1.0),
             side(across, zero + self.height, 1, 1.0),
         )
+
+
+def _solved(target: Array, bent: Callable[[Array], Array], most: float) -> tuple[Array, Array]:
+    """Rays (x, y, 1) whose angles [2, N] `bent` takes to the target [2, N]; NaN for none."""
+    angles = _first_guess(target, bent, most)
+    for _ in range(_NEWTON_STEPS):
+        error = bent(angles) - target
+        by_a = (bent(angles + [[1e-7], [0]]) - bent(angles - [[1e-7], [0]])) / 2e-7
+        by_b = (bent(angles + [[0], [1e-7]]) - bent(angles - [[0], [1e-7]])) / 2e-7
+        det = by_a[0] * by_b[1] - by_b[0] * by_a[1]
+        det = np.where(np.abs(det) < 1e-12, np.nan, det)
+        step_a = (error[0] * by_b[1] - by_b[0] * error[1]) / det
+        step_b = (by_a[0] * error[1] - error[0] * by_a[1]) / det
+        step = np.nan_to_num(np.stack([step_a, step_b]))
+        angles = angles - step
+        if np.abs(step).max() < 1e-13:
+            break
+        length = np.hypot(angles[0], angles[1])
+        angles = angles * np.minimum(1.0, most / np.maximum(length, 1e-12))
+    rest = bent(angles) - target
+    found = np.hypot(rest[0], rest[1]) < 1e-9
+    angle = np.hypot(angles[0], angles[1])
+    scale = np.where(found, np.tan(angle) / np.maximum(angle, 1e-12), np.nan)
+    x, y = angles * np.maximum(scale, 1.0)
+    return x, y
 
 
 def _first_guess(target: Array, bent: Callable[[Array], Array], most: float) -> Array:

@@ -141,14 +141,18 @@ def _bare(name: str) -> str:
 def _with_split(
     images: list[PosedImage], path: Path, lists: tuple[set[str], set[str]], notices: list[str]
 ) -> list[PosedImage]:
-    """The images marked by the file's own lists; those in neither list are left out."""
-    train, test = lists
+    """The images marked by the file's own lists; those in neither are left out.
+
+    With one list alone the others are the other split.
+    """
+    names = {_bare(image.camera.name) for image in images}
+    train, test = lists[0] or names - lists[1], lists[1] or names - lists[0]
     if train & test:
         raise FormatError(f"{path}: image {sorted(train & test)[0]!r} is in both splits")
     marked = [
         replace(image, held_out=_bare(image.camera.name) in test)
         for image in images
-        if not train or _bare(image.camera.name) in train | test
+        if _bare(image.camera.name) in train | test
     ]
     if len(marked) < len(images):
         notices.append(
