@@ -190,6 +190,9 @@ def mean_seen_color(positions: Tensor, views: Sequence[View]) -> Tensor:
         column, row = pixels.floor().long().unbind(dim=1)
         inside = (depth > camera.near) & (column >= 0) & (column < camera.width)
         inside &= (row >= 0) & (row < camera.height)
+        valid = view.valid_on(positions.device)
+        if valid is not None:
+            inside[inside.clone()] &= valid[row[inside], column[inside]]
         total[inside] += view.image[:, row[inside], column[inside]].T
         seen[inside] += 1
     return torch.where(seen > 0, total / seen.clamp_min(1), torch.full_like(total, 0.5))

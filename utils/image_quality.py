@@ -32,12 +32,13 @@ def ssim(image: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
     """Mean structural similarity of two [C, H, W] images, scalar, differentiable in both.
 
     Gaussian window, zeros outside the image, population covariance, mean over channels and pixels.
-    With `valid` [H, W] the mean is over these pixels, and the windows of those at their border see
-    no difference beyond it.
+    With `valid` [H, W] the mean is over these pixels, and all others count as outside the image.
     """
     if valid is None:
         return ssim_map(image, target).mean()
-    return ssim_map(torch.where(valid, image, target), target)[:, valid].mean()
+    nothing = torch.zeros((), dtype=image.dtype, device=image.device)
+    inside = (torch.where(valid, picture, nothing) for picture in (image, target))
+    return ssim_map(*inside)[:, valid].mean()
 
 
 def only_valid(image: Tensor, valid: Tensor | None) -> Tensor:
