@@ -41,6 +41,7 @@ setup(
     install_requires=["torch>=2.4,<3", *requirements("requirements.txt")],
     extras_require={
         "masks": ["segment-anything>=1.0", "torchvision"],
+        "sfm": ["pycolmap>=4,<5"],
         "viewer": ["viser>=1.0"],
         "mesh": ["trimesh>=4", "scikit-image>=0.22"],
         "dev": requirements("requirements-dev.txt"),

@@ -1,0 +1,23 @@
+#!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
+"""Find the poses of photographs and leave a scene to train on: `convert.py -s FOLDER ...`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from arguments.conversion import parse_conversion_arguments  # noqa: E402
+from iqgs.preparation.poses import convert  # noqa: E402
+from utils.logs import run_door  # noqa: E402
+
+
+def main() -> int:
+    print(convert(parse_conversion_arguments()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_door(main))
