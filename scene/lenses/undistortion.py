@@ -82,9 +82,9 @@ class Lens:
         formula = LENS_MODELS[self.model].formula
         if formula is None:
             return self.fx * x + self.cx, self.fy * y + self.cy
-        inside = np.hypot(x, y) <= math.tan(largest_angle(self.model, self.coefficients))
-        x, y = np.where(inside, x, np.nan), np.where(inside, y, np.nan)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):  # numbers of damaged cameras overflow; that is told later
+            inside = np.hypot(x, y) <= math.tan(largest_angle(self.model, self.coefficients))
+            x, y = np.where(inside, x, np.nan), np.where(inside, y, np.nan)
             u, v = formula(x, y, self.coefficients)
         return self.fx * u + self.cx, self.fy * v + self.cy
 
@@ -94,7 +94,8 @@ class Lens:
         Newton's method on the angle from the axis, in which every lens is nearly straight.
         """
         formula = LENS_MODELS[self.model].formula
-        target = np.stack([(u - self.cx) / self.fx, (v - self.cy) / self.fy])
+        with np.errstate(all="ignore"):
+            target = np.stack([(u - self.cx) / self.fx, (v - self.cy) / self.fy])
         if formula is None:
             return target[0], target[1]
         most = largest_angle(self.model, self.coefficients)
@@ -111,9 +112,9 @@ class Lens:
     def bends(self) -> bool:
         """Whether the lens moves any pixel by more than 0.01 from where a pinhole has it."""
         u, v = np.meshgrid(np.linspace(0, self.width, 33), np.linspace(0, self.height, 33))
-        x, y = (u - self.cx) / self.fx, (v - self.cy) / self.fy
-        seen_u, seen_v = self.project(x, y)
-        moved = np.hypot(seen_u - u, seen_v - v)
+        with np.errstate(all="ignore"):
+            seen_u, seen_v = self.project((u - self.cx) / self.fx, (v - self.cy) / self.fy)
+            moved = np.hypot(seen_u - u, seen_v - v)
         return not bool((moved <= STRAIGHT).all())
 
     @lru_cache(maxsize=256)  # noqa: B019 (frozen records, and few of them)
