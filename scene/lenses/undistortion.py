@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +35,9 @@ _STEP = math.radians(0.1)
 _AZIMUTHS = np.linspace(0, 2 * np.pi, 32, endpoint=False)
 _BORDER_POINTS = 65  # on each side of a photograph
 _NEWTON_STEPS = 20
+_FINER = 2.0  # how much finer than the pinhole photographs are straightened, at most
+
+Intrinsics = TypeVar("Intrinsics", "Pinhole", "Lens")
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,10 @@ class Pinhole:
     cy: float
     width: int
     height: int
+
+    def resized(self, width: int, height: int) -> Pinhole:
+        """The same pinhole for pictures resampled to width x height."""
+        return _resized(self, width, height)
 
 
 @dataclass(frozen=True)
@@ -63,16 +71,7 @@ class Lens:
 
     def resized(self, width: int, height: int) -> Lens:
         """The same lens for pictures resampled to width x height."""
-        scale_x, scale_y = width / self.width, height / self.height
-        return replace(
-            self,
-            fx=self.fx * scale_x,
-            cx=self.cx * scale_x,
-            fy=self.fy * scale_y,
-            cy=self.cy * scale_y,
-            width=width,
-            height=height,
-        )
+        return _resized(self, width, height)
 
     def project(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Pixels (u, v) of the rays through (x, y, 1); NaN for rays that the lens cannot see.
@@ -155,6 +154,19 @@ class Lens:
         )
 
 
+def _resized(camera: Intrinsics, width: int, height: int) -> Intrinsics:
+    scale_x, scale_y = width / camera.width, height / camera.height
+    return replace(
+        camera,
+        fx=camera.fx * scale_x,
+        cx=camera.cx * scale_x,
+        fy=camera.fy * scale_y,
+        cy=camera.cy * scale_y,
+        width=width,
+        height=height,
+    )
+
+
 def _solved(target: Array, bent: Callable[[Array], Array], most: float) -> tuple[Array, Array]:
     """Rays (x, y, 1) whose angles [2, N] `bent` takes to the target [2, N]; NaN for none."""
     angles = _first_guess(target, bent, most)
@@ -214,7 +226,7 @@ def _inside(u: Array, v: Array, width: int, height: int) -> NDArray[np.bool_]:
     return inside
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=6)
 def _places(lens: Lens, pinhole: Pinhole) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Where the pinhole's pixel centres lie in the lens's picture [H, W, 2], and whether in it."""
     x = (np.arange(pinhole.width, dtype=np.float64) + (0.5 - pinhole.cx)) / pinhole.fx
@@ -238,20 +250,31 @@ def valid_pixels(lens: Lens, pinhole: Pinhole) -> NDArray[np.bool_] | None:
 def sampled_image(image: Tensor, lens: Lens, pinhole: Pinhole) -> Tensor:
     """The pinhole's picture [C, h, w] of a photograph [C, H, W] of any size; empty pixels are 0.
 
-    A photograph larger than needed is first averaged down to the pinhole's scale; then linear
-    interpolation between pixel centres, in single precision.
+    Cubic interpolation between pixel centres, in single precision. Interpolation blurs a little, so
+    it is done at the photograph's own scale and averaged down; a photograph more than twice as fine
+    as the pinhole is first averaged down to twice.
     """
     lens = lens.resized(image.shape[2], image.shape[1])
-    scale_x, scale_y = min(1.0, pinhole.fx / lens.fx), min(1.0, pinhole.fy / lens.fy)
-    if min(scale_x, scale_y) < 1.0:
-        width = max(1, round(image.shape[2] * scale_x))
-        height = max(1, round(image.shape[1] * scale_y))
+    finer = max(1.0, min(lens.fx / pinhole.fx, lens.fy / pinhole.fy))
+    if finer > _FINER:
+        width, height = (max(1, round(side * _FINER / finer)) for side in (lens.width, lens.height))
         image, lens = resize_image(image, width, height), lens.resized(width, height)
-    places, seen = _places(lens, pinhole)
+        finer = _FINER
+    work = pinhole.resized(round(pinhole.width * finer), round(pinhole.height * finer))
+    places, seen = _places(lens, work)
     size = torch.tensor([lens.width, lens.height], dtype=torch.float32)
     grid = torch.from_numpy(places) * (2.0 / size) - 1.0
-    sampled = grid_sample(image[None], grid[None], padding_mode="border", align_corners=False)[0]
-    return sampled * torch.from_numpy(seen)
+    sampled = grid_sample(
+        image[None], grid[None], mode="bicubic", padding_mode="border", align_corners=False
+    )[0]
+    shown = torch.from_numpy(seen).to(sampled.dtype)[None]
+    resized = resize_image(sampled.clamp(0.0, 1.0) * shown, pinhole.width, pinhole.height)
+    if seen.all():
+        return resized
+    # Pixels at the rim are means over the part of them that is seen.
+    share = resize_image(shown, pinhole.width, pinhole.height)
+    valid = torch.from_numpy(_places(lens, pinhole)[1])
+    return torch.where(valid, resized / share.clamp_min(1e-6), torch.zeros_like(resized))
 
 
 def sampled_ids(ids: NDArray[np.int32], lens: Lens, pinhole: Pinhole) -> NDArray[np.int32]:

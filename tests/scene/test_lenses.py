@@ -207,4 +207,9 @@ def test_pixels_that_the_lens_does_not_show_are_told() -> None:
     ids = sampled_ids(np.full((HEIGHT, WIDTH), 3, np.int32), ours, pinhole)
     np.testing.assert_array_equal(ids, np.where(valid, 3, -1))
     image = sampled_image(torch.ones(3, HEIGHT, WIDTH), ours, pinhole)
-    np.testing.assert_allclose(image[1].numpy(), valid, atol=1e-6)
+    np.testing.assert_allclose(image[1].numpy(), valid, atol=1e-5)
+    half = Pinhole(400.0, 408.0, 350.0, 190.0, 700, 375)  # with pixels that are seen in part
+    valid = valid_pixels(ours, half)
+    image = sampled_image(torch.ones(3, HEIGHT, WIDTH), ours, half)
+    assert valid is not None
+    np.testing.assert_allclose(image[1].numpy(), valid, atol=1e-5)
