@@ -62,6 +62,19 @@ class StoredPicture:
         """The camera's pixels [H, W] that the photograph shows; None if it shows them all."""
         return None if self.lens is None else valid_pixels(self.lens, pinhole_of(camera))
 
+    def camera_pixels(
+        self, pixels: NDArray[np.float64], declared: tuple[int, int], camera: Camera
+    ) -> NDArray[np.float64]:
+        """Where key points [n, 2] of a COLMAP model lie in the camera's picture, [n, 2].
+
+        `declared` is the size (width, height) that the model declares for the photograph. NaN where
+        the lens has no ray.
+        """
+        if self.lens is None:
+            return pixels * ([camera.width, camera.height] / np.array(declared, np.float64))
+        x, y = self.lens.resized(*declared).unproject(pixels[:, 0], pixels[:, 1])
+        return np.stack([camera.fx * x + camera.cx, camera.fy * y + camera.cy], axis=1)
+
     def mask_turns(self, width: int, height: int, own_tag: int | None) -> tuple[int, ...] | None:
         """EXIF codes to apply, one after another, to a mask so that it stands as the poses see it.
 

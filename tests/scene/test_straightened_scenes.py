@@ -22,6 +22,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from arguments import ModelParams
 from scene.dataset import Scene, load_scene
+from scene.lenses import LENS_MODELS
 from scene.pictures import StoredPicture
 from scene.readers.colmap import read_colmap_model
 from scene.view import View
@@ -228,6 +229,26 @@ def test_two_lenses_in_one_scene(tmp_path: Path) -> None:
     assert "3 of 4 photographs have lens distortion" in scene.notices[0]
     for view in scene.train:
         check_against_the_world(view)
+
+
+@pytest.mark.parametrize("model", ["PINHOLE", "OPENCV", "FISHEYE"])
+@pytest.mark.parametrize("resolution", [1, 2])
+def test_key_points_move_with_the_photograph(tmp_path: Path, model: str, resolution: int) -> None:
+    intrinsics, numbers, inverse = (FXY, (), None) if model == "PINHOLE" else LENSES[model]
+    write_balls(tmp_path, 2, model, (*intrinsics, *numbers), inverse)
+    scene = load(tmp_path, resolution=resolution)
+    assert scene.model is not None
+    lens = scene.model.cameras[1]
+    for view, image in zip(scene.train, scene.model.images, strict=True):
+        seen = scene.points.positions.double().numpy() @ image.world_to_view()[:3, :3].T
+        x, y, z = (seen + image.world_to_view()[:3, 3]).T
+        formula = LENS_MODELS[model].formula
+        u, v = (x / z, y / z) if formula is None else formula(x / z, y / z, numbers)
+        observed = np.stack([lens.fx * u + lens.cx, lens.fy * v + lens.cy], axis=1)
+        assert view.picture is not None
+        found = view.picture.camera_pixels(observed, SIZE, view.camera)
+        expected, _ = view.camera.project(scene.points.positions)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_pixels_outside_the_photograph_are_no_target() -> None:
