@@ -23,7 +23,7 @@ from arguments.conversion import ConversionParams
 from iqgs.preparation.solvers import Solver, choose_solver
 from iqgs.preparation.watching import rows, watch
 from scene.readers.colmap.reading import count_images, models_in
-from scene.readers.photo_files import photographs_in
+from scene.readers.photo_files import foreign_files, photographs_in
 from utils.errors import DataError, RunError, UserError
 from utils.images import image_size, read_image, resize_image, write_image
 from utils.json_files import read_json
@@ -77,7 +77,10 @@ def find_job(scene: Path) -> Job:
             names = [name for name in names if "/" not in name]
         if names:
             return Job(scene, folder, tuple(names), place != "images")
-    raise DataError(f"{scene}: no photographs in input/, in images/ or in the folder itself")
+    raise DataError(
+        f"{scene}: no photographs in input/, in images/ or in the folder itself"
+        f"{foreign_files(scene)}"
+    )
 
 
 def convert(params: ConversionParams) -> Path:

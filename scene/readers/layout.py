@@ -8,7 +8,14 @@ from pathlib import Path
 from arguments import ModelParams
 from scene.readers.colmap import find_colmap_folder, read_colmap_model
 from scene.readers.colmap.reading import MODEL_PLACES
-from scene.readers.photo_files import check_inside, find_photographs, listed, photographs_in
+from scene.readers.photo_files import (
+    check_inside,
+    find_photographs,
+    foreign_files,
+    listed,
+    photograph_folder,
+    photographs_in,
+)
 from scene.readers.photos import posed_images
 from scene.readers.posed import SceneFiles
 from scene.readers.transforms import (
@@ -56,8 +63,8 @@ def read_scene_files(params: ModelParams, notices: list[str]) -> SceneFiles:
 def _colmap_scene(folder: Path, params: ModelParams, notices: list[str]) -> SceneFiles:
     source = Path(params.source_path)
     model = read_colmap_model(folder)
-    photographs = source / params.images
     names = [image.name for image in model.images]
+    photographs = photograph_folder(params, names, notices)
     found = find_photographs(photographs, names, params.pair_by_order, notices)
     if found.others:
         notices.append(
@@ -91,4 +98,4 @@ def _advice(source: Path) -> str:
     count = len(photographs_in(source))
     if count:
         return f"for its {count} photographs, python scripts/convert.py -s {source} finds the poses"
-    return "pass -s the folder that holds images/ and sparse/"
+    return f"pass -s the folder that holds images/ and sparse/{foreign_files(source)}"

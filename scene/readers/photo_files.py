@@ -8,11 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from arguments import ModelParams
 from scene.readers.colmap.reading import natural_key
 from utils.errors import DataError, UserError
 
 PHOTO_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".pnm"}
+)
+# What cameras also leave, and nobody here reads.
+_FOREIGN_SUFFIXES = frozenset(
+    {".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".mov", ".mp4"}
 )
 _NAMED = 5  # so many names are listed in a message before the count takes over
 
@@ -33,6 +38,43 @@ def photographs_in(folder: Path) -> list[str]:
     return sorted(found, key=natural_key)
 
 
+def foreign_files(folder: Path) -> str:
+    """A clause about pictures and films in a folder that have to be converted first; or nothing."""
+    found = Counter(
+        path.suffix.lower()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in _FOREIGN_SUFFIXES
+    )
+    if not found:
+        return ""
+    kinds = ", ".join(f"{count} {suffix} files" for suffix, count in sorted(found.items()))
+    return f"; its {kinds} must be converted to JPEG or PNG first"
+
+
+def photograph_folder(params: ModelParams, names: Sequence[str], notices: list[str]) -> Path:
+    """The folder of a scene that --images names, in whatever letter case.
+
+    DataError where there is none, naming the folder that holds most of the names.
+    """
+    scene = Path(params.source_path)
+    folder = scene / params.images
+    if folder.is_dir():
+        return folder
+    below = sorted(path for path in scene.iterdir() if path.is_dir())
+    same = [path for path in below if path.name.casefold() == params.images.casefold()]
+    if len(same) == 1:
+        notices.append(f"{folder} is {same[0].name} there")
+        return same[0]
+    others = [path for path in (*below, scene) if path.name != params.object_path]
+    held = {path: sum((path / name).is_file() for name in names) for path in others}
+    best = max(held, key=lambda path: held[path])
+    advice = "--images must name the folder of photographs"
+    if held[best]:
+        name = best.relative_to(scene).as_posix()
+        advice = f"--images {name} has {held[best]} of the model's {len(names)}"
+    raise DataError(f"{folder}: no such folder; {advice}")
+
+
 @dataclass(frozen=True)
 class FoundPhotographs:
     """Where the photographs of a model are."""
@@ -49,10 +91,8 @@ def find_photographs(
     A name itself; else the only file with that name in another letter case, under another suffix,
     or in another sub-folder. With `pair_by_order` files under quite other names belong to the
     images in the same order, if there are as many. Names without a file keep the path where it
-    should be. Raises DataError where the folder is missing or none of the names is in it.
+    should be. Raises DataError where none of the names is among the folder's photographs.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; --images must name the folder of photographs")
     paths = {name: folder / name for name in names}
     missing = [name for name in names if not paths[name].is_file()]
     there = photographs_in(folder)

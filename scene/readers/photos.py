@@ -12,7 +12,7 @@ from arguments import ModelParams
 from scene.cameras import Camera
 from scene.pictures import StoredPicture, same_shape
 from scene.readers.colmap import ColmapCamera, ColmapImage, ColmapModel
-from scene.readers.photo_files import FoundPhotographs, listed
+from scene.readers.photo_files import FoundPhotographs, foreign_files, listed
 from scene.readers.posed import PosedImage
 from scene.splits import WIDEST, render_size
 from utils.errors import DataError
@@ -67,7 +67,7 @@ def without_missing(
         if not skip_missing:
             raise DataError(
                 f"{fault}; add them, leave them out with --skip_missing, or name the folder of "
-                f"photographs with --images (now {folder})"
+                f"photographs with --images (now {folder}){foreign_files(folder)}"
             )
         if len(there) < 2:
             raise DataError(f"{fault}; at least two views are needed")

@@ -155,6 +155,9 @@ def test_folders_without_photographs(tmp_path: Path, fake: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no photographs in input/"):
         find_job(tmp_path / "empty")
+    (tmp_path / "empty/a.mov").touch()
+    with pytest.raises(DataError, match=r"its 1 \.mov files must be converted"):
+        find_job(tmp_path / "empty")
     photographs(tmp_path / "one/input", 1)
     with pytest.raises(DataError, match="at least two"):
         convert(params(tmp_path / "one", fake))

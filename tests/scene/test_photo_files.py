@@ -164,6 +164,24 @@ def test_backslashes_are_folders(make_scene: MakeScene) -> None:
     assert [view.name for view in load(source).train] == ["cam0/a.png", "cam1/b.png"]
 
 
+def test_the_folder_of_photographs(make_scene: MakeScene) -> None:
+    source = make_scene()
+    (source / "images").rename(source / "Images")
+    scene = load(source)
+    assert len(scene.train) == 9 and "is Images there" in scene.notices[0]
+    (source / "Images").rename(source / "photos")
+    with pytest.raises(DataError, match="--images photos has 9 of the model's 9"):
+        load(source)
+    (source / "photos").rename(source / "other")
+    shutil.rmtree(source / "other")
+    with pytest.raises(DataError, match="--images must name"):
+        load(source)
+    (source / "images").mkdir()
+    (source / "images/000.HEIC").touch()
+    with pytest.raises(DataError, match=r"9 of 9 images are missing.*1 \.heic files must be"):
+        load(source)
+
+
 def test_natural_order() -> None:
     names = ["b1.png", "a10.png", "a2.png", "a02.png", "a.png", "7", "10"]
     assert sorted(names, key=natural_key)[:2] == ["7", "10"]
