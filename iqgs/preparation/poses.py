@@ -191,7 +191,7 @@ def shared_calibration(job: Job) -> str:
 
 def _lens_of(path: Path) -> tuple[object, ...]:
     with Image.open(path) as image:
-        exif = image.getexif() if image.format == "JPEG" else Image.Exif()
+        exif = Image.Exif() if image.format == "PNG" else image.getexif()
         details = exif.get_ifd(ExifTags.IFD.Exif)
         focal = details.get(ExifTags.Base.FocalLength)
         return image.size, exif.get(ExifTags.Base.Model), None if focal is None else float(focal)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lenses that bend straight lines, and how their photographs become those of a pinhole."""
 
+from scene.lenses.lens import Lens, Pinhole
 from scene.lenses.models import LENS_MODELS, LensModel
-from scene.lenses.undistortion import Lens, Pinhole, sampled_ids, sampled_image, valid_pixels
+from scene.lenses.sampling import sampled_ids, sampled_image, valid_pixels
 
 __all__ = [
     "LENS_MODELS",

@@ -199,6 +199,33 @@ def test_photographs_of_any_size_give_the_same_pinhole() -> None:
     assert sampled_ids(np.full((75, 100), 7, np.int32), ours, pinhole).min() == 7
 
 
+def test_labels_are_those_of_most_of_the_pixel() -> None:
+    """Against a slow count of what covers each pixel: 15 x 15 samples of the world itself."""
+    ours = lens("OPENCV")
+    pinhole = Pinhole(200.0, 204.0, 130.0, 95.0, 260, 190)
+
+    def world(u: NDArray, v: NDArray) -> NDArray:  # stripes of 7 and of 11 pixels, obliquely
+        return ((u + 0.3 * v) // 7 % 3 + 3 * ((v - 0.2 * u) // 11 % 2)).astype(np.int32) + 1
+
+    column, row = np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5)
+    found = sampled_ids(world(column, row), ours, pinhole)
+    cover = np.zeros((7, pinhole.height, pinhole.width))
+    steps = (np.arange(15) + 0.5) / 15
+    for down in steps:
+        for across in steps:
+            x = (np.arange(pinhole.width) + across - pinhole.cx) / pinhole.fx
+            y = (np.arange(pinhole.height) + down - pinhole.cy) / pinhole.fy
+            there = world(*ours.project(*np.meshgrid(x, y)))
+            for number in range(1, 7):
+                cover[number] += there == number
+    most = cover.argmax(axis=0)
+    # The photograph is four times as fine: a pixel holds 16 labels, of which five are looked at.
+    sure = cover.max(axis=0) > 0.8 * 225
+    assert sure.mean() > 0.3 and (found == most)[sure].mean() > 0.99
+    assert (found == most).mean() > 0.8
+    assert set(np.unique(found)) <= set(range(1, 7))
+
+
 def test_pixels_that_the_lens_does_not_show_are_told() -> None:
     ours = lens("SIMPLE_RADIAL")
     pinhole = Pinhole(800.0, 816.0, 700.0, 380.0, 1400, 750)  # wider than the photograph

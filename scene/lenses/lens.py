@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the pixels of a bent photograph to those of a pinhole.
+"""Lenses, and the pinholes that show the same photographs.
 
 The pinhole keeps the lens's focal length, so the middle of the picture keeps its size, and its
 frame is the largest one, cut along the lens's own edges, that holds no empty pixel: what COLMAP's
@@ -16,14 +16,10 @@ from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from scene.lenses.models import LENS_MODELS, Array
 from utils.errors import DataError
-from utils.images import resize_image
 
 WIDEST_ANGLE = math.radians(60)  # between the axis and a side of the pinhole's picture
 LARGEST_EMPTY_SHARE = 0.01  # of the pinhole's pixels, where lens and frame do not fit exactly
@@ -35,7 +31,6 @@ _STEP = math.radians(0.1)
 _AZIMUTHS = np.linspace(0, 2 * np.pi, 32, endpoint=False)
 _BORDER_POINTS = 65  # on each side of a photograph
 _NEWTON_STEPS = 20
-_FINER = 2.0  # how much finer than the pinhole photographs are straightened, at most
 
 Intrinsics = TypeVar("Intrinsics", "Pinhole", "Lens")
 
@@ -122,7 +117,7 @@ class Lens:
         left, top, right, bottom = self._inner_frame()
         for _ in range(100):
             grid = np.meshgrid(np.linspace(left, right, 33), np.linspace(top, bottom, 33))
-            seen = _inside(*self.project(*grid), self.width, self.height)
+            seen = inside_picture(*self.project(*grid), self.width, self.height)
             if left < right and top < bottom and (~seen).mean() <= LARGEST_EMPTY_SHARE:
                 break
             left, top, right, bottom = (side * _SHRINK for side in (left, top, right, bottom))
@@ -218,69 +213,10 @@ def largest_angle(model: str, coefficients: tuple[float, ...]) -> float:
     return float(angles[-1] if grows.all() else angles[max(int(np.argmin(grows)), 1)])
 
 
-def _inside(u: Array, v: Array, width: int, height: int) -> NDArray[np.bool_]:
+def inside_picture(u: Array, v: Array, width: int, height: int) -> NDArray[np.bool_]:
+    """Whether pixels lie in a picture, within rounding; NaN does not."""
     slack = 1e-6 * max(width, height)
     inside: NDArray[np.bool_] = (
         (u >= -slack) & (u <= width + slack) & (v >= -slack) & (v <= height + slack)
     )
     return inside
-
-
-@lru_cache(maxsize=6)
-def _places(lens: Lens, pinhole: Pinhole) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Where the pinhole's pixel centres lie in the lens's picture [H, W, 2], and whether in it."""
-    x = (np.arange(pinhole.width, dtype=np.float64) + (0.5 - pinhole.cx)) / pinhole.fx
-    y = (np.arange(pinhole.height, dtype=np.float64) + (0.5 - pinhole.cy)) / pinhole.fy
-    places = np.empty((pinhole.height, pinhole.width, 2), np.float32)
-    seen = np.empty((pinhole.height, pinhole.width), bool)
-    for row in range(pinhole.height):  # a row at a time: the formula's float64 parts stay small
-        u, v = lens.project(x, np.full(pinhole.width, y[row]))
-        seen[row] = _inside(u, v, lens.width, lens.height)
-        places[row, :, 0], places[row, :, 1] = u, v
-    places[~seen] = -1.0
-    return places, seen
-
-
-def valid_pixels(lens: Lens, pinhole: Pinhole) -> NDArray[np.bool_] | None:
-    """Pixels [H, W] of the pinhole that the lens's picture shows; None if it shows them all."""
-    seen = _places(lens, pinhole)[1]
-    return None if seen.all() else seen
-
-
-def sampled_image(image: Tensor, lens: Lens, pinhole: Pinhole) -> Tensor:
-    """The pinhole's picture [C, h, w] of a photograph [C, H, W] of any size; empty pixels are 0.
-
-    Cubic interpolation between pixel centres, in single precision. Interpolation blurs a little, so
-    it is done at the photograph's own scale and averaged down; a photograph more than twice as fine
-    as the pinhole is first averaged down to twice.
-    """
-    lens = lens.resized(image.shape[2], image.shape[1])
-    finer = max(1.0, min(lens.fx / pinhole.fx, lens.fy / pinhole.fy))
-    if finer > _FINER:
-        width, height = (max(1, round(side * _FINER / finer)) for side in (lens.width, lens.height))
-        image, lens = resize_image(image, width, height), lens.resized(width, height)
-        finer = _FINER
-    work = pinhole.resized(round(pinhole.width * finer), round(pinhole.height * finer))
-    places, seen = _places(lens, work)
-    size = torch.tensor([lens.width, lens.height], dtype=torch.float32)
-    grid = torch.from_numpy(places) * (2.0 / size) - 1.0
-    sampled = grid_sample(
-        image[None], grid[None], mode="bicubic", padding_mode="border", align_corners=False
-    )[0]
-    shown = torch.from_numpy(seen).to(sampled.dtype)[None]
-    resized = resize_image(sampled.clamp(0.0, 1.0) * shown, pinhole.width, pinhole.height)
-    if seen.all():
-        return resized
-    # Pixels at the rim are means over the part of them that is seen.
-    share = resize_image(shown, pinhole.width, pinhole.height)
-    valid = torch.from_numpy(_places(lens, pinhole)[1])
-    return torch.where(valid, resized / share.clamp_min(1e-6), torch.zeros_like(resized))
-
-
-def sampled_ids(ids: NDArray[np.int32], lens: Lens, pinhole: Pinhole) -> NDArray[np.int32]:
-    """The pinhole's label map of one [H, W] of any size: nearest pixel; -1 where it shows none."""
-    height, width = ids.shape
-    places, seen = _places(lens.resized(width, height), pinhole)
-    columns = np.clip(places[..., 0].astype(np.int64), 0, width - 1)
-    rows = np.clip(places[..., 1].astype(np.int64), 0, height - 1)
-    return np.where(seen, ids[rows, columns], np.int32(-1)).astype(np.int32)
