@@ -23,7 +23,7 @@ from arguments.conversion import ConversionParams
 from iqgs.preparation.solvers import Solver, choose_solver
 from iqgs.preparation.watching import rows, watch
 from scene.readers.colmap.reading import count_images, models_in
-from scene.readers.photo_files import foreign_files, photographs_in
+from scene.readers.photo_files import PHOTO_FOLDERS, foreign_files, photographs_in
 from utils.errors import DataError, RunError, UserError
 from utils.images import image_size, read_image, resize_image, write_image
 from utils.json_files import read_json
@@ -65,16 +65,14 @@ def find_job(scene: Path) -> Job:
     """Where the photographs of a folder are. DataError where there are none."""
     if not scene.is_dir():
         raise DataError(f"{scene}: no such folder; -s must name the folder of the photographs")
-    places = ["input", "images", "."]
+    places = [*PHOTO_FOLDERS, "."]
     progress = scene / WORK / "progress.json"
     if progress.is_file():  # its images/ may be copies that an earlier conversion made
         before = read_json(progress).get("settings", {})
         places.insert(0, str(before.get("folder", "input")) if isinstance(before, dict) else ".")
     for place in places:
         folder = scene / place
-        names = photographs_in(folder) if folder.is_dir() else []
-        if place == ".":
-            names = [name for name in names if "/" not in name]
+        names = photographs_in(folder, below=place != ".") if folder.is_dir() else []
         if names:
             return Job(scene, folder, tuple(names), place != "images")
     raise DataError(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from arguments import ModelParams
 from scene.readers.colmap import find_colmap_folder, read_colmap_model
-from scene.readers.colmap.reading import MODEL_PLACES
+from scene.readers.colmap.reading import MODEL_PLACES, models_in
 from scene.readers.photo_files import (
+    PHOTO_FOLDERS,
     check_inside,
     find_photographs,
     foreign_files,
@@ -81,10 +82,10 @@ def _nothing_recognised(source: Path) -> str:
     entries = sorted(path.name + "/" * path.is_dir() for path in source.iterdir())
     more = f" and {len(entries) - _NAMED} more" if len(entries) > _NAMED else ""
     held = f"it holds {', '.join(entries[:_NAMED])}{more}" if entries else "it is empty"
-    places = ", ".join(f"{place or '.'}/[NAME/]images.bin or .txt" for place in MODEL_PLACES)
     return (
-        f"{source}: no poses were found: neither a COLMAP model ({places}) nor {SPLIT_FILES[0]} "
-        f"nor {CAPTURE_FILE}; {held}; {_advice(source)}"
+        f"{source}: no poses were found: neither a COLMAP model (images.bin or images.txt in "
+        "sparse/, sparse/NAME/, colmap/sparse/NAME/ or the folder itself) nor "
+        f"{SPLIT_FILES[0]} nor {CAPTURE_FILE}; {held}; {_advice(source)}"
     )
 
 
@@ -92,10 +93,11 @@ def _advice(source: Path) -> str:
     """The next step, by what the folder and those below it hold."""
     depths = ("*", "*/*")
     for folder in sorted(path for depth in depths for path in source.glob(depth) if path.is_dir()):
-        here = find_colmap_folder(folder, "", [], MODEL_PLACES[:2])
-        if here is not None or is_blender_scene(folder) or is_capture(folder):
+        here = any(models_in(folder / place) for place in MODEL_PLACES if place)
+        if here or is_blender_scene(folder) or is_capture(folder):
             return f"pass -s {folder}, which is a scene"
-    count = len(photographs_in(source))
+    count = len(photographs_in(source, below=False))
+    count += sum(len(photographs_in(source / name)) for name in PHOTO_FOLDERS)
     if count:
         return f"for its {count} photographs, python scripts/convert.py -s {source} finds the poses"
     return f"pass -s the folder that holds images/ and sparse/{foreign_files(source)}"

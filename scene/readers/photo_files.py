@@ -19,6 +19,7 @@ PHOTO_SUFFIXES = frozenset(
 _FOREIGN_SUFFIXES = frozenset(
     {".heic", ".heif", ".avif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".mov", ".mp4"}
 )
+PHOTO_FOLDERS = ("input", "images")  # where photographs without poses are looked for
 _NAMED = 5  # so many names are listed in a message before the count takes over
 
 
@@ -28,11 +29,11 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def photographs_in(folder: Path) -> list[str]:
-    """Names of the pictures in a folder and below, posix separators, in natural order."""
+def photographs_in(folder: Path, below: bool = True) -> list[str]:
+    """Names of the pictures in a folder (and below), posix separators, in natural order."""
     found = [
         path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
+        for path in (folder.rglob("*") if below else folder.glob("*"))
         if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
     ]
     return sorted(found, key=natural_key)
@@ -40,11 +41,10 @@ def photographs_in(folder: Path) -> list[str]:
 
 def foreign_files(folder: Path) -> str:
     """A clause about pictures and films in a folder that have to be converted first; or nothing."""
-    found = Counter(
-        path.suffix.lower()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in _FOREIGN_SUFFIXES
-    )
+    places = [folder, *(folder / name for name in PHOTO_FOLDERS)]
+    files = [path for place in places if place.is_dir() for path in place.iterdir()]
+    found = Counter(path.suffix.lower() for path in files)
+    found = Counter({s: count for s, count in found.items() if s in _FOREIGN_SUFFIXES})
     if not found:
         return ""
     kinds = ", ".join(f"{count} {suffix} files" for suffix, count in sorted(found.items()))
