@@ -22,7 +22,7 @@ class StepInputs:
     """What one training step gives to a method: P sampled pixels of one view, and the splats."""
 
     features: Tensor  # [P, D_obj] rendered instance attribute
-    labels: Tensor  # [P] int64 compact ids, 0 = the zero label
+    labels: Tensor  # [P] int64 compact ids, 0 = the zero label, -1 = no target
     instance: Tensor  # [N, D_obj] raw attributes of all splats
     touched: Tensor  # [U] int64, splats that contribute to the sampled pixels
     splat: Callable[[Tensor], Tensor]  # values [U, C] of the touched splats -> [P, C] (Eq. 1)

@@ -26,14 +26,12 @@ Splat = Callable[[Tensor], Tensor]  # values [N, C] -> [C, H, W] in one view
 class VoteAccumulator:
     """Sums of blending weight per splat and id; float32 [N, K + 1] on the CPU, in fixed order."""
 
-    def __init__(self, n_splats: int, n_ids: int, background: bool = True) -> None:
-        """With `background`, id 0 is a class of its own; otherwise its pixels are left out."""
+    def __init__(self, n_splats: int, n_ids: int) -> None:
         self.n_ids = n_ids
-        self.background = background
         self.votes = torch.zeros(n_splats, n_ids + 1)
 
     def add(self, weights: BlendWeights, label_map: Tensor) -> None:
-        """Count one training view: its weights and its compact ids [H, W] (int)."""
+        """Count one training view: its weights and its compact ids [H, W] (int); -1 votes not."""
         n_splats, classes = self.votes.shape
         pixels = weights.row_start.numel() - 1
         if weights.n_splats != n_splats or label_map.numel() != pixels:
@@ -43,13 +41,15 @@ class VoteAccumulator:
             )
         device = self.votes.device
         labels = torch.as_tensor(label_map, device=device).reshape(-1).long()
-        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-            raise ValueError(f"expected labels in 0..{self.n_ids}, got others")
+        if labels.numel() and not -1 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise ValueError(f"expected labels in -1..{self.n_ids}, got others")
         per_weight = torch.repeat_interleave(labels, weights.row_start.diff().to(device))
         key = weights.splat.to(device, torch.int64) * classes + per_weight
-        self.votes.view(-1).scatter_add_(0, key, weights.weight.to(device))
-        if not self.background:
-            self.votes[:, 0] = 0.0
+        value = weights.weight.to(device)
+        known = per_weight >= 0
+        if not bool(known.all()):
+            key, value = key[known], value[known]
+        self.votes.view(-1).scatter_add_(0, key, value)
 
     def labels(self) -> Tensor:
         """Winning id of every splat [N] int64; 0 where nothing was voted."""

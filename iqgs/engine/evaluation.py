@@ -25,7 +25,13 @@ from iqgs.engine.evaluation_vote import vote_segmenter
 from iqgs.engine.run_folder import trained_names
 from iqgs.evaluation.scorer import PROTOCOLS, SceneScorer, SceneScores, check_held_out
 from iqgs.types import Segmentation
-from scene.masks import find_mask_files, read_label_names, read_masks
+from scene.masks import (
+    MaskCollection,
+    MaskRequest,
+    collect_masks,
+    read_label_names,
+    refuse_errors,
+)
 from scene.view import View
 from utils.errors import UserError
 from utils.image_quality import affine_corrected, psnr, ssim
@@ -61,21 +67,38 @@ class Truth:
 
 def load_truth(run: Run, views: Sequence[View], params: EvaluationParams) -> Truth:
     """True masks of these views; those without one are left out of the instance scores."""
-    source = Path(run.config.model.source_path)
+    model, colors = run.config.model, {} if run.id_table is None else run.id_table.colors
+    source = Path(model.source_path)
     wanted = params.gt_path or "object_mask"
     folder = source / wanted  # an absolute --gt_path wins over the scene's folder
     if not folder.is_dir():
         if params.gt_path:
             raise UserError(f"--gt_path {wanted}: no such folder in {source}")
         return Truth({}, "none", {})
-    files = find_mask_files(folder, [view.name for view in views])
-    maps = {
-        view.name: read_masks(files[view.name], view.camera, None).label_map
-        for view in views
-        if view.name in files
-    }
-    names = read_label_names(source / "labels.json")
+    labels = source / "labels.json"
+    request = MaskRequest(folder, labels, "background", model.ignore_label, True, colors)
+    found = collect_masks(request, [view.camera for view in views])
+    refuse_errors([finding for finding in found.findings if finding.kind != "none"])
+    if found.masks and scoring_rules(run, params)[0] == "id":
+        _check_same_numbering(run, found, folder)
+    maps = {view.name: found.label_map(view.camera) for view in views if view.name in found.masks}
+    names = read_label_names(labels, found.table.colors)
     return Truth(maps, _truth_kind(source, wanted, params), names)
+
+
+def _check_same_numbering(run: Run, truth: MaskCollection, folder: Path) -> None:
+    """UserError where equal ids of run and truth cannot mean equal objects."""
+    if run.id_table is None:
+        return
+    ways = "score with --matching scene"
+    if truth.is_fresh:
+        raise UserError(f"{folder}: lists of masks, whose numbers name no objects; {ways}")
+    if truth.table and bool(truth.table.colors) != bool(run.id_table.colors):
+        kinds = ("numbers", "colours") if run.id_table.colors == {} else ("colours", "numbers")
+        raise UserError(
+            f"{folder}: the run was trained on masks with {kinds[0]} and these hold {kinds[1]}, so "
+            f"their ids do not name the same objects; {ways}"
+        )
 
 
 def _truth_kind(source: Path, folder: str, params: EvaluationParams) -> str:

@@ -60,7 +60,7 @@ def extracted_iou(
     shown = [view for view in views if view.name in truth]
     shown = shown[:: max(1, -(-len(shown) // EXTRACTED_VIEWS))]
     found = []
-    for true_id in sorted({int(i) for view in shown for i in np.unique(truth[view.name]) if i}):
+    for true_id in sorted({int(i) for view in shown for i in np.unique(truth[view.name]) if i > 0}):
         wanted = partner.get(true_id, 0 if scores.assignment else true_id)
         mine = torch.from_numpy((labels == wanted) & (wanted != 0)).to(run.gaussians.device)
         alone = run.gaussians.subset(mine) if bool(mine.any()) else None
@@ -79,5 +79,6 @@ def extracted_iou(
                 with_surface=False,
                 backend=run.config.pipeline.backend,
             ).alpha
-            found.append(mask_iou(alpha[0].cpu().numpy(), mask))
+            scored = truth[view.name] >= 0
+            found.append(mask_iou(alpha[0].cpu().numpy() * scored, mask))
     return {"IoU_extracted": float(np.mean(found))} if found else {}

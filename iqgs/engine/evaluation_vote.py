@@ -23,9 +23,7 @@ def vote_of(run: Run) -> VoteMethod:
     table = run.id_table
     assert table is not None
     backend = run.config.pipeline.backend
-    votes = VoteAccumulator(
-        len(run.gaussians), len(table), run.config.model.zero_label == "background"
-    )
+    votes = VoteAccumulator(len(run.gaussians), len(table))
     for view in run.scene.train:
         if view.masks is None:
             continue

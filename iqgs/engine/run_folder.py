@@ -175,6 +175,7 @@ def request_fields(model: ModelParams) -> dict[str, Any]:
         "train_split",
         "no_masks",
         "zero_label",
+        "ignore_label",
         "random_init",
         "skip_missing",
     )
