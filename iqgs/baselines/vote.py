@@ -26,12 +26,14 @@ Splat = Callable[[Tensor], Tensor]  # values [N, C] -> [C, H, W] in one view
 class VoteAccumulator:
     """Sums of blending weight per splat and id; float32 [N, K + 1] on the CPU, in fixed order."""
 
-    def __init__(self, n_splats: int, n_ids: int) -> None:
+    def __init__(self, n_splats: int, n_ids: int, background: bool = True) -> None:
+        """With `background`, id 0 is a class of its own; otherwise its pixels are left out."""
         self.n_ids = n_ids
+        self.background = background
         self.votes = torch.zeros(n_splats, n_ids + 1)
 
     def add(self, weights: BlendWeights, label_map: Tensor) -> None:
-        """Count one training view: its weights and its compact ids [H, W] (int); -1 votes not."""
+        """Count one training view: its weights and its compact ids [H, W] (int; -1: no vote)."""
         n_splats, classes = self.votes.shape
         pixels = weights.row_start.numel() - 1
         if weights.n_splats != n_splats or label_map.numel() != pixels:
@@ -44,12 +46,13 @@ class VoteAccumulator:
         if labels.numel() and not -1 <= int(labels.min()) <= int(labels.max()) < classes:
             raise ValueError(f"expected labels in -1..{self.n_ids}, got others")
         per_weight = torch.repeat_interleave(labels, weights.row_start.diff().to(device))
-        key = weights.splat.to(device, torch.int64) * classes + per_weight
-        value = weights.weight.to(device)
-        known = per_weight >= 0
-        if not bool(known.all()):
-            key, value = key[known], value[known]
-        self.votes.view(-1).scatter_add_(0, key, value)
+        splat, weight = weights.splat.to(device, torch.int64), weights.weight.to(device)
+        said = per_weight >= 0
+        if not bool(said.all()):
+            splat, weight, per_weight = splat[said], weight[said], per_weight[said]
+        self.votes.view(-1).scatter_add_(0, splat * classes + per_weight, weight)
+        if not self.background:
+            self.votes[:, 0] = 0.0
 
     def labels(self) -> Tensor:
         """Winning id of every splat [N] int64; 0 where nothing was voted."""

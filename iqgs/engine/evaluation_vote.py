@@ -23,7 +23,9 @@ def vote_of(run: Run) -> VoteMethod:
     table = run.id_table
     assert table is not None
     backend = run.config.pipeline.backend
-    votes = VoteAccumulator(len(run.gaussians), len(table))
+    votes = VoteAccumulator(
+        len(run.gaussians), len(table), run.config.model.zero_label == "background"
+    )
     for view in run.scene.train:
         if view.masks is None:
             continue

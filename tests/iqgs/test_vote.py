@@ -21,8 +21,9 @@ def random_weights(seed: int, pixels: int, n_splats: int) -> BlendWeights:
 
 
 @pytest.mark.parametrize("lowest", [0, -1])
-def test_votes_are_the_loop_over_pixels(lowest: int) -> None:
-    votes = VoteAccumulator(9, 3)
+@pytest.mark.parametrize("background", [True, False])
+def test_votes_are_the_loop_over_pixels(background: bool, lowest: int) -> None:
+    votes = VoteAccumulator(9, 3, background)
     slow = torch.zeros(9, 4)
     for seed in range(3):
         weights = random_weights(seed, 20, 8)
@@ -32,7 +33,7 @@ def test_votes_are_the_loop_over_pixels(lowest: int) -> None:
         votes.add(weights, labels.int())
         for pixel, label in enumerate(labels.flatten().tolist()):
             for entry in range(int(weights.row_start[pixel]), int(weights.row_start[pixel + 1])):
-                if label >= 0:  # -1 is no target
+                if label > 0 or (background and label == 0):  # -1 is no target
                     slow[int(weights.splat[entry]), label] += weights.weight[entry]
     torch.testing.assert_close(votes.votes, slow)
     assert torch.equal(votes.labels(), slow.argmax(1))
@@ -108,10 +109,9 @@ def test_rendering_a_few_ids_at_a_time_changes_nothing(world: ToyWorld, panoptic
 
 def test_ignored_zero_label_never_wins(world: ToyWorld) -> None:
     n_splats = len(world.labels)
-    votes = VoteAccumulator(n_splats, world.num_ids)
+    votes = VoteAccumulator(n_splats, world.num_ids, background=False)
     for view in world.views:
-        labels = torch.where(view.labels > 0, view.labels, -1)  # as they are read then
-        votes.add(view.blend_weights(n_splats), labels.view(SIZE, SIZE))
+        votes.add(view.blend_weights(n_splats), view.labels.view(SIZE, SIZE))
     method = VoteMethod.from_votes(votes)
     view = world.views[0]
     result = method.segment(view.render(method.one_hot(torch.arange(7))), panoptic=False)
