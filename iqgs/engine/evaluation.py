@@ -26,9 +26,9 @@ from iqgs.engine.run_folder import trained_names
 from iqgs.evaluation.scorer import PROTOCOLS, SceneScorer, SceneScores, check_held_out
 from iqgs.types import Segmentation
 from scene.masks import (
-    MaskCollection,
     MaskRequest,
     collect_masks,
+    numbering_problem,
     read_label_names,
     refuse_errors,
 )
@@ -79,26 +79,13 @@ def load_truth(run: Run, views: Sequence[View], params: EvaluationParams) -> Tru
     request = MaskRequest(folder, labels, "background", model.ignore_label, True, colors)
     found = collect_masks(request, [view.camera for view in views])
     refuse_errors([finding for finding in found.findings if finding.kind != "none"])
-    if found.masks and scoring_rules(run, params)[0] == "id":
-        _check_same_numbering(run, found, folder)
+    if scoring_rules(run, params)[0] == "id" and run.id_table is not None:
+        problem = numbering_problem(run.id_table, found)
+        if problem:
+            raise UserError(f"{folder}: {problem}; score with --matching scene")
     maps = {view.name: found.label_map(view.camera) for view in views if view.name in found.masks}
     names = read_label_names(labels, found.table.colors)
     return Truth(maps, _truth_kind(source, wanted, params), names)
-
-
-def _check_same_numbering(run: Run, truth: MaskCollection, folder: Path) -> None:
-    """UserError where equal ids of run and truth cannot mean equal objects."""
-    if run.id_table is None:
-        return
-    ways = "score with --matching scene"
-    if truth.is_fresh:
-        raise UserError(f"{folder}: lists of masks, whose numbers name no objects; {ways}")
-    if truth.table and bool(truth.table.colors) != bool(run.id_table.colors):
-        kinds = ("numbers", "colours") if run.id_table.colors == {} else ("colours", "numbers")
-        raise UserError(
-            f"{folder}: the run was trained on masks with {kinds[0]} and these hold {kinds[1]}, so "
-            f"their ids do not name the same objects; {ways}"
-        )
 
 
 def _truth_kind(source: Path, folder: str, params: EvaluationParams) -> str:

@@ -7,7 +7,12 @@ compact ids of a run `ids`; what can be wrong `findings` and `check`; all of it 
 score.
 """
 
-from scene.masks.collection import MaskCollection, MaskRequest, collect_masks
+from scene.masks.collection import (
+    MaskCollection,
+    MaskRequest,
+    collect_masks,
+    numbering_problem,
+)
 from scene.masks.files import MaskFiles, match_mask_files
 from scene.masks.findings import KINDS, MAX_ASPECT_ERROR, Finding, refuse_errors, shape_finding
 from scene.masks.formats import FORMATS, MaskContent, read_mask_file
@@ -31,6 +36,7 @@ __all__ = [
     "ReadMask",
     "collect_masks",
     "match_mask_files",
+    "numbering_problem",
     "present_ids",
     "read_label_map",
     "read_label_names",

@@ -102,6 +102,19 @@ def collect_masks(
     return MaskCollection({mask.name: mask for mask in masks}, table, tuple(findings))
 
 
+def numbering_problem(table: IdTable, masks: MaskCollection) -> str | None:
+    """Why equal ids in these masks and in the table of a run cannot mean equal objects."""
+    if masks.is_fresh:
+        return "these are lists of masks, whose numbers name no objects"
+    if not masks.table or not table or bool(masks.table.colors) == bool(table.colors):
+        return None
+    kinds = ("numbers", "colours") if masks.table.colors else ("colours", "numbers")
+    return (
+        f"the run was trained on masks with {kinds[0]} and these hold {kinds[1]}, so equal ids are "
+        "not equal objects"
+    )
+
+
 def _read_all(
     pairs: Sequence[tuple[Camera, Path]], request: MaskRequest
 ) -> tuple[list[ReadMask], list[Finding]]:

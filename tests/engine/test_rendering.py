@@ -192,6 +192,17 @@ def test_a_video_whose_frames_did_not_arrive_is_an_error(
     assert not (tmp_path / "v.mp4").exists()
 
 
+def test_ids_have_sixteen_bits_where_all_of_the_scene_fit() -> None:
+    found = torch.tensor([[0, 1, 2]])
+    for top, dtype in ((65535, np.uint16), (65536, np.int32)):
+        run = SimpleNamespace(
+            id_table=IdTable((7, top)),
+            config=SimpleNamespace(segmentation=SimpleNamespace(matching="id")),
+        )
+        ids = rendering.original_ids(run, found)  # type: ignore[arg-type]
+        assert ids.dtype == dtype and ids.tolist() == [[0, 7, top]]
+
+
 def test_ids_beyond_sixteen_bits_are_written_with_thirty_two(tmp_path: Path) -> None:
     for ids, name in ((np.array([[0, 65535]], np.uint16), "a.png"), (np.array([[0, 70000]]), "b")):
         rendering_files.write_id_picture(tmp_path / f"{name[0]}.png", ids)

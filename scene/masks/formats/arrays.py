@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ _DAMAGED = (
     MemoryError,
     RuntimeError,  # zipfile: encrypted, an unknown compression
     struct.error,
+    tokenize.TokenError,  # numpy reads headers of Python 2 with it
     zlib.error,
     zipfile.BadZipFile,
 )
