@@ -27,7 +27,7 @@ from scene.readers.photos import at_render_size, posed_images, without_missing
 from scene.readers.transforms import is_blender_scene, read_blender_scene
 from scene.splits import every_eighth, names_in_folder, read_split, thin_out
 from scene.view import View
-from utils.errors import DataError
+from utils.errors import DataError, MaskError
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,13 @@ def _checked_masks(
         colors={},
     )
     found = collect_masks(wanted, [image.camera for image in posed], train)
-    refuse_errors(found.findings)
+    try:
+        refuse_errors(found.findings)
+    except MaskError as error:
+        if error.kind != "none":
+            raise
+        ways = "give --object_path, or --no_masks to train colour only"
+        raise MaskError(f"{error}; {ways}", error.kind) from error
     notices += [item.sentence for item in found.findings if item.severity == "warning"]
     return found
 

@@ -78,7 +78,8 @@ def load_truth(run: Run, views: Sequence[View], params: EvaluationParams) -> Tru
     labels = source / "labels.json"
     request = MaskRequest(folder, labels, "background", model.ignore_label, True, colors)
     found = collect_masks(request, [view.camera for view in views])
-    refuse_errors([finding for finding in found.findings if finding.kind != "none"])
+    # Without --gt_path a scene without true masks is scored by its images.
+    refuse_errors([f for f in found.findings if params.gt_path or f.kind != "none"])
     if scoring_rules(run, params)[0] == "id" and run.id_table is not None:
         problem = numbering_problem(run.id_table, found)
         if problem:

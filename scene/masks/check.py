@@ -47,18 +47,17 @@ def name_findings(files: MaskFiles, names: Sequence[str]) -> list[Finding]:
 
 
 def _nothing_found(files: MaskFiles, names: Sequence[str]) -> str:
-    ways = "give --object_path, or --no_masks to train colour only"
     around = files.folder.parent
     if not files.folder.is_dir():
         beside = ""
         if around.is_dir():
             folders = sorted(path.name for path in around.iterdir() if path.is_dir())
-            beside = f"; {around} holds the folders {listed(folders)}"
-        return f"{files.folder}: no such folder of masks{beside}; {ways}"
+            beside = f"; {around} holds the folders {listed(folders)}" if folders else ""
+        return f"{files.folder}: no such folder of masks{beside}"
     wanted = PurePosixPath(names[0]).with_suffix(".png").as_posix() if names else "<image>.png"
     return (
         f"{files.folder}: no mask for any of the {len(names)} images was found: {files.holds()}, "
-        f"expected {wanted} and so on (<image name without its suffix>.png); {ways}"
+        f"expected {wanted} and so on (<image name without its suffix>.png)"
     )
 
 

@@ -45,6 +45,11 @@ class _Faults:
     counts: Counter[str] = field(default_factory=Counter)
 
     def new_id(self) -> int:
+        if self.next_id > LARGEST_ID:
+            raise DataError(
+                f"the masks hold an id so near to {LARGEST_ID} that faults find no new ones above "
+                "it; renumber the masks"
+            )
         self.next_id += 1
         return self.next_id - 1
 
@@ -61,7 +66,7 @@ def degrade_masks(
     and fragile (objects).
 
     Raises:
-        ValueError: the new ids do not fit 32 bits.
+        DataError: there are no numbers left above the largest id.
     """
     objects = sorted({int(i) for ids in maps for i in np.unique(ids) if i > 0})
     faults = _Faults(rng, knobs, max(objects, default=0) + 1)
@@ -77,8 +82,6 @@ def degrade_masks(
     if knobs.fresh:
         largest = max((len(np.unique(ids[ids > 0])) for ids in degraded), default=0)
         degraded = [renumber(ids, largest, rng) for ids in degraded]
-    if faults.next_id > LARGEST_ID:
-        raise ValueError(f"id {faults.next_id} does not fit 32 bits")
     return degraded, dict(faults.counts)
 
 

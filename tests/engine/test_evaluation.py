@@ -84,6 +84,10 @@ def test_scores_follow_the_truth_that_is_given(trained: tuple[Path, Path], tmp_p
     assert by_id.values["mIoU_gt"] < 0.5 < 0.75 < by_scene.values["mIoU_gt"]
     with pytest.raises(UserError, match="--gt_path nowhere"):
         load_truth(run, run.scene.test, EvaluationParams((str(run_path),), gt_path="nowhere"))
+    (tmp_path / "others").mkdir()
+    params = EvaluationParams((str(run_path),), gt_path=str(tmp_path / "others"))
+    with pytest.raises(UserError, match="others: no mask for any of the 3 images"):
+        load_truth(run, run.scene.test, params)
 
 
 def test_truth_that_names_no_objects_is_not_scored_by_id(
