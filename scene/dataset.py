@@ -148,7 +148,7 @@ def _make_views(
             table,
             background,
             request.data_cache,
-            read,
+            read_mask=read,
         )
     return views, table
 

@@ -28,6 +28,7 @@ class View:
         id_table: IdTable | None,
         background: float = 0.0,
         data_cache: bool = True,
+        *,
         read_mask: ReadMask | None = None,
     ) -> None:
         """`read_mask`: what was read of the mask file before, so that it is not read again."""
@@ -87,7 +88,7 @@ class View:
             return None
         if self._masks is not None:
             return self._masks
-        masks = read_masks(self.mask_path, self.camera, self._id_table, self._read_mask)
+        masks = read_masks(self.mask_path, self.camera, self._id_table, read=self._read_mask)
         if self._data_cache:
             self._masks, self._read_mask = masks, None
         return masks

@@ -57,7 +57,7 @@ class MaskCollection:
         Raises KeyError for an image without a mask, DataError as `read_masks`.
         """
         mask = self.masks[camera.name]
-        return read_label_map(mask.path, camera, self.table, mask)
+        return read_label_map(mask.path, camera, self.table, read=mask)
 
 
 def collect_masks(

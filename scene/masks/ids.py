@@ -136,7 +136,7 @@ def _plain_numbers(values: Numbers, ignore_label: int) -> Numbers:
         wrong = int(numbers.min() if numbers.min() < NO_TARGET else numbers.max())
         raise MaskError(
             f"id {wrong} is not within 0..{LARGEST_ID} (-1 means no target)"
-            + (f"; if it means no target too, pass --ignore_label {wrong}" if wrong < 0 else ""),
+            f"; if it means no target too, pass --ignore_label {wrong}",
             "ids",
         )
     return numbers

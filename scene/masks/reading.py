@@ -56,7 +56,7 @@ def first_reading(name: str, path: Path) -> ReadMask:
 
 
 def read_masks(
-    path: Path, camera: Camera, table: IdTable, read: ReadMask | None = None
+    path: Path, camera: Camera, table: IdTable, *, read: ReadMask | None = None
 ) -> InstanceMasks:
     """The masks of a file at the camera's size, with compact ids. Raises DataError.
 
@@ -76,7 +76,7 @@ def read_masks(
 
 
 def read_label_map(
-    path: Path, camera: Camera, table: IdTable, read: ReadMask | None = None
+    path: Path, camera: Camera, table: IdTable, *, read: ReadMask | None = None
 ) -> NDArray[np.int32]:
     """The same in the files' own numbers: [H, W] int32, 0 = no instance, -1 = no target."""
     pixels, numbers = numbered_pixels(path, table, read)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from scene.masks import FORMATS, MaskContent, MaskLayers, read_mask_file
 from utils.errors import DataError
@@ -52,6 +53,12 @@ def seeds(tmp_path: Path) -> dict[str, bytes]:
         "plain.npz": lambda s: np.savez(s, masks=stack, ids=np.arange(1, 5)),
         "deflated.npz": lambda s: np.savez_compressed(s, stack, score=np.ones(4)),
     }
+    colors = Image.fromarray(layers().unpack()[:3].transpose(1, 2, 0) * np.uint8(90))
+    arrays |= {
+        "colors.png": lambda s: colors.save(s, "PNG"),
+        "lossless.webp": lambda s: colors.save(s, "WEBP", lossless=True),
+        "wide.tif": lambda s: Image.fromarray(levels[0].astype(np.int32)).save(s, "TIFF"),
+    }
     found |= {name: saved(save) for name, save in arrays.items()}
     found |= {f"{name}.json": written(tmp_path, name) for name in ("sam_list", "sa1b", "coco_rle")}
     return found
@@ -74,7 +81,17 @@ def test_readers_of_masks(tmp_path: Path) -> None:
         refused[name] = fuzz(tmp_path / name, data, CASES, read_whole, DataError)
     # Both ends are reached: damage that is found, and changes that leave a file sound.
     assert refused["JPEG.jpg"] == CASES and all(count > CASES / 10 for count in refused.values())
-    sound = ("L.png", "P.png", "ids.npy", "levels.npy", "plain.npz", "coco_rle.json")
+    sound = (
+        "L.png",
+        "colors.png",
+        "lossless.webp",
+        "wide.tif",
+        "P.png",
+        "ids.npy",
+        "levels.npy",
+        "plain.npz",
+        "coco_rle.json",
+    )
     assert all(refused[name] < CASES for name in sound), refused
 
 

@@ -57,8 +57,8 @@ def test_values_become_numbers_by_coding_and_ignore_label() -> None:
         assert table.numbers_of(np.array(codes), "colors").tolist() == numbers
     with pytest.raises(DataError, match="#00ff00"):
         table.numbers_of(np.array([0x00FF00]), "colors")
-    for wrong in (-7, 2**31):
-        with pytest.raises(DataError, match=str(wrong)):
+    for wrong in (-7, 2**31, 2**32 - 1):
+        with pytest.raises(DataError, match=f"id {wrong} .*--ignore_label {wrong}"):
             plain.numbers_of(np.array([wrong, 3]), "ids")
 
 

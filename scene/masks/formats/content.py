@@ -37,6 +37,8 @@ class IdPixels:
         start = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
         length = np.diff(start, append=flat.size)
         values, which = np.unique(flat[start], return_inverse=True)
+        if values.dtype == np.uint64:  # numbers that nobody can mean stay large and positive
+            values = np.minimum(values, np.uint64(2**63 - 1))
         areas = np.bincount(which, length, minlength=len(values)).astype(np.int64)
         narrow = which.astype(np.min_scalar_type(len(values)))
         height, width = numbers.shape
