@@ -78,9 +78,8 @@ class IQGS(nn.Module):
         by its own enriched queries a view may swap two objects for good, and the attention then
         learns to swap them by view.
         """
-        # Pixels without a target leave here, once for all terms.
-        known = step.labels >= (0 if self.background else 1)
-        keep = None if bool(known.all()) else known
+        known = step.labels >= 0 if self.background else step.labels > 0
+        keep = None if self.background and bool(known.all()) else known
         features = self.projection(step.features)
         queries = self.decoder(sample_keys(features, self.attention_pixels, self.pooled_keys))
         shown = features if keep is None else features[keep]

@@ -21,11 +21,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_value(path: Path, most_bytes: int) -> Any:
-    """Any JSON value from a file of at most that size. Raises DataError, FormatError."""
+    """Any JSON value from a file of at most that size, in UTF-8 or 16, with or without a byte order
+    mark. Raises DataError, FormatError.
+    """
     try:
         if path.stat().st_size > most_bytes:
             raise FormatError(f"{path}: larger than {most_bytes} bytes")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

@@ -33,7 +33,7 @@ class VoteAccumulator:
         self.votes = torch.zeros(n_splats, n_ids + 1)
 
     def add(self, weights: BlendWeights, label_map: Tensor) -> None:
-        """Count one training view: its weights and its compact ids [H, W] (int; -1: no vote)."""
+        """Count one training view: its weights and its compact ids [H, W] (int), -1 = none."""
         n_splats, classes = self.votes.shape
         pixels = weights.row_start.numel() - 1
         if weights.n_splats != n_splats or label_map.numel() != pixels:
@@ -44,13 +44,11 @@ class VoteAccumulator:
         device = self.votes.device
         labels = torch.as_tensor(label_map, device=device).reshape(-1).long()
         if labels.numel() and not -1 <= int(labels.min()) <= int(labels.max()) < classes:
-            raise ValueError(f"expected labels in -1..{self.n_ids}, got others")
+            raise ValueError(f"expected labels in 0..{self.n_ids}, got others")
         per_weight = torch.repeat_interleave(labels, weights.row_start.diff().to(device))
-        splat, weight = weights.splat.to(device, torch.int64), weights.weight.to(device)
-        said = per_weight >= 0
-        if not bool(said.all()):
-            splat, weight, per_weight = splat[said], weight[said], per_weight[said]
-        self.votes.view(-1).scatter_add_(0, splat * classes + per_weight, weight)
+        known = per_weight >= 0
+        key = weights.splat.to(device, torch.int64) * classes + per_weight
+        self.votes.view(-1).scatter_add_(0, key[known], weights.weight.to(device)[known])
         if not self.background:
             self.votes[:, 0] = 0.0
 

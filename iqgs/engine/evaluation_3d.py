@@ -79,6 +79,6 @@ def extracted_iou(
                 with_surface=False,
                 backend=run.config.pipeline.backend,
             ).alpha
-            scored = truth[view.name] >= 0
-            found.append(mask_iou(alpha[0].cpu().numpy() * scored, mask))
+            seen = alpha[0].cpu().numpy() * (truth[view.name] >= 0)
+            found.append(mask_iou(seen, mask))
     return {"IoU_extracted": float(np.mean(found))} if found else {}

@@ -158,7 +158,7 @@ def truth_colors(run: LoadedRun, view: View) -> Bytes | None:
     masks = view.masks
     if masks is None or run.id_table is None:
         return None
-    return colorize_ids(np.maximum(run.id_table.to_original(masks.label_map), 0))
+    return colorize_ids(run.id_table.to_original(np.maximum(masks.label_map, 0)))
 
 
 def panel(pictures: Pictures, photo: Bytes, truth: Bytes | None) -> Bytes:

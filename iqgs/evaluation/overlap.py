@@ -42,15 +42,14 @@ class Overlap:
         return self.intersection / np.maximum(union, np.finfo(np.float64).tiny)
 
 
-def label_array(labels: np.ndarray, what: str, lowest: int) -> np.ndarray:
-    """Check that `labels` is a map of ids >= `lowest` and return it as int64; ValueError names
-    `what`."""
+def label_array(labels: np.ndarray, what: str) -> np.ndarray:
+    """Check that `labels` is a map of ids >= 0 and return it as int64; ValueError names `what`."""
     array = np.asarray(labels)
     if array.ndim != 2:
         raise ValueError(f"{what} must be a label map [H, W], got shape {array.shape}")
     if array.dtype.kind not in "iu":
         raise ValueError(f"{what} must hold integer ids, got {array.dtype}")
-    if array.size and array.min() < lowest:
+    if array.size and array.min() < 0:
         raise ValueError(f"{what} holds a negative id")
     return array.astype(np.int64)
 
@@ -60,18 +59,20 @@ def comparable_pair(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Two label maps of equal size in which unscored pixels are 0 on both sides.
 
-    Unscored are the pixels of true id -1 (no target), of true instances smaller than `min_true`
-    and, under zero_label "ignore", those of true id 0. Predicted instances of fewer than
-    `min_predicted` scored pixels become 0.
+    Unscored are the pixels of truth -1, those of true instances smaller than `min_true` and, under
+    zero_label "ignore", those of true id 0. Predicted instances of fewer than `min_predicted`
+    scored pixels become 0.
     """
-    prediction, truth = label_array(prediction, "prediction", 0), label_array(truth, "truth", -1)
+    unknown = np.asarray(truth) == -1
+    truth = np.where(unknown, 0, truth)
+    prediction, truth = label_array(prediction, "prediction"), label_array(truth, "truth")
     if prediction.shape != truth.shape:
         raise ValueError(
             f"prediction {prediction.shape} and truth {truth.shape} differ in size: "
             "resize label maps by nearest neighbour before scoring"
         )
-    scored_truth = _without_small(np.maximum(truth, 0), min_true)
-    void = scored_truth != truth
+    scored_truth = _without_small(truth, min_true)
+    void = (scored_truth != truth) | unknown
     if zero_label == "ignore":
         void |= truth == 0
     prediction = np.where(void, 0, prediction)
