@@ -13,24 +13,16 @@ from pathlib import Path
 from arguments import ModelParams
 from scene.cameras import Camera, scene_extent
 from scene.frame import SceneFrame, local_origin, read_up, up_direction
-from scene.masks import (
-    IdTable,
-    build_id_table,
-    check_mask_shape,
-    find_mask_files,
-    note_turned_masks,
-    read_label_names,
-)
+from scene.masks import IdTable, MaskCollection, MaskRequest, collect_masks, refuse_errors
 from scene.points import PointCloud
 from scene.readers.colmap import ColmapModel
 from scene.readers.layout import read_scene_files
-from scene.readers.photo_files import listed
 from scene.readers.photos import at_render_size, without_missing
 from scene.readers.points import initial_points
 from scene.readers.posed import PosedImage, SceneFiles
 from scene.splits import split_names
 from scene.view import View
-from utils.errors import DataError
+from utils.errors import MaskError
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +55,7 @@ def load_scene(params: ModelParams, *, seed: int, frame: SceneFrame | None = Non
     posed = at_render_size(posed, params, notices)
     held_out = {image.camera.name for image in posed if image.held_out}
     train_names, test_names = split_names([i.camera.name for i in posed], held_out, params)
-    views, id_table = _make_views(posed, params, notices)
+    views, id_table = _make_views(posed, params, train_names, notices)
     train = tuple(views[name] for name in train_names)
     cameras = [view.camera for view in train]
     return Scene(
@@ -94,28 +86,24 @@ def _find_frame(files: SceneFiles, source: Path, notices: list[str]) -> SceneFra
 
 
 def _make_views(
-    posed: list[PosedImage], params: ModelParams, notices: list[str]
+    posed: list[PosedImage], params: ModelParams, train: list[str], notices: list[str]
 ) -> tuple[dict[str, View], IdTable | None]:
     """All views by name, with the table of the ids that occur in any of their masks."""
-    masks: dict[str, Path] = {}
-    table = None
-    if not params.no_masks:
-        masks = _checked_masks(posed, params, notices)
-        labels = read_label_names(Path(params.source_path) / "labels.json")
-        table = build_id_table(list(masks.values()), labels, params.zero_label)
-        if not table:
-            notices.append("all masks are empty: not one of them holds an id other than 0")
+    found = None if params.no_masks else _checked_masks(posed, params, train, notices)
+    table = None if found is None else found.table
     background = 1.0 if params.white_background else 0.0
     views = {}
     for image in posed:
         name = image.camera.name
+        read = None if found is None else found.masks.get(name)
         views[name] = View(
             image.camera,
             image.path,
-            masks.get(name),
+            None if read is None else read.path,
             table,
             background,
             params.data_cache,
+            read_mask=read,
             picture=image.picture,
             image_id=image.image_id,
         )
@@ -123,26 +111,33 @@ def _make_views(
 
 
 def _checked_masks(
-    posed: list[PosedImage], params: ModelParams, notices: list[str]
-) -> dict[str, Path]:
-    folder = Path(params.source_path) / params.object_path
-    masks = find_mask_files(folder, [image.camera.name for image in posed])
-    if not masks:
-        raise DataError(
-            f"{folder}: no mask for any of the {len(posed)} images was found (expected "
-            "<image name>.png); give --object_path, or --no_masks to train colour only"
-        )
-    pairs = [(masks[i.camera.name], i) for i in posed if i.camera.name in masks]
-    note_turned_masks([(path, image.picture) for path, image in pairs], notices)
-    for path, image in pairs:
-        check_mask_shape(path, image.camera, image.picture)
-    without = [image.camera.name for image in posed if image.camera.name not in masks]
-    if without:
-        notices.append(
-            f"{len(without)} of {len(posed)} views have no mask and train colour only: "
-            f"{listed(without)}"
-        )
-    return masks
+    posed: list[PosedImage], params: ModelParams, train: list[str], notices: list[str]
+) -> MaskCollection:
+    """The masks of all images. Raises MaskError for the first fault, notes all warnings."""
+    source = Path(params.source_path)
+    wanted = MaskRequest(
+        source / params.object_path,
+        source / "labels.json",
+        params.zero_label,
+        params.ignore_label,
+        keep=params.data_cache,
+        colors={},
+    )
+    found = collect_masks(
+        wanted,
+        [image.camera for image in posed],
+        train,
+        {image.camera.name: image.picture for image in posed},
+    )
+    try:
+        refuse_errors(found.findings)
+    except MaskError as error:
+        if error.kind != "none":
+            raise
+        ways = "give --object_path, or --no_masks to train colour only"
+        raise MaskError(f"{error}; {ways}", error.kind) from error
+    notices += [item.sentence for item in found.findings if item.severity == "warning"]
+    return found
 
 
 def _extent(cameras: list[Camera], notices: list[str]) -> float:

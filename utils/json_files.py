@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON objects of files that other programs wrote."""
+"""JSON of files that other programs wrote."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ MAX_JSON_BYTES = 10_000_000
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of the scene, in UTF-8 or 16, with or without a byte order mark.
+    """A JSON object from a file of the scene. Raises DataError, FormatError."""
+    record = read_json_value(path, MAX_JSON_BYTES)
+    if not isinstance(record, dict):
+        raise FormatError(f"{path}: expected a JSON object")
+    return record
 
-    Raises DataError, FormatError.
+
+def read_json_value(path: Path, most_bytes: int) -> Any:
+    """Any JSON value from a file of at most that size, in UTF-8 or 16, with or without a byte order
+    mark. Raises DataError, FormatError.
     """
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise FormatError(f"{path}: larger than {MAX_JSON_BYTES} bytes")
-        record = json.loads(path.read_bytes())
+        if path.stat().st_size > most_bytes:
+            raise FormatError(f"{path}: larger than {most_bytes} bytes")
+        return json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(record, dict):
-        raise FormatError(f"{path}: expected a JSON object")
-    return record

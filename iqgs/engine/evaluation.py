@@ -25,7 +25,13 @@ from iqgs.engine.evaluation_vote import vote_segmenter
 from iqgs.engine.run_folder import trained_names
 from iqgs.evaluation.scorer import PROTOCOLS, SceneScorer, SceneScores, check_held_out
 from iqgs.types import Segmentation
-from scene.masks import find_mask_files, read_label_names, read_masks
+from scene.masks import (
+    MaskRequest,
+    collect_masks,
+    numbering_problem,
+    read_label_names,
+    refuse_errors,
+)
 from scene.view import View
 from utils.errors import UserError
 from utils.image_quality import affine_corrected, only_valid, psnr, ssim
@@ -61,20 +67,30 @@ class Truth:
 
 def load_truth(run: Run, views: Sequence[View], params: EvaluationParams) -> Truth:
     """True masks of these views; those without one are left out of the instance scores."""
-    source = Path(run.config.model.source_path)
+    model, colors = run.config.model, {} if run.id_table is None else run.id_table.colors
+    source = Path(model.source_path)
     wanted = params.gt_path or "object_mask"
     folder = source / wanted  # an absolute --gt_path wins over the scene's folder
     if not folder.is_dir():
         if params.gt_path:
             raise UserError(f"--gt_path {wanted}: no such folder in {source}")
         return Truth({}, "none", {})
-    files = find_mask_files(folder, [view.name for view in views])
+    labels = source / "labels.json"
+    request = MaskRequest(folder, labels, "background", model.ignore_label, True, colors)
+    pictures = {view.name: view.picture for view in views}
+    found = collect_masks(request, [view.camera for view in views], None, pictures)
+    # Without --gt_path a scene without true masks is scored by its images.
+    refuse_errors([f for f in found.findings if params.gt_path or f.kind != "none"])
+    if scoring_rules(run, params)[0] == "id" and run.id_table is not None:
+        problem = numbering_problem(run.id_table, found)
+        if problem:
+            raise UserError(f"{folder}: {problem}; score with --matching scene")
     maps = {
-        view.name: read_masks(files[view.name], view.camera, None, view.picture).label_map
+        view.name: found.label_map(view.camera, view.picture)
         for view in views
-        if view.name in files
+        if view.name in found.masks
     }
-    names = read_label_names(source / "labels.json")
+    names = read_label_names(labels, found.table.colors)
     return Truth(maps, _truth_kind(source, wanted, params), names)
 
 

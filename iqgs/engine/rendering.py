@@ -37,6 +37,7 @@ from utils.colors import (
     colorize_normals,
     fit_feature_palette,
 )
+from utils.images import LARGEST_PNG_ID
 from utils.storage import write_text
 
 SURFACE_ALPHA = 0.5  # below it a pixel shows more background than surface: no depth is written
@@ -75,7 +76,7 @@ class Pictures:
     depth: NDArray[np.float32]  # scene units, 0 = no surface
     depth_color: Bytes
     normals: Bytes
-    ids: NDArray[np.int32] | None  # numbers of the mask files
+    ids: NDArray[np.integer] | None  # numbers of the mask files, in the type of `original_ids`
     objects: Bytes | None
     features: Bytes | None
 
@@ -108,15 +109,17 @@ def fit_palette(run: LoadedRun, cameras: Sequence[Camera]) -> Palette:
     return Palette((float(near), float(max(far, near + 1e-3))), features)
 
 
-def original_ids(run: LoadedRun, label_map: Tensor) -> NDArray[np.int32]:
-    """A method's label map in the numbers of the mask files.
+def original_ids(run: LoadedRun, label_map: Tensor) -> NDArray[np.integer]:
+    """A method's label map in the numbers of the mask files; uint16 where 16 bits hold them all.
 
     Under Hungarian matching queries own no id of the files: their own numbers are kept.
     """
     labels = label_map.cpu().numpy().astype(np.int32)
-    if run.id_table is None or run.config.segmentation.matching != "id":
-        return labels
-    return run.id_table.to_original(labels)
+    table = run.id_table
+    if table is None or run.config.segmentation.matching != "id":
+        return labels.astype(np.uint16)
+    wide = max(table.originals, default=0) > LARGEST_PNG_ID
+    return table.to_original(labels).astype(np.int32 if wide else np.uint16)
 
 
 def picture_view(run: LoadedRun, camera: Camera, palette: Palette) -> Pictures:

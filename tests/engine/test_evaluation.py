@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from arguments import RunConfig
 from arguments.evaluation import EvaluationParams, parse_evaluation_arguments
@@ -17,8 +19,10 @@ from iqgs.engine.checkpoint import load_run
 from iqgs.engine.evaluation import evaluate_run, load_truth
 from iqgs.engine.results import evaluate_runs
 from iqgs.engine.training import train
+from iqgs.evaluation.scorer import SceneScorer
+from scene.masks import FORMATS, MaskContent
 from utils.errors import DataError, UserError
-from utils.images import read_id_map, write_id_map
+from utils.images import write_id_map
 
 from .blobs import IDS, write_blobs
 
@@ -67,7 +71,7 @@ def test_scores_follow_the_truth_that_is_given(trained: tuple[Path, Path], tmp_p
     scene, run_path = trained
     renamed = tmp_path / "renamed"
     for path in (scene / "object_mask").glob("*.png"):
-        ids = read_id_map(path)
+        ids = np.asarray(Image.open(path))
         renamed.mkdir(exist_ok=True)
         write_id_map(renamed / path.name, np.where(ids == 3, 7, np.where(ids == 7, 3, ids)))
     run = load_run(run_path)
@@ -80,6 +84,54 @@ def test_scores_follow_the_truth_that_is_given(trained: tuple[Path, Path], tmp_p
     assert by_id.values["mIoU_gt"] < 0.5 < 0.75 < by_scene.values["mIoU_gt"]
     with pytest.raises(UserError, match="--gt_path nowhere"):
         load_truth(run, run.scene.test, EvaluationParams((str(run_path),), gt_path="nowhere"))
+    (tmp_path / "others").mkdir()
+    params = EvaluationParams((str(run_path),), gt_path=str(tmp_path / "others"))
+    with pytest.raises(UserError, match="others: no mask for any of the 3 images"):
+        load_truth(run, run.scene.test, params)
+
+
+def test_truth_that_names_no_objects_is_not_scored_by_id(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    scene, run_path = trained
+    run = load_run(run_path)
+    for path in (scene / "object_mask").glob("*.png"):
+        content = MaskContent.of_map(id_color_codes(np.asarray(Image.open(path))))
+        FORMATS["rgb_ids"].write(tmp_path / "colored" / path.name, content)
+        lists = MaskContent.of_layers(content.as_layers(), "view")
+        FORMATS["sam_list"].write(tmp_path / f"lists/{path.stem}.json", lists)
+    for name, reason in (
+        ("colored", "with numbers and these hold colours"),
+        ("lists", "no objects"),
+    ):
+        params = EvaluationParams((str(run_path),), gt_path=str(tmp_path / name), vote=False)
+        with pytest.raises(UserError, match=f"{name}.*{reason}.*--matching scene"):
+            evaluate_run(run, params)
+        params = replace(params, matching="scene")
+        assert evaluate_run(run, params)[0].values["mIoU_gt"] > 0.75
+
+
+def id_color_codes(ids: np.ndarray) -> np.ndarray:
+    return ids.astype(np.int64) * 7919
+
+
+def test_an_ignored_value_is_scored_on_neither_side(trained: tuple[Path, Path]) -> None:
+    """What the run says of the pixels of a value that means nothing is not held against it."""
+    scene, run_path = trained
+    run = load_run(run_path, overrides={"ignore_label": 300})
+    assert run.id_table is not None and run.id_table.originals == (3, 7)
+    params = EvaluationParams((str(run_path),), vote=False)
+    truth = load_truth(run, run.scene.test, params)
+    for view in run.scene.test:
+        filed = np.asarray(Image.open(scene / "object_mask" / view.name))
+        np.testing.assert_array_equal(truth.label_maps[view.name] == -1, filed == 300)
+    scorer = SceneScorer("id", "background")
+    for view in run.scene.test:
+        filed = np.asarray(Image.open(scene / "object_mask" / view.name)).astype(np.int64)
+        scorer.add_view(view.name, filed, truth.label_maps[view.name])  # says 300 as ever
+    values = scorer.result().values
+    assert values["mIoU_pred"] == values["mIoU_gt"] == values["PQ"] == 1.0
+    assert values["gt_instances"] == values["pred_instances"]
 
 
 def test_scene_json_says_what_the_truth_is(trained: tuple[Path, Path]) -> None:

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from arguments import ModelParams
+from scene.cameras import Camera
 from scene.dataset import Scene, load_scene
+from scene.masks import IdTable, read_label_map, read_layers
 from scene.masks.orientation import mask_turns
 from scene.pictures import StoredPicture
 from tests.scene.balls import write_balls
@@ -176,10 +179,10 @@ def test_square_photographs_tell_nothing(tmp_path: Path) -> None:
     Image.new("L", (40, 40)).save(tmp_path / "mask.png")
     picture = StoredPicture(40, 40, orientation=6)
     with pytest.raises(DataError, match="--mask_orientation"):
-        mask_turns(tmp_path / "mask.png", picture)
+        mask_turns(tmp_path / "mask.png", (40, 40), picture)
     wished = StoredPicture(40, 40, orientation=6, mask_orientation="upright")
-    assert mask_turns(tmp_path / "mask.png", wished) == (8,)
-    assert mask_turns(tmp_path / "mask.png", StoredPicture(40, 40)) == ()
+    assert mask_turns(tmp_path / "mask.png", (40, 40), wished) == (8,)
+    assert mask_turns(tmp_path / "mask.png", (40, 40), StoredPicture(40, 40)) == ()
 
 
 def test_a_photograph_of_another_shape_names_its_tag(tmp_path: Path) -> None:
@@ -188,3 +191,14 @@ def test_a_photograph_of_another_shape_names_its_tag(tmp_path: Path) -> None:
     Image.new("RGB", (40, 72)).save(path, exif=tagged(3))
     with pytest.raises(DataError, match=r"40x72 pixels; EXIF orientation 3.*96x72"):
         load(tmp_path)
+
+
+def test_overlapping_masks_stand_like_the_label_map(tmp_path: Path) -> None:
+    ids = np.random.default_rng(0).integers(0, 4, (40, 30)).astype(np.uint8)
+    Image.fromarray(ids).save(tmp_path / "mask.png")
+    picture = StoredPicture(40, 30, orientation=6)  # stored lying; the mask stands upright
+    camera = Camera(torch.eye(4, dtype=torch.float64), 50, 50, 20, 15, 40, 30, "mask.png", 0)
+    expected = read_label_map(tmp_path / "mask.png", camera, IdTable(()), picture)
+    layers = read_layers(tmp_path / "mask.png", camera, picture)
+    np.testing.assert_array_equal(layers.to_label_map("small"), expected)
+    np.testing.assert_array_equal(expected, np.rot90(ids))  # tag 6: shown turned clockwise
