@@ -12,6 +12,7 @@ from torch import Tensor
 from diff_surfel_rasterization import (
     BlendWeights,
     QuadWeights,
+    RasterOutput,
     RasterSettings,
     Surfels,
     blend_weights,
@@ -101,6 +102,20 @@ def splat(
     backend: str = "auto",
 ) -> Tensor:
     """Eq. 1: values [N, C] of the splats -> their image [C, H, W] (zero background)."""
+    return _blend_values(camera, gaussians, values, detach_geometry, backend).features
+
+
+def rasterize_values(
+    camera: Camera, gaussians: GaussianModel, values: Tensor, backend: str = "auto"
+) -> tuple[Tensor, Tensor]:
+    """Eq. 1 for values [N, C] -> (their image [C, H, W], accumulated opacity [1, H, W])."""
+    raw = _blend_values(camera, gaussians, values, True, backend)
+    return raw.features, raw.alpha
+
+
+def _blend_values(
+    camera: Camera, gaussians: GaussianModel, values: Tensor, detach_geometry: bool, backend: str
+) -> RasterOutput:
     geometry = (gaussians.means, gaussians.scales, gaussians.rotations, gaussians.opacities)
     if detach_geometry:
         means, scales, rotations, opacities = (tensor.detach() for tensor in geometry)
@@ -115,7 +130,7 @@ def splat(
         features=values,
     )
     background = torch.zeros(3, dtype=means.dtype)
-    return rasterize(surfels, raster_settings(camera, background), backend=backend).features
+    return rasterize(surfels, raster_settings(camera, background), backend=backend)
 
 
 def view_weights(

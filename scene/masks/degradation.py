@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from arguments.synthetic import MaskKnobs
+from arguments.synthetic import MaskFaults
 
 Ids = NDArray[np.int32]
 
@@ -29,7 +29,7 @@ class _Faults:
     """What is decided once for the whole sequence, and the counts of what was done."""
 
     rng: np.random.Generator
-    knobs: MaskKnobs
+    knobs: MaskFaults
     next_id: int
     split_to: dict[int, int] = field(default_factory=dict)  # object -> id of its second part
     broken_at: dict[int, tuple[int, int]] = field(default_factory=dict)  # object -> (view, new id)
@@ -44,7 +44,7 @@ class _Faults:
 
 
 def degrade_masks(
-    maps: Sequence[Ids], knobs: MaskKnobs, rng: np.random.Generator
+    maps: Sequence[Ids], knobs: MaskFaults, rng: np.random.Generator
 ) -> tuple[list[Ids], dict[str, int]]:
     """Degraded copies of label maps [H, W] in the order of the views, and counts of the faults.
 

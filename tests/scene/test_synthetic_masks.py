@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_erosion
 
-from arguments.synthetic import SHUFFLED, MaskKnobs
+from arguments.synthetic import SHUFFLED, MaskFaults
 from scene.masks.degradation import degrade_masks, warp
 from utils.errors import UserError
 
@@ -24,7 +24,7 @@ def board(views: int) -> list[np.ndarray]:
 
 
 def degraded(
-    knobs: MaskKnobs,
+    knobs: MaskFaults,
     views: int = 20,
     seed: int = 0,
 ) -> tuple[list[np.ndarray], list[np.ndarray], dict[str, int]]:
@@ -132,20 +132,20 @@ def test_outlines_move_by_what_was_asked() -> None:
 
 
 def test_same_seed_same_masks_other_seed_others() -> None:
-    one, again, other = (degraded(MaskKnobs(), 5, seed)[1] for seed in (3, 3, 4))
+    one, again, other = (degraded(MaskFaults(), 5, seed)[1] for seed in (3, 3, 4))
     assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
     assert any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_knobs_out_of_range_are_refused() -> None:
     with pytest.raises(UserError, match="--missing"):
-        MaskKnobs(missing=1.5)
+        MaskFaults(missing=1.5)
     with pytest.raises(UserError, match="--boundary"):
-        MaskKnobs(boundary=-1)
+        MaskFaults(boundary=-1)
 
 
 def test_empty_views_stay_empty() -> None:
     maps = [np.zeros((20, 30), np.int32)] * 3
-    result, counts = degrade_masks(maps, MaskKnobs(fresh=True), np.random.default_rng(0))
+    result, counts = degrade_masks(maps, MaskFaults(fresh=True), np.random.default_rng(0))
     assert not any(ids.any() for ids in result)
     assert counts.get("masks", 0) == 0

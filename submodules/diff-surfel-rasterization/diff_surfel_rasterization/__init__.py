@@ -8,7 +8,7 @@ from .backends import available_backends, backend_problem
 from .checks import check_quads
 from .compat import GaussianRasterizationSettings, GaussianRasterizer
 from .mask_loss import mask_loss
-from .quads import drop_unseen, keep_pixels
+from .quads import drop_unseen, keep_pixels, keep_quads
 from .types import (
     BlendWeights,
     QuadWeights,
@@ -34,6 +34,7 @@ __all__ = [
     "check_quads",
     "drop_unseen",
     "keep_pixels",
+    "keep_quads",
     "mask_loss",
     "quad_weights",
     "rasterize",
