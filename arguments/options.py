@@ -32,10 +32,11 @@ def option(
     compatibility with programs of the family, never read.
     """
     metadata = {
-        "help": f"{help} (accepted for compatibility)" if inert else help,
+        "help": help,
         "short": short,
         "choices": choices,
         "harmless": harmless or inert,
+        "inert": inert,
     }
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
@@ -91,7 +92,8 @@ def add_options(
 ) -> None:
     """One flag per option of a record; what was not typed does not enter the namespace.
 
-    The help of each says its default or, where `presets` differ, the default of each of them.
+    The help of each says its default or, where `presets` differ, the default of each of them;
+    it is silent about options that do nothing.
     """
     kinds, left_out = types_of(record), set(leave_out)
     for field in options_of(record):
@@ -100,11 +102,11 @@ def add_options(
         flags = [f"--{field.name}"]
         if field.metadata["short"]:
             flags.insert(0, f"-{field.metadata['short']}")
-        text = f"{field.metadata['help']} ({_defaults(field, presets or {})})"
+        text = f"{field.metadata['help']} ({_defaults(field, presets or {})})".replace("%", "%%")
         parser.add_argument(
             *flags,
             default=argparse.SUPPRESS,
-            help=text.replace("%", "%%"),
+            help=argparse.SUPPRESS if field.metadata["inert"] else text,
             **_argument_kind(field, kinds[field.name]),
         )
 

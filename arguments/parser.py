@@ -102,11 +102,14 @@ def _checked(path: str | Path, key: str, value: Any, kind: Any) -> Any:
 
 def method_name(layer: Mapping[str, Any], methods: Methods) -> str | None:
     """The method that a layer of settings asks for, by its name or by --matching; None: none."""
-    name, alias = layer.get("method"), MATCHINGS.get(layer.get("matching", ""))
+    name, matching = layer.get("method"), layer.get("matching") or ""
+    alias = MATCHINGS.get(matching)
+    if matching and alias is None:
+        raise UserError(f"--matching must be one of {', '.join(MATCHINGS)}, got {matching!r}")
     if name is not None and name not in methods:
         raise UserError(f"--method must be one of {', '.join(methods)}, got {name!r}")
     if name and alias and name != alias:
-        raise UserError(f"--matching {layer['matching']} is --method {alias}, not {name}")
+        raise UserError(f"--matching {matching} is --method {alias}, not {name}")
     return name or alias
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,15 +31,24 @@ class Renderer:
         """These splats through this camera, without gradients."""
         return Lens(camera, gaussians, self)
 
-    def render(self, camera: Camera, gaussians: GaussianModel, **options: Any) -> RenderOutput:
-        """All images of a view, differentiable; `options` are those of `render`."""
+    def render(
+        self,
+        camera: Camera,
+        gaussians: GaussianModel,
+        *,
+        with_surface: bool,
+        with_instance: bool = True,
+        screen_signal: str = "signed",
+    ) -> RenderOutput:
+        """All images of a view, differentiable; see `render`. Surface normals cost a third."""
         return render(
             camera,
             gaussians,
             self.background,
-            depth_ratio=self.depth_ratio,
+            depth_ratio=self.depth_ratio if with_surface else None,
+            with_instance=with_instance,
+            screen_signal=screen_signal,
             backend=self.backend,
-            **options,
         )
 
     def splat(

@@ -48,15 +48,14 @@ def render(
     background: Tensor,
     *,
     with_instance: bool = True,
-    depth_ratio: float = 0.0,
-    with_surface: bool = True,
+    depth_ratio: float | None = 0.0,
     screen_signal: str = "signed",
     backend: str = "auto",
 ) -> RenderOutput:
     """Render one view with everything that the splats carry.
 
     `background` [3] on the CPU; `depth_ratio` 0: surface normals from expected depth, 1: from
-    median depth; `screen_signal`: which densification signal the backward pass leaves in
+    median depth, None: no surface normals (zeros); `screen_signal`: which densification signal the backward pass leaves in
     `screen_grad.grad`, `signed` (2DGS) or `absolute` (sum over absolute pixel terms).
     """
     means = gaussians.means
@@ -76,7 +75,7 @@ def render(
     expected = raw.depth / raw.alpha.clamp_min(torch.finfo(raw.alpha.dtype).eps)
     normal = _to_world(camera, raw.normal)
     surface_normal = torch.zeros_like(normal)
-    if with_surface:
+    if depth_ratio is not None:
         depth = (1 - depth_ratio) * expected + depth_ratio * raw.median_depth
         surface_normal = depth_to_normal(camera, depth) * raw.alpha.detach()
     return RenderOutput(

@@ -50,7 +50,7 @@ def parse_training_arguments(
         early.add_argument(flag)
     early.add_argument("-m", "--model_path")
     asked = {k: v for k, v in vars(early.parse_known_args(arguments)[0]).items() if v is not None}
-    layers = [_going_on(asked)]
+    layers = [going_on_settings(asked)]
     if asked.get("config_file"):
         layers.append(read_config_file(asked["config_file"], METHODS))
     names = [method_name(layer, METHODS) for layer in (*layers, asked)]
@@ -62,11 +62,18 @@ def parse_training_arguments(
 def _parse(program: str, about: str, method: str, arguments: list[str] | None) -> dict[str, Any]:
     """What was typed, as {option: value}, with the flags of this method."""
     listed = "\n".join(f"  {name:20} {entry.summary}" for name, entry in METHODS.items())
+    inert = [
+        f"--{field.name}"
+        for record in GROUPS.values()
+        for field in options_of(record)
+        if field.metadata["inert"]
+    ]
     parser = OneLineParser(
         prog=program,
         description=about,
         formatter_class=_WordsAndLines,
-        epilog=f"methods (--method NAME --help shows the flags of each):\n{listed}",
+        epilog=f"methods (--method NAME --help shows the flags of each):\n{listed}\n\n"
+        f"accepted for compatibility, without effect: {', '.join(inert)}",
     )
     add_groups(parser, run_groups(METHODS[method]), presets_of(METHODS[method]))
     typed, unknown = parser.parse_known_args(arguments)
@@ -96,7 +103,7 @@ def _unknown(words: list[str], method: str) -> str:
     return f"unrecognized arguments: {' '.join(words)}"
 
 
-def _going_on(asked: Mapping[str, Any]) -> dict[str, Any]:
+def going_on_settings(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the run that the command line goes on from; none for a new run."""
     if asked.get("start_checkpoint"):
         groups = read_training(Path(asked["start_checkpoint"]))["config"]

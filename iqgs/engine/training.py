@@ -39,7 +39,7 @@ from iqgs.engine.signals import StopRequest
 from iqgs.engine.stages.fitting import Fitting
 from iqgs.engine.stages.instances import InstanceLearning
 from iqgs.engine.stages.joint import JointTraining
-from iqgs.engine.stages.protocol import Stage, StepLoss, check_finite
+from iqgs.engine.stages.protocol import Stage, take_step
 from iqgs.engine.stages.reconstruction import Reconstruction
 from iqgs.methods import METHODS
 from utils.errors import UserError
@@ -181,20 +181,11 @@ class Loop:
             mininterval=0.5,
         ) as bar:
             for iteration in range(first, stage.last + 1):
-                self.monitor.step(iteration, self._step(stage, iteration), bar)
+                self.monitor.step(iteration, take_step(stage, iteration), bar)
                 if self._after_step(stage, iteration):
                     return
         set_threads(self.options.threads)
         self.monitor.stage_done(stage, time.monotonic() - began, peak_memory_bytes())
-
-    def _step(self, stage: Stage, iteration: int) -> StepLoss:
-        """One step. Nowhere else is a backward pass."""
-        step = stage.loss(iteration)
-        check_finite(step, iteration)
-        if step.total is not None:
-            step.total.backward()
-        stage.update(iteration, step)
-        return step
 
     def _after_step(self, stage: Stage, iteration: int) -> bool:
         """Save, checkpoint and test where that is due; returns whether to stop here."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from iqgs.methods import vote
-from iqgs.methods.iqgs import method as iqgs
+from iqgs.methods.iqgs.method import build as build_iqgs
 from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
 from iqgs.methods.protocol import Method, SceneFacts
 
@@ -35,14 +35,14 @@ METHODS: dict[str, Entry] = {
     "iqgs": Entry(
         "queries own global ids (the paper's method)",
         IQGSParams,
-        iqgs.build,
+        build_iqgs,
         "iqgs.pth",
         presets={"default": _SHORT, "paper": _PAPER, "paper-literal": _PAPER},
     ),
     "iqgs-h": Entry(
         "queries are matched in every view (ids may be fresh in each)",
         HungarianParams,
-        iqgs.build,
+        build_iqgs,
         "iqgs.pth",
         presets={
             "default": {**_SHORT, "steady_matching": True, "usage_cost": 0.3},

@@ -13,9 +13,10 @@ import pytest
 
 from arguments import RunConfig
 from arguments.evaluation import EvaluationParams, parse_evaluation_arguments
-from iqgs.engine.checkpoint import load_run
-from iqgs.engine.evaluation import evaluate_run, load_truth
-from iqgs.engine.results import evaluate_runs
+from iqgs.engine.opening import open_run
+from iqgs.engine.scoring.results import evaluate_runs
+from iqgs.engine.scoring.run_scores import evaluate_run
+from iqgs.engine.scoring.truth import find_truth
 from iqgs.engine.training import train
 from utils.errors import DataError, UserError
 from utils.images import read_id_map, write_id_map
@@ -36,19 +37,19 @@ LEARNED = {
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(scene, run): the three spheres, learned by id."""
-    from arguments import resolve
+    from iqgs.engine.settings import resolve_run
 
     from .conftest import SHORT
 
     folder = tmp_path_factory.mktemp("evaluation")
     scene = write_blobs(folder / "scene", views=17)
     settings = {**SHORT, **LEARNED, "source_path": str(scene), "model_path": str(folder / "run")}
-    assert train(resolve(settings)) == 0
+    assert train(resolve_run(settings)) == 0
     return scene, folder / "run"
 
 
 def test_the_spheres_are_found_in_held_out_views_and_in_space(trained: tuple[Path, Path]) -> None:
-    run = load_run(trained[1])
+    run = open_run(trained[1])
     ours, vote = evaluate_run(run, EvaluationParams(model_paths=(str(trained[1]),)))
     assert (ours.key, vote.key) == ("ours_1100", "vote_1100")
     assert ours.values["views"] == 3
@@ -70,33 +71,38 @@ def test_scores_follow_the_truth_that_is_given(trained: tuple[Path, Path], tmp_p
         ids = read_id_map(path)
         renamed.mkdir(exist_ok=True)
         write_id_map(renamed / path.name, np.where(ids == 3, 7, np.where(ids == 7, 3, ids)))
-    run = load_run(run_path)
+    run = open_run(run_path)
     (by_id,) = evaluate_run(
-        run, EvaluationParams((str(run_path),), gt_path=str(renamed), vote=False)
+        run, EvaluationParams(model_paths=(str(run_path),), gt_path=str(renamed), vote=False)
     )
     (by_scene,) = evaluate_run(
-        run, EvaluationParams((str(run_path),), gt_path=str(renamed), matching="scene", vote=False)
+        run,
+        EvaluationParams(
+            model_paths=(str(run_path),), gt_path=str(renamed), matching="scene", vote=False
+        ),
     )
     assert by_id.values["mIoU_gt"] < 0.5 < 0.75 < by_scene.values["mIoU_gt"]
     with pytest.raises(UserError, match="--gt_path nowhere"):
-        load_truth(run, run.scene.test, EvaluationParams((str(run_path),), gt_path="nowhere"))
+        find_truth(
+            run, run.scene.test, EvaluationParams(model_paths=(str(run_path),), gt_path="nowhere")
+        )
 
 
 def test_scene_json_says_what_the_truth_is(trained: tuple[Path, Path]) -> None:
     scene, run_path = trained
-    run = load_run(run_path)
+    run = open_run(run_path)
     (scene / "scene.json").write_text(json.dumps({"ground_truth": "synthetic"}))
     try:
-        params = EvaluationParams((str(run_path),))
-        assert load_truth(run, run.scene.test, params).kind == "synthetic"
-        human = EvaluationParams((str(run_path),), ground_truth="human")
-        assert load_truth(run, run.scene.test, human).kind == "human"
+        params = EvaluationParams(model_paths=(str(run_path),))
+        assert find_truth(run, run.scene.test, params).kind == "synthetic"
+        human = EvaluationParams(model_paths=(str(run_path),), ground_truth="human")
+        assert find_truth(run, run.scene.test, human).kind == "human"
     finally:
         (scene / "scene.json").unlink()
 
 
 def test_results_json_has_the_promised_shape(trained: tuple[Path, Path]) -> None:
-    text, code = evaluate_runs(EvaluationParams((str(trained[1]),)))
+    text, code = evaluate_runs(EvaluationParams(model_paths=(str(trained[1]),)))
     assert code == 0
     assert "mIoU_pred" in text and "mIoU_gt" in text
     stored = json.loads((trained[1] / "results.json").read_text())["ours_1100"]["test"]
@@ -117,7 +123,7 @@ def test_a_broken_run_is_a_failed_row_and_the_rest_is_scored(
         ply.write_bytes(b"ply\nnonsense")
     missing = str(tmp_path / "missing")
     paths = (str(broken), str(trained[1]), missing)
-    text, code = evaluate_runs(EvaluationParams(paths, vote=False, format="csv"))
+    text, code = evaluate_runs(EvaluationParams(model_paths=paths, vote=False, format="csv"))
     assert code == 1
     lines = {line.split(",")[0]: line for line in text.splitlines()}
     assert "holds no run" in lines[missing]
@@ -126,7 +132,9 @@ def test_a_broken_run_is_a_failed_row_and_the_rest_is_scored(
 
 @pytest.mark.parametrize("form", ["text", "json", "csv", "markdown", "latex"])
 def test_every_form_of_the_table_is_printed(trained: tuple[Path, Path], form: str) -> None:
-    text, code = evaluate_runs(EvaluationParams((str(trained[1]),), vote=False, format=form))
+    text, code = evaluate_runs(
+        EvaluationParams(model_paths=(str(trained[1]),), vote=False, format=form)
+    )
     assert code == 0 and str(trained[1].name) in text.replace("\\_", "_")
 
 
@@ -140,9 +148,9 @@ def test_a_view_that_was_trained_on_is_never_scored_as_held_out(
     split = {"train": ["000.png", "001.png"], "test": ["002.png", "003.png"]}
     (scene / "split.json").write_text(json.dumps(split))
     try:
-        run = load_run(copy)
+        run = open_run(copy)
         with pytest.raises(DataError, match=r"002\.png"):
-            evaluate_run(run, EvaluationParams((str(copy),)))
+            evaluate_run(run, EvaluationParams(model_paths=(str(copy),)))
     finally:
         (scene / "split.json").unlink()
 
@@ -150,9 +158,9 @@ def test_a_view_that_was_trained_on_is_never_scored_as_held_out(
 def test_no_views_held_out_is_one_sentence(make_config: Callable[..., RunConfig]) -> None:
     config = make_config("all", eval=False, iterations=2, instance_iterations=2)
     assert train(config) == 0
-    run = load_run(config.model.model_path)
+    run = open_run(config.model.model_path)
     with pytest.raises(UserError, match="--eval"):
-        evaluate_run(run, EvaluationParams((config.model.model_path,)))
+        evaluate_run(run, EvaluationParams(model_paths=(config.model.model_path,)))
 
 
 def test_wrong_command_lines() -> None:

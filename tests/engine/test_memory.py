@@ -6,6 +6,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +15,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from arguments import RunConfig
-from iqgs.criterion import total_loss
-from iqgs.decoder import sample_keys
-from iqgs.engine.setup import prepare
-from iqgs.engine.training import learn_instances, train_jointly
-from iqgs.methods import build_method
-from iqgs.types import Matching, QueryPrediction, StepInputs
-from tests.iqgs.toy import OPTIONS
+from iqgs.engine.opening import begin_run
+from iqgs.engine.stages.joint import JointTraining
+from iqgs.engine.stages.protocol import take_step
+from iqgs.engine.training import learn_instances
+from iqgs.methods.iqgs.criterion import QueryPrediction
+from iqgs.methods.iqgs.decoder import sample_keys
+from iqgs.methods.iqgs.matching import Matching
+from iqgs.methods.protocol import Batch, total_loss
+from tests.iqgs.toy import OPTIONS, build
 
 from .blobs import HEIGHT, WIDTH
 
@@ -95,14 +98,17 @@ class PixelsOf(torch.autograd.Function):
 @pytest.mark.parametrize("route", ["two-stage", "joint"])
 @pytest.mark.parametrize("matching", ["id", "hungarian"])
 def test_300_queries_never_meet_all_pixels(
-    make_config: Callable[..., RunConfig], route: str, matching: str
+    make_config: Callable[..., RunConfig], tmp_path: Path, route: str, matching: str
 ) -> None:
-    training = prepare(make_config("run", route=route, matching=matching, num_queries=300))
-    assert training.options is not None and training.options.num_queries == 300
-    stage = learn_instances(training) if route == "two-stage" else train_jointly(training)
+    training = begin_run(
+        make_config("run", route=route, matching=matching, num_queries=300),
+        tmp_path,
+        torch.device("cpu"),
+    )
+    stage = learn_instances(training) if route == "two-stage" else JointTraining(training)
     with LargestTensor() as seen:
         for iteration in range(stage.first, stage.first + 3):
-            stage.step(iteration)
+            take_step(stage, iteration)
     assert seen.largest > 0
     assert seen.largest < 300 * HEIGHT * WIDTH / 4, seen.shape
 
@@ -113,9 +119,9 @@ def test_a_whole_view_of_the_papers_size_needs_less_than_12_gb() -> None:
     pixels, splats, objects = 1558 * 1039, 1_000_000, 120
     options = replace(OPTIONS, num_queries=300, num_ids=299, attention_keys="pooled")
     with LiveTensors() as seen, torch.device("meta"):
-        method = build_method(options).to("meta")
+        method = build(options).to("meta")
         instance = torch.empty(splats, 16, requires_grad=True)
-        step = StepInputs(
+        step = Batch(
             features=PixelsOf.apply(instance, pixels),
             labels=torch.empty(pixels, dtype=torch.int64),
             instance=instance,
@@ -123,6 +129,8 @@ def test_a_whole_view_of_the_papers_size_needs_less_than_12_gb() -> None:
             splat=lambda values: PixelsOf.apply(values, pixels),
             pairs=torch.empty(5000, 2, dtype=torch.int64),
             alpha=torch.empty(pixels),
+            pixels=torch.empty(pixels, dtype=torch.int64),
+            view=0,
         )
         ids = torch.arange(objects, device="meta")
         features = method.projection(step.features)

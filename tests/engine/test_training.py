@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from arguments import RunConfig, resolve
-from iqgs.engine.checkpoint import going_on_settings, load_run
+from arguments import RunConfig
+from iqgs.engine.opening import open_run
+from iqgs.engine.settings import going_on_settings, resolve_run
 from iqgs.engine.training import train
 from utils.errors import DataError, UserError
 from utils.ply import read_ply
@@ -61,7 +62,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         "quiet": True,
         "test_iterations": [-1],
     }
-    assert train(resolve(going_on_settings(typed), typed)) == 0
+    assert train(resolve_run(going_on_settings(typed), typed)) == 0
     assert_same_state(tmp_path / "whole", tmp_path / "second", last)
     folder = f"point_cloud/iteration_{last}"
     for name in ("point_cloud.ply", "point_cloud_viewer.ply"):
@@ -100,7 +101,7 @@ def test_a_signal_saves_everything_and_the_run_goes_on_from_there(
         timer = threading.Timer(delay, os.kill, (os.getpid(), number))
         previous = signal.signal(number, lambda *_: None)  # a late signal must not end pytest
         timer.start()
-        stopped = train(resolve(_flat(config), {"overwrite": True})) == code
+        stopped = train(resolve_run(_flat(config), {"overwrite": True})) == code
         timer.join()
         signal.signal(number, previous)
         if stopped:
@@ -109,7 +110,7 @@ def test_a_signal_saves_everything_and_the_run_goes_on_from_there(
     saved = sorted((tmp_path / "stopped").glob("chkpnt*.pth"))
     assert len(saved) >= 1
     typed = {"resume": "auto", "model_path": str(tmp_path / "stopped")}
-    assert train(resolve(going_on_settings(typed), typed)) == 0
+    assert train(resolve_run(going_on_settings(typed), typed)) == 0
     assert_same_state(tmp_path / "whole", tmp_path / "stopped", 40)
 
 
@@ -119,6 +120,7 @@ def _flat(config: RunConfig) -> dict[str, object]:
         **vars(config.pipeline),
         **vars(config.optimization),
         **vars(config.segmentation),
+        **vars(config.method),
         **vars(config.train),
     }
 
@@ -133,12 +135,12 @@ def test_resume_passes_over_a_damaged_checkpoint(
         (run / name).write_bytes(data[: len(data) // 2])
     typed = {"resume": "auto", "model_path": str(run)}
     with caplog.at_level(logging.INFO):
-        assert train(resolve(going_on_settings(typed), typed)) == 0
+        assert train(resolve_run(going_on_settings(typed), typed)) == 0
     assert "chkpnt30.pth" in caplog.text and "going on from" in caplog.text
     for path in run.glob("chkpnt*.pth"):
         path.write_bytes(b"nothing")
     with pytest.raises(DataError, match="no checkpoint"):
-        train(resolve(going_on_settings(typed), typed))
+        train(resolve_run(going_on_settings(typed), typed))
 
 
 @pytest.mark.parametrize("change", [{"num_queries": 50}, {"feature_dim": 8}, {"iterations": 25}])
@@ -148,7 +150,7 @@ def test_going_on_with_other_settings_is_refused_with_both_values(
     assert train(make_config("run", checkpoint_iterations=[10])) == 0
     typed = {"resume": "auto", "model_path": str(tmp_path / "run"), **change}
     with pytest.raises(UserError, match=rf"--{next(iter(change))} was .*, now"):
-        train(resolve(going_on_settings(typed), typed))
+        train(resolve_run(going_on_settings(typed), typed))
 
 
 def test_a_folder_with_a_run_is_not_overwritten_silently(
@@ -158,7 +160,7 @@ def test_a_folder_with_a_run_is_not_overwritten_silently(
     assert train(config) == 0
     with pytest.raises(UserError, match="already holds a run"):
         train(config)
-    assert train(resolve(_flat(config), {"overwrite": True})) == 0
+    assert train(resolve_run(_flat(config), {"overwrite": True})) == 0
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
         train(make_config("file"))
@@ -179,7 +181,7 @@ def test_instances_are_learned_from_a_ply_alone(make_config: MakeConfig, tmp_pat
     )
     ply = tmp_path / "scene/point_cloud/iteration_300/point_cloud.ply"
     assert train(make_config("ids", start_ply=str(ply), instance_iterations=250)) == 0
-    run = load_run(tmp_path / "ids")
+    run = open_run(tmp_path / "ids")
     assert run.iteration == 250 and run.method is not None
     before, after = (
         read_ply(ply),
@@ -192,8 +194,8 @@ def test_instances_are_learned_from_a_ply_alone(make_config: MakeConfig, tmp_pat
 
 def test_scene_without_masks_reconstructs_only(make_config: MakeConfig, tmp_path: Path) -> None:
     assert train(make_config("plain", no_masks=True, iterations=5)) == 0
-    run = load_run(tmp_path / "plain")
-    assert run.method is None and run.id_table is None
+    run = open_run(tmp_path / "plain")
+    assert run.method is None and run.ids is None
 
 
 def test_stray_and_unfinished_iterations_are_ignored(
@@ -203,15 +205,15 @@ def test_stray_and_unfinished_iterations_are_ignored(
     clouds = tmp_path / "run/point_cloud"
     for name in ("iteration_abc", "iteration_99", ".DS_Store", "iteration_"):
         (clouds / name).mkdir()
-    assert load_run(tmp_path / "run").iteration == 4
+    assert open_run(tmp_path / "run").iteration == 4
     with pytest.raises(DataError, match="no iteration 7"):
-        load_run(tmp_path / "run", 7)
+        open_run(tmp_path / "run", 7)
 
 
 def test_a_non_finite_loss_names_step_view_and_term(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import iqgs.engine.reconstruction as module
+    import iqgs.engine.stages.reconstruction as module
 
     def broken(rendered: object, image: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"l1": image.sum() * float("nan"), "dssim": image.sum()}

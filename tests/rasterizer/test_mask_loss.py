@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fused mask losses against the plain ones of `iqgs.losses` in float64."""
+"""The fused mask losses against the plain ones of `iqgs.methods.iqgs.losses` in float64."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diff_surfel_rasterization import available_backends, mask_loss
 from diff_surfel_rasterization.reference.mask_loss import mask_loss_reference
-from iqgs.losses import dice_loss, focal_loss
+from iqgs.methods.iqgs.losses import dice_loss, focal_loss
 
 NATIVE = "cpu" in available_backends()
 BACKENDS = ["reference", *(["cpu"] if NATIVE else [])]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from utils.errors import DataError, RunError
+from utils.errors import DataError
 from utils.storage import atomic_write
+
+logger = logging.getLogger(__name__)
 
 LARGEST_ID = 65535  # of a 16-bit picture
 VIDEO_WIDTH = 1920  # wider panels are reduced: many players refuse more
@@ -48,7 +51,8 @@ def write_id_masks(folder: Path, ids: NDArray[np.integer]) -> None:
 
 
 def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int) -> None:
-    """Write RGB frames [H, W, 3] of one size as MPEG-4; RunError if not all of them arrive.
+    """Write RGB frames [H, W, 3] as MPEG-4. A film is an extra: where it cannot be made, a warning
+    says why. Frames of another size than the first are fitted into it, on black.
 
     OpenCV reports no failed write, so the finished video is opened again and its frames counted.
     """
@@ -59,7 +63,8 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int) -> No
         arrived = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
         reader.release()
         if arrived != count or not count:
-            raise RunError(f"{path}: {arrived} of {count} frames could be encoded in {scratch}")
+            logger.warning("no film %s: %d of %d frames could be encoded", path, arrived, count)
+            return
         data = encoded.read_bytes()
     atomic_write(path, lambda stream: stream.write(data), len(data))
 
@@ -67,24 +72,36 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int) -> No
 def _encode(path: Path, frames: Iterable[NDArray[np.uint8]], fps: int) -> int:
     """Feed the encoder; returns the number of frames."""
     writer: cv2.VideoWriter | None = None
-    count = 0
+    count, size = 0, (0, 0)
     for frame in frames:
-        small = _for_video(frame)
         if writer is None:
-            size = (small.shape[1], small.shape[0])
+            size = _video_size(frame)
             writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
-        writer.write(np.ascontiguousarray(small[..., ::-1]))
+        writer.write(np.ascontiguousarray(_fitted(frame, size)[..., ::-1]))
         count += 1
     if writer is not None:
         writer.release()
     return count
 
 
-def _for_video(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """At most VIDEO_WIDTH wide, with even sides, as encoders want them."""
+def _video_size(frame: NDArray[np.uint8]) -> tuple[int, int]:
+    """(width, height): at most VIDEO_WIDTH wide, with even sides, as encoders want them."""
     height, width = frame.shape[:2]
     scale = min(1.0, VIDEO_WIDTH / width)
-    even = (max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2))
-    if even == (width, height):
+    return max(2, int(width * scale) // 2 * 2), max(2, int(height * scale) // 2 * 2)
+
+
+def _fitted(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The frame inside a black picture of this size, as large as its shape allows."""
+    width, height = size
+    if frame.shape[:2] == (height, width):
         return frame
-    return np.asarray(cv2.resize(frame, even, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    scale = min(width / frame.shape[1], height / frame.shape[0])
+    inner = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
+    if _video_size(frame) == size:  # all of it, when only the sides were made even
+        inner = size
+    small = cv2.resize(frame, inner, interpolation=cv2.INTER_AREA)
+    canvas = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - inner[1]) // 2, (width - inner[0]) // 2
+    canvas[top : top + inner[1], left : left + inner[0]] = small
+    return canvas

@@ -59,6 +59,16 @@ def step_generator(seed: int, iteration: int, purpose: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed % (2**63))
 
 
+def take_step(stage: Stage, iteration: int) -> StepLoss:
+    """One step of a stage. Nowhere else is a backward pass."""
+    step = stage.loss(iteration)
+    check_finite(step, iteration)
+    if step.total is not None:
+        step.total.backward()
+    stage.update(iteration, step)
+    return step
+
+
 def check_finite(step: StepLoss, iteration: int) -> None:
     """Stop before a non-finite loss reaches the parameters."""
     if step.total is None or bool(torch.isfinite(step.total)):
