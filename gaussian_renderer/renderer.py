@@ -55,8 +55,9 @@ def render(
     """Render one view with everything that the splats carry.
 
     `background` [3] on the CPU; `depth_ratio` 0: surface normals from expected depth, 1: from
-    median depth, None: no surface normals (zeros); `screen_signal`: which densification signal the backward pass leaves in
-    `screen_grad.grad`, `signed` (2DGS) or `absolute` (sum over absolute pixel terms).
+    median depth, None: no surface normals (zeros); `screen_signal`: which densification signal
+    the backward pass leaves in `screen_grad.grad`, `signed` (2DGS) or `absolute` (sum over
+    absolute pixel terms).
     """
     means = gaussians.means
     screen_grad = torch.zeros_like(means, requires_grad=means.requires_grad)

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,48 +99,3 @@ def _replace(
     if state is not None:
         moved = {key: move(v) if key in _MOMENTS else v for key, v in state.items()}
         optimizer.state[new] = moved
-
-
-class RowAdam:
-    """Adam on those rows of one parameter that a step looks at: the others rest, moments included.
-
-    The rule of `torch.optim.SparseAdam`, at a cost that does not grow with the rows that rest.
-    """
-
-    def __init__(
-        self, parameter: nn.Parameter, eps: float, betas: tuple[float, float] = (0.9, 0.999)
-    ) -> None:
-        """`parameter` [N, C]; moments start at zero."""
-        self.parameter = parameter
-        self.eps, self.betas = eps, betas
-        self.steps = 0
-        self.mean = torch.zeros_like(parameter, requires_grad=False)
-        self.square = torch.zeros_like(parameter, requires_grad=False)
-
-    @torch.no_grad()
-    def step(self, rows: Tensor, gradient: Tensor, rate: float) -> None:
-        """Move rows [R] int64 (each once) by their gradient [R, C] at learning rate `rate`."""
-        first, second = self.betas
-        self.steps += 1
-        mean = self.mean.index_select(0, rows).lerp_(gradient, 1 - first)
-        square = self.square.index_select(0, rows)
-        square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        self.mean.index_copy_(0, rows, mean)
-        self.square.index_copy_(0, rows, square)
-        size = rate * math.sqrt(1 - second**self.steps) / (1 - first**self.steps)
-        moved = self.parameter.index_select(0, rows)
-        moved.addcdiv_(mean, square.sqrt_().add_(self.eps), value=-size)
-        self.parameter.index_copy_(0, rows, moved)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Moments and the number of steps."""
-        return {"steps": self.steps, "mean": self.mean, "square": self.square}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Put back what `state_dict` gave. ValueError for moments of other rows."""
-        if state["mean"].shape != self.mean.shape:
-            found, wanted = list(state["mean"].shape), list(self.mean.shape)
-            raise ValueError(f"expected moments {wanted}, got {found}")
-        self.steps = int(state["steps"])
-        self.mean.copy_(state["mean"])
-        self.square.copy_(state["square"])

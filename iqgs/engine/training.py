@@ -191,7 +191,8 @@ class Loop:
         """Save, checkpoint and test where that is due; returns whether to stop here."""
         ends, stopping = iteration == stage.last, self.stop.number is not None
         if ends or stopping or iteration in self.options.save_iterations:
-            self._save(iteration, stage)
+            with stage.up_to_date():
+                self._save(iteration, stage)
         if ends or stopping or self._checkpoint_due(iteration):
             self._checkpoint(iteration, stage)
         if stopping:
@@ -199,7 +200,8 @@ class Loop:
             return True
         wanted = self.options.test_iterations
         if ends if not wanted else iteration in wanted:
-            self.monitor.test(iteration, stage.learns_instances)
+            with stage.up_to_date():
+                self.monitor.test(iteration, stage.learns_instances)
         return False
 
     def _checkpoint_due(self, iteration: int) -> bool:

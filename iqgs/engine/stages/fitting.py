@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -41,6 +42,10 @@ class Fitting:
         view = step.carried
         labels = view.label_map_on(self.run.gaussians.device)
         self.method.fit([FitView(self.run.lens(view.camera), labels)])
+
+    def up_to_date(self) -> AbstractContextManager[None]:
+        """They always are."""
+        return nullcontext()
 
     def seen(self) -> Tensor | None:
         """Not known here."""

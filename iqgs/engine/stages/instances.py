@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ from iqgs.engine.lifting.weight_cache import SampledPixels, WeightCache, run_cac
 from iqgs.engine.run import MOST_VIEWS, Run
 from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.methods.protocol import Batch, total_loss
-from scene.optimizer import RowAdam
+from scene.lazy_adam import LazyAdam
 from scene.sampler import ViewSampler
 from scene.view import View
 from utils.schedules import cosine
@@ -58,7 +60,7 @@ class InstanceLearning:
         self.views = run.masked_views()
         self.first, self.last = first, first + self.options.instance_iterations - 1
         self.cheap_steps = 0 < self.options.pixels_per_step < FEW_PIXELS
-        self.attribute = RowAdam(run.gaussians.params["instance"], ADAM_EPS)
+        self.attribute = LazyAdam(run.gaussians.params["instance"], ADAM_EPS)
         groups = [{**group, "lr": self.options.lr_iqgs} for group in self.method.parameter_groups()]
         self.optimizer = torch.optim.Adam(groups, eps=ADAM_EPS)
         self.sampler = ViewSampler(len(self.views), run.config.train.seed)
@@ -84,7 +86,7 @@ class InstanceLearning:
         flat = pairs.reshape(-1)
         looked_at = torch.cat([sampled.touched, flat])
         rows = torch.unique(looked_at) if len(flat) else sampled.touched
-        leaf = self.run.gaussians.instance.detach().index_select(0, rows).requires_grad_()
+        leaf = self.attribute.look_at(rows).requires_grad_()
         touched = torch.searchsorted(rows, sampled.touched)
         batch = Batch(
             features=sampled.splat(leaf.index_select(0, touched)),
@@ -109,13 +111,24 @@ class InstanceLearning:
         done, steps = iteration - self.first, self.options.instance_iterations
         falling = cosine(done, 1.0, self.options.lr_iqgs_final, steps)
         self.method.observe(looked.seen)
-        if looked.leaf.grad is not None:
-            rate = self.options.lr_instance * falling
-            self.attribute.step(looked.rows, looked.leaf.grad, rate)
+        gradient = looked.leaf.grad
+        gradient = torch.zeros_like(looked.leaf) if gradient is None else gradient
+        self.attribute.step(looked.rows, gradient, self.options.lr_instance * falling)
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.lr_iqgs * falling
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    @contextmanager
+    def up_to_date(self) -> Iterator[None]:
+        """Inside, every splat's attribute is as after the last step; then all is as it was."""
+        parameter = self.run.gaussians.params["instance"]
+        resting = parameter.detach().clone()
+        parameter.data.copy_(self.attribute.current())
+        try:
+            yield
+        finally:
+            parameter.data.copy_(resting)
 
     def seen(self) -> Tensor:
         """What the cached views show; those that stand for all are made where they are missing."""

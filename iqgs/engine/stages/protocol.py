@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,6 +43,9 @@ class Stage(Protocol):
 
     def update(self, iteration: int, step: StepLoss) -> None:
         """Move the parameters by their gradients, and forget these."""
+
+    def up_to_date(self) -> AbstractContextManager[None]:
+        """Inside, the splats are what the steps so far have made of them."""
 
     def seen(self) -> Tensor | None:
         """Which splats [N] bool the training views show, where the stage knows it already."""
