@@ -15,17 +15,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from arguments import RunConfig
-from iqgs.engine.opening import begin_run
+from arguments.evaluation import EvaluationParams
+from iqgs.engine.opening import begin_run, open_run
+from iqgs.engine.scoring.run_scores import evaluate_run
+from iqgs.engine.settings import resolve_run
 from iqgs.engine.stages.joint import JointTraining
 from iqgs.engine.stages.protocol import take_step
-from iqgs.engine.training import learn_instances
+from iqgs.engine.training import learn_instances, train
 from iqgs.methods.iqgs.criterion import QueryPrediction
 from iqgs.methods.iqgs.decoder import sample_keys
 from iqgs.methods.iqgs.matching import Matching
 from iqgs.methods.protocol import Batch, total_loss
 from tests.iqgs.toy import OPTIONS, build
 
-from .blobs import HEIGHT, WIDTH
+from .blobs import HEIGHT, WIDTH, write_blobs
+from .conftest import SHORT
 
 
 class LargestTensor(TorchDispatchMode):
@@ -146,3 +150,27 @@ def test_a_whole_view_of_the_papers_size_needs_less_than_12_gb() -> None:
     assert 4 * 300 * pixels > 1.9e9, "one map of all queries is what must not be there"
     assert seen.largest < 4 * 64 * pixels, "nor anything near it"
     assert peak < 12e9, f"{peak / 1e9:.1f} GB"
+
+
+def test_scoring_more_views_takes_no_more_memory(tmp_path: Path) -> None:
+    """A view is forgotten before the next: what is alive at once does not grow with their number.
+
+    A megapixel view needs about 25 such maps of floats (100 MB); 200 of them kept would be 20 GB.
+    """
+    peaks = {}
+    for views in (9, 33):
+        scene = write_blobs(tmp_path / f"scene{views}", views=views)
+        config = resolve_run(
+            {**SHORT, "source_path": str(scene), "model_path": str(tmp_path / f"run{views}")},
+            {"iterations": 10, "instance_iterations": 10},
+        )
+        assert train(config) == 0
+        run = open_run(config.model.model_path)
+        params = EvaluationParams(model_paths=("run",), split="train", quiet=True)
+        with LiveTensors() as seen:
+            ours, vote = evaluate_run(run, params)
+        assert ours.values["views"] == vote.values["views"] == views - -(-views // 8)
+        peaks[views] = seen.peak
+    assert peaks[33] < 1.1 * peaks[9], peaks
+    # Maps of floats, int64 labels and weights of one view, for both ways to segment it.
+    assert peaks[33] < 200 * 4 * HEIGHT * WIDTH + 4 * 2**20

@@ -74,7 +74,8 @@ def fake_view(camera: Camera, with_masks: bool) -> SimpleNamespace:
     label_map[:, :5] = 2
     masks = InstanceMasks.from_label_map(label_map) if with_masks else None
     image = torch.full((3, HEIGHT, WIDTH), 0.25)
-    return SimpleNamespace(camera=camera, name=camera.name, image=image, masks=masks)
+    seen = {"camera": camera, "name": camera.name, "image": image, "masks": masks}
+    return SimpleNamespace(**seen, forget=lambda: None)
 
 
 @pytest.fixture

@@ -176,8 +176,10 @@ def _written_panels(
         name = names[camera.name] + ".png"
         pictures = picture_view(run, camera, palette)
         view = views.get(camera.name)
-        photo = None if view is None else to_bytes(view.image)
-        truth = None if view is None else truth_colors(run, view)
+        photo, truth = None, None
+        if view is not None:
+            photo, truth = to_bytes(view.image), truth_colors(run, view)
+            view.forget()
         whole = panel(pictures, photo, truth)
         write_picture(folder / "concat" / name, whole)
         if photo is not None:

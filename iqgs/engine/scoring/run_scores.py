@@ -99,6 +99,7 @@ def evaluate_run(run: Run, params: EvaluationParams) -> list[Evaluated]:
         if mask is not None:
             for contestant in contestants:
                 contestant.add(run, lens, view.name, mask)
+        view.forget()
     return _evaluated(run, params, truth, contestants, rows)
 
 
@@ -143,6 +144,7 @@ def fitted_vote(run: Run) -> Method:
     for view in run.masked_views():
         labels = view.label_map_on(run.gaussians.device)
         vote.fit([FitView(run.lens(view.camera), labels)])
+        view.forget()
     vote.finish([])
     return vote
 
