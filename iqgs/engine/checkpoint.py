@@ -17,8 +17,9 @@ from iqgs.engine.run_folder import checkpoint_files, iteration_folder
 from iqgs.methods import METHODS, build_method
 from iqgs.methods.protocol import Method, SceneFacts, SplatLabels
 from scene.gaussian_model import GaussianModel
+from utils.checkpoints import load_checkpoint, newest_good, save_checkpoint
 from utils.errors import DataError, UserError
-from utils.storage import atomic_folder, load_checkpoint, newest_good, save_checkpoint
+from utils.storage import atomic_folder
 
 logger = logging.getLogger(__name__)
 

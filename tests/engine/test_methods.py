@@ -19,9 +19,9 @@ from iqgs.engine.settings import going_on_settings, resolve_run
 from iqgs.engine.training import train
 from iqgs.methods import METHODS
 from iqgs.methods.protocol import Method
+from utils.checkpoints import load_checkpoint
 from utils.images import read_id_map
 from utils.ply import read_ply
-from utils.storage import load_checkpoint
 
 from .blobs import IDS, write_blobs
 from .conftest import SHORT

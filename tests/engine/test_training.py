@@ -18,9 +18,9 @@ from arguments import RunConfig
 from iqgs.engine.opening import open_run
 from iqgs.engine.settings import going_on_settings, resolve_run
 from iqgs.engine.training import train
+from utils.checkpoints import load_checkpoint
 from utils.errors import DataError, UserError
 from utils.ply import read_ply
-from utils.storage import load_checkpoint
 
 MakeConfig = Callable[..., RunConfig]
 

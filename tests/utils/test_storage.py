@@ -14,16 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from utils.checkpoints import load_checkpoint, newest_good, save_checkpoint
 from utils.errors import DataError, RunError, UserError
-from utils.storage import (
-    atomic_folder,
-    atomic_write,
-    load_checkpoint,
-    newest_good,
-    save_checkpoint,
-    sweep_stale,
-    write_text,
-)
+from utils.storage import atomic_folder, atomic_write, sweep_stale, write_text
 
 ROOT = Path(__file__).parents[2]
 STATE = {

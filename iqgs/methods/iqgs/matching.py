@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from iqgs.methods.iqgs.losses import pairwise_dice, pairwise_focal
@@ -113,6 +112,8 @@ class HungarianMatcher:
                 "the scores of the queries are not finite; lower the learning rate or resume from "
                 "an earlier checkpoint."
             )
+        from scipy.optimize import linear_sum_assignment  # slow to import, for this matcher only
+
         rows, columns = linear_sum_assignment(cost.T.cpu().numpy())  # object -> query, id order
         query = torch.as_tensor(columns, device=labels.device, dtype=torch.int64) + 1
         target = objects[torch.as_tensor(rows, device=labels.device, dtype=torch.int64)]
