@@ -29,8 +29,8 @@ STATE = {
 # save, until it is killed; then what it left is loaded.
 KILLER = """
 import os, random, signal, sys, time, torch
-from utils.checkpoints import load_checkpoint, save_checkpoint
-from utils.storage import newest_good, sweep_stale
+from utils.checkpoints import load_checkpoint, newest_good, save_checkpoint
+from utils.storage import sweep_stale
 path, waits = sys.argv[1], random.Random(0)
 state = {"i": 0, "t": torch.zeros(300_000)}
 save_checkpoint(path, state)
