@@ -77,7 +77,7 @@ def load_scene(request: SceneRequest) -> Scene:
     source = Path(request.source_path)
     model = None
     if not source.is_dir():
-        raise DataError(f"{source}: no such folder; --source_path must be the scene's folder")
+        raise DataError(f"{source}: no such folder; -s (--source_path) must name the scene's folder")
     folder = find_colmap_folder(source)
     if folder is not None:
         model = read_colmap_model(folder)
