@@ -150,6 +150,11 @@ class Reconstruction:
         """Whether the normal term is on: it alone needs surface normals."""
         return self.options.lambda_normal > 0 and iteration >= self.options.normal_from_iter
 
+    def screen_signal(self, iteration: int) -> str:
+        """Which signal the densifier wants; the absolute one costs a fifth of the backward pass."""
+        growing = self.densifier.is_active(iteration)
+        return "absolute" if growing and self.options.densify_rule == "budget" else "signed"
+
     def render_view(self, view: View, iteration: int) -> RenderOutput:
         """The view with gradients to all that this stage learns (no instances)."""
         return self.renderer.render(
@@ -157,7 +162,7 @@ class Reconstruction:
             self.gaussians,
             with_instance=False,
             with_surface=self.uses_normals(iteration),
-            screen_signal="signed" if self.options.densify_rule == "threshold" else "absolute",
+            screen_signal=self.screen_signal(iteration),
         )
 
     def terms(self, rendered: RenderOutput, view: View, iteration: int) -> dict[str, Tensor]:
