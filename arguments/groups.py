@@ -241,7 +241,8 @@ class TrainParams:
     checkpoint_iterations: list[int] = option([], "write a checkpoint after these steps")
     checkpoint_interval: int = option(0, "also write one every so many steps; 0: only at the end")
     start_checkpoint: str = option("", "go on from this checkpoint")
-    start_ply: str = option("", "learn instances on this 2DGS point cloud; no reconstruction")
+    start_ply: str = option("", "learn instances on these splats (2DGS PLY); no reconstruction")
+    flatten_ply: bool = option(False, "--start_ply: drop the shortest axis of 3D Gaussians")
     resume: str = option("", "auto: go on from the newest good checkpoint", choices=("", "auto"))
     overwrite: bool = option(False, "start anew in a folder that already holds a run")
     quiet: bool = option(False, "no progress bar")
@@ -256,6 +257,12 @@ class TrainParams:
     def __post_init__(self) -> None:
         require(self.threads >= 0, "threads", self.threads, "0 or positive")
         require(self.seed >= 0, "seed", self.seed, "0 or positive")
+        require(
+            not self.flatten_ply or bool(self.start_ply),
+            "flatten_ply",
+            self.flatten_ply,
+            "given together with --start_ply",
+        )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cut one object out of a run: `extract_object.py -m RUN --id N` writes its splats as a PLY.
 
-The file has the columns that viewers of 3D Gaussians read.
+The file is made for viewers of 3D Gaussians: their columns, turned so that up is -y.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from arguments import OneLineParser
-from iqgs.engine.checkpoint import load_run
+from iqgs.engine.checkpoint import load_run, scene_frame
 from iqgs.engine.splat_labels import original_splat_labels
 from utils.errors import UserError
 from utils.logs import run_door
@@ -36,7 +36,9 @@ def main() -> int:
         raise UserError(f"--id {typed.id}: no splat belongs to it; the run has {present}")
     path = Path(typed.output or Path(typed.model_path) / "objects" / f"{typed.id}.ply")
     path.parent.mkdir(parents=True, exist_ok=True)
-    run.gaussians.subset(chosen).save_ply(path, viewer=True, instance=labels[chosen])
+    run.gaussians.subset(chosen).save_ply(
+        path, viewer=True, instance=labels[chosen], frame=scene_frame(run.scene)
+    )
     print(f"{path} ({int(chosen.sum())} splats)")
     return 0
 

@@ -21,6 +21,7 @@ from iqgs.methods import build_method
 from iqgs.model import IQGS
 from iqgs.types import MethodOptions
 from scene.dataset import Scene, SceneRequest, load_scene
+from scene.frame import SceneFrame, up_direction
 from scene.gaussian_model import GaussianModel
 from scene.masks import IdTable
 from utils.cfg_args import parse_cfg_args
@@ -86,6 +87,11 @@ def scene_of(config: RunConfig) -> Scene:
     return load_scene(SceneRequest(**request_fields(config.model), seed=config.train.seed))
 
 
+def scene_frame(scene: Scene) -> SceneFrame:
+    """What the coordinates of the scene's splats mean: up is where the training cameras have it."""
+    return SceneFrame(up=up_direction([view.camera for view in scene.train]))
+
+
 def most_objects_in_a_view(scene: Scene) -> int:
     """The largest number of ids that one training view shows."""
     return max((len(view.masks.ids) for view in scene.train if view.masks is not None), default=0)
@@ -131,12 +137,18 @@ def save_iteration(
     method: IQGS | None,
     options: MethodOptions | None,
     labels: Tensor | None,
+    frame: SceneFrame | None = None,
 ) -> Path:
-    """Write point_cloud/iteration_N whole or not at all; `labels` [N]: original id of a splat."""
+    """Write point_cloud/iteration_N whole or not at all; `labels` [N]: original id of a splat.
+
+    `frame` tells where up is: the file for viewers stands upright by it.
+    """
     target = folder / "point_cloud" / f"iteration_{iteration}"
     with atomic_folder(target) as temporary:
-        gaussians.save_ply(temporary / "point_cloud.ply")
-        gaussians.save_ply(temporary / "point_cloud_viewer.ply", viewer=True, instance=labels)
+        gaussians.save_ply(temporary / "point_cloud.ply", frame=frame)
+        gaussians.save_ply(
+            temporary / "point_cloud_viewer.ply", viewer=True, instance=labels, frame=frame
+        )
         if method is not None and options is not None:
             state = {
                 "format": FORMAT,

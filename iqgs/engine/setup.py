@@ -13,7 +13,7 @@ from torch import Tensor
 
 from arguments import RunConfig
 from diff_surfel_rasterization import backend_problem
-from iqgs.engine.checkpoint import background_color, method_options, scene_of
+from iqgs.engine.checkpoint import background_color, method_options, scene_frame, scene_of
 from iqgs.methods import build_method
 from iqgs.model import IQGS
 from iqgs.types import MethodOptions
@@ -98,7 +98,7 @@ def prepare(config: RunConfig) -> Training:
         logger.info("%s", notice)
     if config.train.start_ply:
         generator = torch.Generator().manual_seed(config.train.seed)
-        gaussians = starting_splats(config, generator)
+        gaussians = starting_splats(config, scene, generator)
     else:
         gaussians = initial_gaussians(config, scene)
     training = Training(config, scene, gaussians.to(device), background_color(config))
@@ -109,11 +109,13 @@ def prepare(config: RunConfig) -> Training:
     return training
 
 
-def starting_splats(config: RunConfig, generator: torch.Generator) -> GaussianModel:
+def starting_splats(config: RunConfig, scene: Scene, generator: torch.Generator) -> GaussianModel:
     """The geometry of --start_ply with a fresh instance attribute."""
     from scene.gaussian_model import random_instance
 
-    gaussians = GaussianModel.load_ply(config.train.start_ply)
+    gaussians = GaussianModel.load_ply(
+        config.train.start_ply, flatten=config.train.flatten_ply, frame=scene_frame(scene)
+    )
     gaussians.params["instance"] = torch.nn.Parameter(
         random_instance(
             len(gaussians),

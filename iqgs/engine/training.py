@@ -20,6 +20,7 @@ from iqgs.engine.checkpoint import (
     read_training,
     save_iteration,
     save_training,
+    scene_frame,
 )
 from iqgs.engine.instances import InstanceLearning
 from iqgs.engine.joint import JointTraining
@@ -206,8 +207,9 @@ class Loop:
         training = self.training
         has_method = stage.name != Reconstruction.name
         method = training.method if has_method else None
+        frame = scene_frame(training.scene)
         if method is None:
-            save_iteration(self.folder, iteration, training.gaussians, None, None, None)
+            save_iteration(self.folder, iteration, training.gaussians, None, None, None, frame)
         else:
             running = copy.deepcopy(method.state_dict())
             refresh_mean_queries(training)
@@ -218,6 +220,7 @@ class Loop:
                 method,
                 training.options,
                 original_splat_labels(training),
+                frame,
             )
             method.load_state_dict(running)  # saving must not change what comes after
         logger.info("[ITER %d] Saving Gaussians", iteration)

@@ -133,3 +133,10 @@ def test_every_field_has_help_and_no_name_occurs_twice() -> None:
     assert len(names) == len(set(names))
     for preset in PRESETS.values():
         assert set(preset) <= set(names)
+
+
+def test_flattening_needs_the_splats_to_flatten() -> None:
+    with pytest.raises(UserError, match="--flatten_ply must be given together with --start_ply"):
+        resolve({}, typed("--flatten_ply"))
+    config = resolve({}, typed("--flatten_ply", "--start_ply", "a.ply"))
+    assert config.train.flatten_ply and config.train.start_ply == "a.ply"
