@@ -187,8 +187,9 @@ class TrainParams:
     )
     start_checkpoint: str = option("", "go on from this checkpoint", harmless=True)
     start_ply: str = option(
-        "", "learn instances on this 2DGS point cloud; no reconstruction", harmless=True
+        "", "learn instances on these splats (2DGS PLY); no reconstruction", harmless=True
     )
+    flatten_ply: bool = option(False, "--start_ply: drop the shortest axis of 3D Gaussians")
     resume: str = option(
         "", "auto: go on from the newest good checkpoint", choices=("", "auto"), harmless=True
     )
@@ -211,6 +212,12 @@ class TrainParams:
     def __post_init__(self) -> None:
         require(self.threads >= 0, "threads", self.threads, "0 or positive")
         require(self.seed >= 0, "seed", self.seed, "0 or positive")
+        require(
+            not self.flatten_ply or bool(self.start_ply),
+            "flatten_ply",
+            self.flatten_ply,
+            "given together with --start_ply",
+        )
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,9 @@ def load_scene(request: SceneRequest) -> Scene:
     source = Path(request.source_path)
     model = None
     if not source.is_dir():
-        raise DataError(f"{source}: no such folder; -s (--source_path) must name the scene's folder")
+        raise DataError(
+            f"{source}: no such folder; -s (--source_path) must name the scene's folder"
+        )
     folder = find_colmap_folder(source)
     if folder is not None:
         model = read_colmap_model(folder)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cut one object out of a run: `extract_object.py -m RUN --id N` writes its splats as a PLY.
 
-The file has the columns that viewers of 3D Gaussians read.
+The file is made for viewers of 3D Gaussians: their columns, turned so that up is -y.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from arguments import RunConfig, config_to_json, harmless_settings
 from iqgs.engine.run_folder import checkpoint_files, iteration_folder
 from iqgs.methods import METHODS, build_method
 from iqgs.methods.protocol import Method, SceneFacts, SplatLabels
+from scene.frame import SceneFrame
 from scene.gaussian_model import GaussianModel
 from utils.checkpoints import load_checkpoint, newest_good, save_checkpoint
 from utils.errors import DataError, UserError
@@ -43,13 +44,19 @@ def save_iteration(
     gaussians: GaussianModel,
     saved: SavedMethod | None,
     labels: SplatLabels | None,
+    frame: SceneFrame,
 ) -> Path:
-    """Write point_cloud/iteration_N whole or not at all; `labels`: original id of each splat."""
+    """Write point_cloud/iteration_N whole or not at all; `labels`: original id of each splat.
+
+    `frame` tells where up is: the file for viewers stands upright by it.
+    """
     target = iteration_folder(folder, iteration)
     ids = None if labels is None else labels.labels
     with atomic_folder(target) as temporary:
-        gaussians.save_ply(temporary / "point_cloud.ply")
-        gaussians.save_ply(temporary / "point_cloud_viewer.ply", viewer=True, instance=ids)
+        gaussians.save_ply(temporary / "point_cloud.ply", frame=frame)
+        gaussians.save_ply(
+            temporary / "point_cloud_viewer.ply", viewer=True, instance=ids, frame=frame
+        )
         if saved is not None:
             state = {
                 "format": METHOD_FORMAT,

@@ -36,5 +36,6 @@ def extract_object(run: Run, params: ExtractParams) -> str:
         raise UserError(f"--id {params.id}: no splat belongs to it; the run has {present}")
     path = Path(params.output or run.folder / "objects" / f"{number}.ply")
     path.parent.mkdir(parents=True, exist_ok=True)
-    run.gaussians.subset(chosen).save_ply(path, viewer=True, instance=labels[chosen])
+    chosen_splats = run.gaussians.subset(chosen)
+    chosen_splats.save_ply(path, viewer=True, instance=labels[chosen], frame=run.frame)
     return f"{path} ({int(chosen.sum())} splats)"

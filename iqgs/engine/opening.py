@@ -16,6 +16,7 @@ from iqgs.engine.checkpoint import find_method, load_method
 from iqgs.engine.run import Run, choose_device
 from iqgs.engine.run_folder import (
     RunCameras,
+    frame_of,
     iteration_folder,
     pick_iteration,
     read_cameras,
@@ -108,7 +109,7 @@ def begin_run(
     if state is not None:
         gaussians = GaussianModel.from_state_dict(state["gaussians"])
     elif config.train.start_ply:
-        gaussians = _given_splats(config, generator)
+        gaussians = given_splats(config, scene, generator)
     else:
         gaussians = _first_splats(config, scene, generator)
     run = Run(
@@ -117,6 +118,7 @@ def begin_run(
         cameras=RunCameras.of_scene(scene),
         gaussians=gaussians.to(device),
         ids=scene.id_table,
+        frame=frame_of(scene),
         loaded_scene=scene,
     )
     if scene.id_table is not None:
@@ -166,9 +168,11 @@ def _first_splats(config: RunConfig, scene: Scene, generator: torch.Generator) -
     )
 
 
-def _given_splats(config: RunConfig, generator: torch.Generator) -> GaussianModel:
+def given_splats(config: RunConfig, scene: Scene, generator: torch.Generator) -> GaussianModel:
     """The geometry of --start_ply with a fresh instance attribute."""
-    gaussians = GaussianModel.load_ply(config.train.start_ply)
+    gaussians = GaussianModel.load_ply(
+        config.train.start_ply, flatten=config.train.flatten_ply, frame=frame_of(scene)
+    )
     width, std = attribute_width(config), config.segmentation.instance_std
     fresh = random_instance(len(gaussians), width, generator, std)
     gaussians.params["instance"] = torch.nn.Parameter(fresh)

@@ -214,7 +214,7 @@ class Loop:
         run = self.training
         run.iteration = iteration
         if not stage.learns_instances or run.method is None:
-            save_iteration(run.folder, iteration, run.gaussians, None, None)
+            save_iteration(run.folder, iteration, run.gaussians, None, None, run.frame)
         else:
             assert run.facts is not None
             running = copy.deepcopy(run.method.state_dict())
@@ -223,7 +223,7 @@ class Loop:
             name = run.config.segmentation.method
             saved = SavedMethod(name, run.config.method, run.facts, run.method)
             labels = splat_labels(run, stage.seen())
-            save_iteration(run.folder, iteration, run.gaussians, saved, labels)
+            save_iteration(run.folder, iteration, run.gaussians, saved, labels, run.frame)
             if iteration < stage.last:  # saving must not change what comes after
                 run.method.load_state_dict(running)
         logger.info("[ITER %d] Saving Gaussians", iteration)

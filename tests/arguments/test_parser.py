@@ -194,3 +194,10 @@ def test_help_says_the_defaults_of_every_preset(capsys: pytest.CaptureFixture[st
     assert "(default: 3000; paper, paper-literal, 2dgs: 30000)" in words
     assert "steps between densifications (default: 100)" in words
     assert "iqgs-h queries are matched in every view" in words
+
+
+def test_flattening_needs_the_splats_to_flatten() -> None:
+    with pytest.raises(UserError, match="--flatten_ply must be given together with --start_ply"):
+        resolve({}, typed("--flatten_ply"))
+    config = resolve({}, typed("--flatten_ply", "--start_ply", "a.ply"))
+    assert config.train.flatten_ply and config.train.start_ply == "a.ply"

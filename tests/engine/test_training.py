@@ -15,12 +15,14 @@ import pytest
 import torch
 
 from arguments import RunConfig
-from iqgs.engine.opening import open_run
-from iqgs.engine.settings import going_on_settings, resolve_run
+from iqgs.engine.opening import given_splats, open_run
+from iqgs.engine.settings import going_on_settings, resolve_run, scene_of
 from iqgs.engine.training import train
+from scene.splat_files.splat_file import write_splats
+from tests.scene.splat_files.formula import discs
 from utils.checkpoints import load_checkpoint
 from utils.errors import DataError, UserError
-from utils.ply import read_ply
+from utils.ply import read_ply, read_ply_file
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -190,6 +192,22 @@ def test_instances_are_learned_from_a_ply_alone(make_config: MakeConfig, tmp_pat
     assert all((before[name] == after[name]).all() for name in ("x", "scale_0", "opacity"))
     viewer = read_ply(tmp_path / "ids/point_cloud/iteration_250/point_cloud_viewer.ply")
     assert {3, 7, 300} <= set(viewer["instance"].tolist()) <= {0, 3, 7, 300}
+    comments = read_ply_file(tmp_path / "ids/point_cloud/iteration_250/point_cloud_viewer.ply")
+    assert "Vertical axis: y" in comments.comments  # the cameras tell where up is
+
+
+def test_3d_gaussians_are_made_flat_where_that_is_asked_for(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    path = tmp_path / "gaussians.ply"
+    write_splats(path, discs(count=30, scales=3))
+    scene = scene_of(make_config("a"))
+    with pytest.raises(DataError, match="--flatten_ply"):
+        given_splats(make_config("a", start_ply=str(path)), scene, torch.Generator())
+    config = make_config("a", start_ply=str(path), flatten_ply=True)
+    splats = given_splats(config, scene, torch.Generator())
+    assert splats.scales.shape == (30, 2)
+    assert splats.instance_dim == config.segmentation.instance_dim
 
 
 def test_scene_without_masks_reconstructs_only(make_config: MakeConfig, tmp_path: Path) -> None:
