@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scene.splat_files.columns import CONFIDENCE_COLUMN
 from scene.splat_files.splat_file import SplatFile, read_discs, write_splats
 from utils.errors import DataError
 from utils.neighbors import nearest_neighbors
@@ -156,15 +157,20 @@ class GaussianModel:
         path: str | Path,
         viewer: bool = False,
         instance: Tensor | np.ndarray | None = None,
+        confidence: Tensor | None = None,
         frame: SceneFrame | None = None,
     ) -> None:
         """Write the columns of 2DGS plus `obj_dc_*`; with `viewer` the columns that 3DGS viewers
         need (a third, vanishing scale; no `obj_dc_*`), turned so that the frame's up becomes -y.
-        Integer labels `instance` [N] add a column. Comments tell what the frame is.
+        Integer labels `instance` [N] add a column, their `confidence` [N] another, `instance_conf`.
+        Comments tell what the frame is.
         """
         raw = {name: p.detach().cpu().numpy() for name, p in self.params.items()}
         labels = None if instance is None else torch.as_tensor(instance).detach().cpu().numpy()
-        write_splats(path, raw, viewer=viewer, labels=labels, frame=frame)
+        extra = {}
+        if confidence is not None:
+            extra[CONFIDENCE_COLUMN] = confidence.detach().cpu().numpy().astype(np.float32)
+        write_splats(path, raw, viewer=viewer, labels=labels, extra=extra, frame=frame)
 
     @classmethod
     def load_ply(

@@ -51,12 +51,11 @@ def save_iteration(
     `frame` tells where up is: the file for viewers stands upright by it.
     """
     target = iteration_folder(folder, iteration)
-    ids = None if labels is None else labels.labels
+    ids, sure = (None, None) if labels is None else (labels.labels, labels.confidence)
     with atomic_folder(target) as temporary:
-        gaussians.save_ply(temporary / "point_cloud.ply", frame=frame)
-        gaussians.save_ply(
-            temporary / "point_cloud_viewer.ply", viewer=True, instance=ids, frame=frame
-        )
+        main, viewer = (temporary / f"point_cloud{kind}.ply" for kind in ("", "_viewer"))
+        gaussians.save_ply(main, instance=ids, confidence=sure, frame=frame)
+        gaussians.save_ply(viewer, viewer=True, instance=ids, frame=frame)
         if saved is not None:
             state = {
                 "format": METHOD_FORMAT,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from arguments import RunConfig
@@ -24,11 +25,13 @@ from iqgs.engine.run_folder import (
 )
 from iqgs.engine.settings import resolve_run, saved_settings, scene_of
 from iqgs.methods import METHODS, build_method
-from iqgs.methods.protocol import SceneFacts
+from iqgs.methods.protocol import IdKind, SceneFacts, SplatLabels
 from scene.dataset import Scene
 from scene.frame import FRAME_FILE, SceneFrame
 from scene.gaussian_model import GaussianModel, random_instance
 from scene.points import background_seeds
+from scene.splat_files.columns import CONFIDENCE_COLUMN
+from scene.splat_files.splat_file import SplatFile, read_discs
 from utils.errors import UserError
 from utils.reproducibility import set_threads
 
@@ -52,22 +55,35 @@ def open_run(
     config = resolve_run(saved_settings(folder), changed)
     chosen = pick_iteration(folder, iteration)
     saved = iteration_folder(folder, chosen)
-    gaussians = GaussianModel.load_ply(saved / "point_cloud.ply").to(device)
+    path = saved / "point_cloud.ply"
+    file = read_discs(path)
+    for notice in file.notices:
+        logger.warning("%s", notice)
     run = Run(
         config=config,
         folder=folder,
         cameras=RunCameras((), ()),
-        gaussians=gaussians,
+        gaussians=GaussianModel.from_splats(file, str(path)).to(device),
         ids=read_ids(folder),
         frame=SceneFrame.read(folder / FRAME_FILE),
         iteration=chosen,
     )
     _take_cameras(run, reread=bool(set(changed) & _decide_on_cameras(config)))
-    path = find_method(saved)
-    if path is not None:
-        opened = load_method(path)
+    method_path = find_method(saved)
+    if method_path is not None:
+        opened = load_method(method_path)
         run.method, run.facts = opened.method.to(device), opened.facts
+        run.saved_labels = _labels_of(file, run.method.ids)
     return run
+
+
+def _labels_of(file: SplatFile, ids: IdKind) -> SplatLabels | None:
+    """The labels that were saved with the splats; None for runs of older versions."""
+    sure = file.extra.get(CONFIDENCE_COLUMN)
+    if file.labels is None or sure is None:
+        return None
+    numbers = torch.from_numpy(file.labels.astype(np.int64))
+    return SplatLabels(numbers, torch.from_numpy(np.ascontiguousarray(sure, np.float32)), ids)
 
 
 def open_for(

@@ -23,6 +23,7 @@ Arrays = dict[str, np.ndarray]
 # The thickness that viewers of 3D Gaussians get for a disc; below it they show artefacts or refuse.
 VIEWER_LOG_SCALE = math.log(1e-6)
 LABEL_COLUMN = "instance"
+CONFIDENCE_COLUMN = "instance_conf"  # float32 in 0..1: how sure the label is
 _REST_COUNTS = (0, 9, 24, 45, 72)  # 3 channels times K - 1 coefficients of SH degrees 0..4
 _MAX_REST = 15  # coefficients a channel of degree 3, the highest that is rendered here
 _NORMALS = ("nx", "ny", "nz")  # always zero or undefined; the rotation tells
