@@ -110,6 +110,14 @@ def test_other_pictures_that_are_no_ids(tmp_path: Path) -> None:
         read_mask_file(tmp_path / "b.tif")
 
 
+def test_tiffs_that_would_be_turned_while_they_are_read(tmp_path: Path) -> None:
+    Image.fromarray(IDS).save(tmp_path / "a.tif", tiffinfo={274: 3})
+    with pytest.raises(MaskError, match="orientation tag 3"):
+        read_mask_file(tmp_path / "a.tif")
+    Image.fromarray(IDS).save(tmp_path / "a.tif", tiffinfo={274: 1})
+    np.testing.assert_array_equal(as_map(tmp_path / "a.tif"), IDS)
+
+
 def test_colours_of_sixteen_bits_would_lose_half_of_them(tmp_path: Path) -> None:
     """Pillow reads them with eight bits, in which ids that differ in the low byte become one."""
     cv2 = pytest.importorskip("cv2")

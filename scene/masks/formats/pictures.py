@@ -25,6 +25,7 @@ PICTURE_FORMATS = ("PNG", "TIFF", "BMP", "WEBP", "JPEG")  # the last to be refus
 # An id map in colours has as many colours as objects; a picture has thousands, and few pixels each.
 MOST_COLORS = 2_048
 PIXELS_A_COLOR = 8
+_ORIENTATION = 274  # the number of TIFF's tag
 _SAMPLE = 1 << 20  # runs of equal pixels after which colours are counted for the first time
 
 
@@ -81,6 +82,11 @@ def _refuse_inexact(path: Path, image: Image.Image) -> None:
         raise MaskError(
             f"{path}: pixel type {image.mode} cannot hold ids; expected whole numbers", "ids"
         )
+    tag = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1)
+    if (
+        tag != 1
+    ):  # Pillow would turn the pixels, and those of a PNG or of the photograph it does not
+        raise MaskError(f"{path}: a TIFF with orientation tag {tag}; save it without", "ids")
     raw_modes = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
     if image.mode[0] != "I" and ";16" in raw_modes:
         raise MaskError(
