@@ -37,6 +37,9 @@ class ModelParams:
     zero_label: str = option(
         "background", "what id 0 means in the masks", choices=("background", "ignore")
     )
+    ignore_label: int = option(
+        -1, "pixels of this value in the masks are no target (in colours: gray, or 0xRRGGBB)"
+    )
     background_seeds: int = option(
         0, "random starting points outside the cameras' ring; -1: decide by the point cloud"
     )
@@ -51,6 +54,12 @@ class ModelParams:
             "-1 or positive",
         )
         require(self.n_views >= 1, "n_views", self.n_views, "at least 1")
+        require(
+            self.ignore_label != 0,
+            "ignore_label",
+            self.ignore_label,
+            "another value; for 0 there is --zero_label ignore",
+        )
         require(
             self.background_seeds >= -1,
             "background_seeds",

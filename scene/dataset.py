@@ -13,13 +13,7 @@ from pathlib import Path
 import torch
 
 from scene.cameras import Camera, PosedImage, scene_extent
-from scene.masks import (
-    IdTable,
-    build_id_table,
-    check_mask_shape,
-    find_mask_files,
-    read_label_names,
-)
+from scene.masks import IdTable, MaskCollection, MaskRequest, collect_masks, refuse_errors
 from scene.points import (
     PointCloud,
     from_colmap,
@@ -29,11 +23,11 @@ from scene.points import (
 )
 from scene.readers.colmap import find_colmap_folder, read_colmap_model
 from scene.readers.colmap.model import ColmapModel
-from scene.readers.photos import at_render_size, listed, posed_images, without_missing
+from scene.readers.photos import at_render_size, posed_images, without_missing
 from scene.readers.transforms import is_blender_scene, read_blender_scene
 from scene.splits import every_eighth, names_in_folder, read_split, thin_out
 from scene.view import View
-from utils.errors import DataError
+from utils.errors import DataError, MaskError
 
 
 @dataclass(frozen=True)
@@ -50,6 +44,7 @@ class SceneRequest:
     train_split: bool = False
     no_masks: bool = False
     zero_label: str = "background"
+    ignore_label: int = -1
     random_init: bool = False
     skip_missing: bool = False
     seed: int = 0
@@ -94,7 +89,7 @@ def load_scene(request: SceneRequest) -> Scene:
     posed = without_missing(posed, request.skip_missing, notices)
     posed = at_render_size(posed, request.resolution, notices)
     train_names, test_names = _split(posed, request, notices)
-    views, id_table = _make_views(posed, request, notices)
+    views, id_table = _make_views(posed, request, train_names, notices)
     train = tuple(views[name] for name in train_names)
     cameras = [view.camera for view in train]
     return Scene(
@@ -138,47 +133,51 @@ def _split(
 
 
 def _make_views(
-    posed: list[PosedImage], request: SceneRequest, notices: list[str]
+    posed: list[PosedImage], request: SceneRequest, train: list[str], notices: list[str]
 ) -> tuple[dict[str, View], IdTable | None]:
     """All views by name, with the table of the ids that occur in any of their masks."""
-    masks: dict[str, Path] = {}
-    table = None
-    if not request.no_masks:
-        masks = _checked_masks(posed, request, notices)
-        labels = read_label_names(Path(request.source_path) / "labels.json")
-        table = build_id_table(list(masks.values()), labels, request.zero_label)
-        if not table:
-            notices.append("all masks are empty: not one of them holds an id other than 0")
+    found = None if request.no_masks else _checked_masks(posed, request, train, notices)
+    table = None if found is None else found.table
     background = 1.0 if request.white_background else 0.0
     views = {}
     for image in posed:
         name = image.camera.name
+        read = None if found is None else found.masks.get(name)
         views[name] = View(
-            image.camera, image.path, masks.get(name), table, background, request.data_cache
+            image.camera,
+            image.path,
+            None if read is None else read.path,
+            table,
+            background,
+            request.data_cache,
+            read_mask=read,
         )
     return views, table
 
 
 def _checked_masks(
-    posed: list[PosedImage], request: SceneRequest, notices: list[str]
-) -> dict[str, Path]:
-    folder = Path(request.source_path) / request.object_path
-    masks = find_mask_files(folder, [image.camera.name for image in posed])
-    if not masks:
-        raise DataError(
-            f"{folder}: no mask for any of the {len(posed)} images was found (expected "
-            "<image name>.png); give --object_path, or --no_masks to train colour only"
-        )
-    for image in posed:
-        if image.camera.name in masks:
-            check_mask_shape(masks[image.camera.name], image.camera)
-    without = [image.camera.name for image in posed if image.camera.name not in masks]
-    if without:
-        notices.append(
-            f"{len(without)} of {len(posed)} views have no mask and train colour only: "
-            f"{listed(without)}"
-        )
-    return masks
+    posed: list[PosedImage], request: SceneRequest, train: list[str], notices: list[str]
+) -> MaskCollection:
+    """The masks of all images. Raises MaskError for the first fault, notes all warnings."""
+    source = Path(request.source_path)
+    wanted = MaskRequest(
+        source / request.object_path,
+        source / "labels.json",
+        request.zero_label,
+        request.ignore_label,
+        keep=request.data_cache,
+        colors={},
+    )
+    found = collect_masks(wanted, [image.camera for image in posed], train)
+    try:
+        refuse_errors(found.findings)
+    except MaskError as error:
+        if error.kind != "none":
+            raise
+        ways = "give --object_path, or --no_masks to train colour only"
+        raise MaskError(f"{error}; {ways}", error.kind) from error
+    notices += [item.sentence for item in found.findings if item.severity == "warning"]
+    return found
 
 
 def _initial_points(

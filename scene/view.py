@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scene.cameras import Camera
-from scene.masks import IdTable, InstanceMasks, read_masks
+from scene.masks import IdTable, InstanceMasks, ReadMask, read_masks
 from utils.images import read_image, resize_image
 
 
@@ -28,7 +28,10 @@ class View:
         id_table: IdTable | None,
         background: float = 0.0,
         data_cache: bool = True,
+        *,
+        read_mask: ReadMask | None = None,
     ) -> None:
+        """`read_mask`: what was read of the mask file before, so that it is not read again."""
         self.camera = camera
         self.image_path = image_path
         self.mask_path = mask_path
@@ -36,6 +39,7 @@ class View:
         self._background = background
         self._data_cache = data_cache
         self._pixels: Tensor | None = None
+        self._read_mask = read_mask
         self._masks: InstanceMasks | None = None
         self._labels: Tensor | None = None
 
@@ -80,13 +84,13 @@ class View:
     @property
     def masks(self) -> InstanceMasks | None:
         """The instance masks with compact ids, or None: such a view trains colour only."""
-        if self.mask_path is None:
+        if self.mask_path is None or self._id_table is None:
             return None
         if self._masks is not None:
             return self._masks
-        masks = read_masks(self.mask_path, self.camera, self._id_table)
+        masks = read_masks(self.mask_path, self.camera, self._id_table, read=self._read_mask)
         if self._data_cache:
-            self._masks = masks
+            self._masks, self._read_mask = masks, None
         return masks
 
     def forget(self) -> None:

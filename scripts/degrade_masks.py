@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from arguments.synthetic import parse_degrade_arguments  # noqa: E402
-from scene.synthetic.writer import degrade_folder  # noqa: E402
+from scene.masks.degradation import degrade_folder  # noqa: E402
 from utils.entry import run_command  # noqa: E402
 
 

@@ -23,6 +23,14 @@ class DataError(UserError):
     """A file of the scene or the run is missing, damaged or inconsistent."""
 
 
+class MaskError(DataError):
+    """A mask file cannot be used; `kind` is the fault in one word, as `scene.masks.check` lists."""
+
+    def __init__(self, sentence: str, kind: str) -> None:
+        super().__init__(sentence)
+        self.kind = kind
+
+
 class FormatError(DataError):
     """A file does not follow its format; the message names the file and where."""
 

@@ -14,6 +14,7 @@ import shutil
 import struct
 import zlib
 from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -26,13 +27,15 @@ from utils.errors import DataError, RunError
 
 # No other decoder is ever tried on a file of the scene (some, as EPS, start other programs).
 PHOTO_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM")
-ID_MAP_FORMATS = ("PNG", "TIFF")
 MAX_PIXELS = 178_956_970  # Pillow's own limit, beyond which it sees a decompression bomb
 # Deflate packs bytes at most 1032:1 (8 pixels to the byte in 1-bit images), and JPEG less. Beyond
 # that, and beyond what costs little anyway, a header promises pixels that cannot be there.
 MAX_PIXELS_PER_BYTE = 1_500
 HARMLESS_PIXELS = 1920 * 1080
-_DAMAGED = (
+LARGEST_PNG_ID = 65535
+_Number = TypeVar("_Number", bound=np.generic)
+# What Pillow raises on damaged files.
+IMAGE_FAULTS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -48,7 +51,7 @@ _DAMAGED = (
 )
 
 
-def _open(path: Path, formats: tuple[str, ...]) -> Image.Image:
+def open_image(path: Path, formats: tuple[str, ...]) -> Image.Image:
     """The opened file with only its header read; DataError if it is none of the formats."""
     try:
         size = path.stat().st_size
@@ -57,7 +60,7 @@ def _open(path: Path, formats: tuple[str, ...]) -> Image.Image:
         image = Image.open(path, formats=formats)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
-    except _DAMAGED as error:
+    except IMAGE_FAULTS as error:
         raise DataError(
             f"{path}: not a readable image ({type(error).__name__}); expected {', '.join(formats)}"
         ) from error
@@ -73,17 +76,22 @@ def _open(path: Path, formats: tuple[str, ...]) -> Image.Image:
 
 def _load(path: Path, formats: tuple[str, ...]) -> Image.Image:
     """The decoded file."""
-    with _open(path, formats) as image:
-        try:
-            image.load()
-        except _DAMAGED as error:
-            raise DataError(f"{path}: the image is truncated or damaged ({error})") from error
+    with open_image(path, formats) as image:
+        decode_image(path, image)
         return image.copy()
+
+
+def decode_image(path: Path, image: Image.Image) -> None:
+    """Read the pixels of an opened file."""
+    try:
+        image.load()
+    except IMAGE_FAULTS as error:
+        raise DataError(f"{path}: the image is truncated or damaged ({error})") from error
 
 
 def image_size(path: Path) -> tuple[int, int]:
     """(width, height) from the header alone. DataError if it is not an image."""
-    with _open(path, PHOTO_FORMATS) as image:
+    with open_image(path, PHOTO_FORMATS) as image:
         return image.width, image.height
 
 
@@ -134,12 +142,12 @@ def write_pixels(path: Path, pixels: NDArray[np.uint8]) -> None:
     _save(path, Image.fromarray(np.ascontiguousarray(pixels)))
 
 
-def _save(path: Path, image: Image.Image) -> None:
+def _save(path: Path, image: Image.Image, **options: Any) -> None:
     packed = io.BytesIO()
     kind = Image.registered_extensions().get(path.suffix.lower())
     if kind is None:
         raise ValueError(f"{path}: unknown image suffix")
-    image.save(packed, format=kind)
+    image.save(packed, format=kind, **options)
     # The name that a sweep of stale temporaries looks for.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.0.tmp")
     try:
@@ -163,53 +171,32 @@ def _write_fault(path: Path, need: int, error: OSError) -> str:
     return f"{path}: cannot be written ({error.strerror})"
 
 
-def id_map_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an id map from its header. DataError if it is not PNG or TIFF."""
-    with _open(path, ID_MAP_FORMATS) as image:
-        return image.width, image.height
-
-
-def read_id_map(path: Path) -> NDArray[np.int32]:
-    """An id map [H, W]: 1, 8, 16 or 32-bit gray, or the indices of a palette image.
-
-    RGB with three equal channels counts as gray. Raises DataError for colours (a picture of
-    masks is not masks), for floats, and for damaged or lossy files.
-    """
-    image = _load(path, ID_MAP_FORMATS)
-    pixels = np.asarray(image)
-    if image.mode in ("RGB", "RGBA", "LA"):
-        if image.mode != "RGB" and pixels[..., -1].min() < 255:
-            raise DataError(f"{path}: an id map must not have transparent pixels")
-        gray = pixels[..., 0]
-        if image.mode != "LA" and not (
-            np.array_equal(gray, pixels[..., 1]) and np.array_equal(gray, pixels[..., 2])
-        ):
-            raise DataError(
-                f"{path}: a colour image instead of an id map; this looks like a visualisation. "
-                "Expected one channel whose pixel values are the ids"
-            )
-        pixels = gray
-    elif not (image.mode in ("1", "L", "P") or image.mode.startswith("I")):
-        raise DataError(f"{path}: pixel type {image.mode} cannot hold ids; expected whole numbers")
-    ids = pixels.astype(np.int64)
-    if ids.min() < 0 or ids.max() >= 2**31:
-        raise DataError(f"{path}: ids must be within 0..{2**31 - 1}")
-    return ids.astype(np.int32)
-
-
 def write_id_map(path: Path, ids: NDArray[np.integer]) -> None:
-    """Write ids [H, W] within 0..65535 as a 16-bit gray PNG; errors as `write_image`."""
+    """Write ids [H, W] as gray: 16 bits in a .png, 32 in a .tif or .tiff. Errors: `write_image`.
+
+    ValueError for ids that the file cannot hold: a PNG has room for 0..65535, a TIFF for -2^31 to
+    2^31 - 1.
+    """
     if ids.ndim != 2:
         raise ValueError(f"ids must be [H, W], got {list(ids.shape)}")
-    if ids.size and (ids.min() < 0 or ids.max() > 65535):
-        raise ValueError(f"ids {ids.min()}..{ids.max()} do not fit 16 bits")
-    _save(path, Image.fromarray(ids.astype(np.uint16)))
+    wide = path.suffix.lower() in (".tif", ".tiff")
+    low, high = (-(2**31), 2**31 - 1) if wide else (0, LARGEST_PNG_ID)
+    if ids.size and (ids.min() < low or ids.max() > high):
+        raise ValueError(f"ids {ids.min()}..{ids.max()} do not fit {32 if wide else 16} bits")
+    if wide:
+        _save(path, Image.fromarray(ids.astype(np.int32)), compression="tiff_deflate")
+    else:
+        _save(path, Image.fromarray(ids.astype(np.uint16)))
 
 
-def resize_id_map(ids: NDArray[np.int32], width: int, height: int) -> NDArray[np.int32]:
+def nearest_positions(before: int, after: int) -> NDArray[np.int64]:
+    """Which of `before` samples lies nearest to each of `after`, centre to centre: [after]."""
+    return ((np.arange(after) + 0.5) * (before / after)).astype(np.int64)
+
+
+def resize_id_map(ids: NDArray[_Number], width: int, height: int) -> NDArray[_Number]:
     """Nearest pixel, centre to centre, so that no new id can appear. [H, W] -> [height, width]."""
     if ids.shape == (height, width):
         return ids
-    rows = ((np.arange(height) + 0.5) * (ids.shape[0] / height)).astype(np.int64)
-    columns = ((np.arange(width) + 0.5) * (ids.shape[1] / width)).astype(np.int64)
+    rows, columns = nearest_positions(ids.shape[0], height), nearest_positions(ids.shape[1], width)
     return np.ascontiguousarray(ids[rows[:, None], columns[None, :]])

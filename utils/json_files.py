@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON objects of files that other programs wrote."""
+"""JSON of files that other programs wrote."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ MAX_JSON_BYTES = 100_000_000
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises DataError, FormatError."""
-    record = _read(path)
+    """A JSON object from a file of the scene. Raises DataError, FormatError."""
+    record = read_json_value(path, MAX_JSON_BYTES)
     if not isinstance(record, dict):
         raise FormatError(f"{path}: expected a JSON object")
     return record
@@ -22,17 +22,20 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_json_list(path: Path) -> list[dict[str, Any]]:
     """A JSON list of objects from a file. Raises DataError, FormatError."""
-    records = _read(path)
+    records = read_json_value(path, MAX_JSON_BYTES)
     if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
         raise FormatError(f"{path}: expected a JSON list of objects")
     return records
 
 
-def _read(path: Path) -> Any:
+def read_json_value(path: Path, most_bytes: int) -> Any:
+    """Any JSON value from a file of at most that size, in UTF-8 or 16, with or without a byte order
+    mark. Raises DataError, FormatError.
+    """
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise FormatError(f"{path}: larger than {MAX_JSON_BYTES} bytes")
-        return json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > most_bytes:
+            raise FormatError(f"{path}: larger than {most_bytes} bytes")
+        return json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

@@ -57,10 +57,12 @@ def comparable_pair(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Two label maps of equal size in which unscored pixels are 0 on both sides.
 
-    Unscored are the pixels of true instances smaller than `min_true` and, under zero_label
-    "ignore", those of true id 0. Predicted instances of fewer than `min_predicted` scored pixels
-    become 0.
+    Unscored are the pixels of truth -1, those of true instances smaller than `min_true` and, under
+    zero_label "ignore", those of true id 0. Predicted instances of fewer than `min_predicted`
+    scored pixels become 0.
     """
+    unknown = np.asarray(truth) == -1
+    truth = np.where(unknown, 0, truth)
     prediction, truth = label_array(prediction, "prediction"), label_array(truth, "truth")
     if prediction.shape != truth.shape:
         raise ValueError(
@@ -68,7 +70,7 @@ def comparable_pair(
             "resize label maps by nearest neighbour before scoring"
         )
     scored_truth = _without_small(truth, min_true)
-    void = scored_truth != truth
+    void = (scored_truth != truth) | unknown
     if zero_label == "ignore":
         void |= truth == 0
     prediction = np.where(void, 0, prediction)

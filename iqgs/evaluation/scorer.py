@@ -154,7 +154,7 @@ class SceneScorer:
         scores: Mapping[int, float] | None = None,
         prediction_strict: np.ndarray | None = None,
     ) -> None:
-        """Add a view: integer label maps [H, W], 0 = no instance.
+        """Add a view: integer label maps [H, W], 0 = no instance; -1 in the truth = not scored.
 
         scores: predicted id -> mean winning probability, for AP; an id without one ranks by its
         share of the image. prediction_strict: the prediction before any filter, for

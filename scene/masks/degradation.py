@@ -2,24 +2,33 @@
 """Faults of mask generators and trackers, put into exact masks: an ordered list of label maps.
 
 Every fault is drawn from one generator and counted, so that a test can hold the rates. Id 0 (no
-instance) never becomes an instance, except within the moved outlines.
+instance) never becomes an instance, except within the moved outlines; nor does -1 (no target).
 """
 
 from __future__ import annotations
 
+import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from arguments.synthetic import MaskFaults
+from scene.masks.collection import numbered_maps
+from scene.masks.formats.pictures import id_suffix
+from scene.masks.records import LARGEST_ID
+from utils.errors import DataError, UserError
+from utils.images import write_id_map
+from utils.storage import atomic_folder, write_text
 
 Ids = NDArray[np.int32]
+logger = logging.getLogger(__name__)
 
-LARGEST_ID = 65535  # what a 16-bit PNG holds
 SMOOTHNESS = 4.0  # pixels over which the outlines' displacement changes
 SMALLEST_SPLIT = 16  # pixels: smaller masks do not fall apart
 
@@ -36,6 +45,11 @@ class _Faults:
     counts: Counter[str] = field(default_factory=Counter)
 
     def new_id(self) -> int:
+        if self.next_id > LARGEST_ID:
+            raise DataError(
+                f"the masks hold an id so near to {LARGEST_ID} that faults find no new ones above "
+                "it; renumber the masks"
+            )
         self.next_id += 1
         return self.next_id - 1
 
@@ -52,9 +66,9 @@ def degrade_masks(
     and fragile (objects).
 
     Raises:
-        ValueError: the new ids do not fit 16 bits.
+        DataError: there are no numbers left above the largest id.
     """
-    objects = sorted({int(i) for ids in maps for i in np.unique(ids) if i})
+    objects = sorted({int(i) for ids in maps for i in np.unique(ids) if i > 0})
     faults = _Faults(rng, knobs, max(objects, default=0) + 1)
     faults.counts.update(objects=len(objects))
     for number in _some(objects, knobs.split_objects, rng):
@@ -68,8 +82,6 @@ def degrade_masks(
     if knobs.fresh:
         largest = max((len(np.unique(ids[ids > 0])) for ids in degraded), default=0)
         degraded = [renumber(ids, largest, rng) for ids in degraded]
-    if faults.next_id > LARGEST_ID:
-        raise ValueError(f"{faults.next_id} ids do not fit a 16-bit mask")
     return degraded, dict(faults.counts)
 
 
@@ -81,7 +93,7 @@ def _some(objects: list[int], rate: float, rng: np.random.Generator) -> list[int
 
 def _degrade_view(ids: Ids, view: int, faults: _Faults) -> Ids:
     knobs, result = faults.knobs, ids.astype(np.int32, copy=True)
-    present = [int(i) for i in np.unique(ids) if i]
+    present = [int(i) for i in np.unique(ids) if i > 0]
     for number in present:
         mask = ids == number
         faults.counts["masks"] += 1
@@ -146,8 +158,42 @@ def warp(ids: Ids, pixels: float, rng: np.random.Generator) -> Ids:
 
 
 def renumber(ids: Ids, largest: int, rng: np.random.Generator) -> Ids:
-    """The same masks with other ids, drawn without repetition from 1..largest; 0 stays 0."""
-    present = np.unique(ids[ids > 0])
-    table = np.zeros(int(ids.max(initial=0)) + 1, np.int32)
-    table[present] = rng.permutation(largest)[: present.size] + 1
-    return table[ids]
+    """The same masks with other ids, drawn without repetition from 1..largest; 0 and -1 stay."""
+    values, position = np.unique(ids, return_inverse=True)
+    objects = values > 0
+    values[objects] = rng.permutation(largest)[: objects.sum()] + 1
+    return np.asarray(values[position.reshape(ids.shape)], np.int32)
+
+
+def degrade_folder(
+    scene: Path, source: str, target: str, knobs: MaskFaults, seed: int, overwrite: bool = False
+) -> Path:
+    """Degrade the masks of `scene/source`, in the order of their names, into `scene/target`.
+
+    Masks in any format become id maps, .png (16 bits) where they fit and .tiff (32 bits) else.
+    `<target>.json` beside the folder records knobs, seed and counts.
+
+    Raises:
+        DataError: there are no masks; UserError: `target` is the source, or another's folder.
+    """
+    before, after = scene / source, scene / target
+    maps = numbered_maps(before)
+    if not maps:
+        raise DataError(f"{before}: there are no masks to degrade")
+    record = after.with_name(f"{after.name}.json")
+    if after.resolve() == before.resolve():
+        raise UserError(f"{after}: the degraded masks must not replace their source")
+    if after.is_dir() and any(after.iterdir()) and not record.is_file() and not overwrite:
+        raise UserError(
+            f"{after}: holds masks of another program; name another folder, or give --overwrite"
+        )
+    rng = np.random.default_rng([seed, 3])
+    degraded, counts = degrade_masks(list(maps.values()), knobs, rng)
+    suffix = id_suffix(min(int(ids.min()) for ids in degraded), max(int(i.max()) for i in degraded))
+    with atomic_folder(after) as folder:
+        for name, ids in zip(maps, degraded, strict=True):
+            write_id_map(folder / f"{name}{suffix}", ids)
+    about = {"source": source, "seed": seed, "knobs": asdict(knobs), "counts": counts}
+    write_text(record, json.dumps(about, indent=1) + "\n")
+    logger.info("%s: %s", after, ", ".join(f"{k} {v}" for k, v in counts.items()))
+    return after

@@ -25,13 +25,13 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from arguments.synthetic import SHUFFLED, MaskFaults, SyntheticParams
-from scene.masks.degradation import degrade_masks
+from scene.masks.degradation import degrade_folder
 from scene.readers.colmap import write_colmap_model
 from scene.readers.colmap.model import ColmapCamera, ColmapImage, ColmapPoints
 from scene.synthetic.render import Picture, Viewpoint, render_view
 from scene.synthetic.room import Room, build_room
-from utils.errors import DataError, UserError
-from utils.images import read_id_map, write_id_map, write_pixels
+from utils.errors import UserError
+from utils.images import write_id_map, write_pixels
 from utils.json_files import read_json
 from utils.storage import atomic_folder, atomic_write, write_text
 
@@ -245,35 +245,3 @@ def write_labels(folder: Path, room: Room, pictures: Sequence[Picture]) -> None:
             stream, positions=positions[kept], labels=labels[kept], normals=normals[kept]
         ),
     )
-
-
-def degrade_folder(
-    scene: Path, source: str, target: str, knobs: MaskFaults, seed: int, overwrite: bool = False
-) -> Path:
-    """Degrade the masks of `scene/source`, in the order of their names, into `scene/target`.
-
-    `<target>.json` beside the folder records knobs, seed and counts. Works on any masks.
-
-    Raises:
-        DataError: there are no masks; UserError: `target` is the source, or another's folder.
-    """
-    before, after = scene / source, scene / target
-    files = sorted(before.rglob("*.png")) if before.is_dir() else []
-    if not files:
-        raise DataError(f"{before}: there are no masks to degrade")
-    record = after.with_name(f"{after.name}.json")
-    if after.resolve() == before.resolve():
-        raise UserError(f"{after}: the degraded masks must not replace their source")
-    if after.is_dir() and any(after.iterdir()) and not record.is_file() and not overwrite:
-        raise UserError(
-            f"{after}: holds masks of another program; name another folder, or give --overwrite"
-        )
-    rng = np.random.default_rng([seed, 3])
-    degraded, counts = degrade_masks([read_id_map(file) for file in files], knobs, rng)
-    with atomic_folder(after) as folder:
-        for file, ids in zip(files, degraded, strict=True):
-            write_id_map(folder / file.relative_to(before), ids)
-    about = {"source": source, "seed": seed, "knobs": asdict(knobs), "counts": counts}
-    write_text(record, json.dumps(about, indent=1) + "\n")
-    logger.info("%s: %s", after, ", ".join(f"{k} {v}" for k, v in counts.items()))
-    return after

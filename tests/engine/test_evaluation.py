@@ -6,10 +6,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from arguments import RunConfig
 from arguments.evaluation import EvaluationParams, parse_evaluation_arguments
@@ -18,8 +20,10 @@ from iqgs.engine.scoring.results import evaluate_runs
 from iqgs.engine.scoring.run_scores import evaluate_run
 from iqgs.engine.scoring.truth import find_truth
 from iqgs.engine.training import train
+from iqgs.evaluation.scorer import SceneScorer
+from scene.masks import FORMATS, MaskContent
 from utils.errors import DataError, UserError
-from utils.images import read_id_map, write_id_map
+from utils.images import write_id_map
 
 from .blobs import IDS, write_blobs
 
@@ -68,7 +72,7 @@ def test_scores_follow_the_truth_that_is_given(trained: tuple[Path, Path], tmp_p
     scene, run_path = trained
     renamed = tmp_path / "renamed"
     for path in (scene / "object_mask").glob("*.png"):
-        ids = read_id_map(path)
+        ids = np.asarray(Image.open(path))
         renamed.mkdir(exist_ok=True)
         write_id_map(renamed / path.name, np.where(ids == 3, 7, np.where(ids == 7, 3, ids)))
     run = open_run(run_path)
@@ -86,6 +90,55 @@ def test_scores_follow_the_truth_that_is_given(trained: tuple[Path, Path], tmp_p
         find_truth(
             run, run.scene.test, EvaluationParams(model_paths=(str(run_path),), gt_path="nowhere")
         )
+
+
+def test_a_truth_without_any_mask_of_the_views_is_refused(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run = open_run(trained[1])
+    params = EvaluationParams(model_paths=("run",), gt_path=str(tmp_path))
+    with pytest.raises(UserError, match="no mask for any of the 3 images"):
+        find_truth(run, run.scene.test, params)
+
+
+def test_truth_that_names_no_objects_is_not_scored_by_id(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    scene, run_path = trained
+    run = open_run(run_path)
+    for path in (scene / "object_mask").glob("*.png"):
+        content = MaskContent.of_map(np.asarray(Image.open(path)).astype(np.int64) * 7919)
+        FORMATS["rgb_ids"].write(tmp_path / "colored" / path.name, content)
+        lists = MaskContent.of_layers(content.as_layers(), "view")
+        FORMATS["sam_list"].write(tmp_path / f"lists/{path.stem}.json", lists)
+    for name, reason in (
+        ("colored", "with numbers and these hold colours"),
+        ("lists", "no objects"),
+    ):
+        folder = str(tmp_path / name)
+        params = EvaluationParams(model_paths=("run",), gt_path=folder, vote=False)
+        with pytest.raises(UserError, match=f"{name}.*{reason}.*--matching scene"):
+            evaluate_run(run, params)
+        params = replace(params, matching="scene")
+        assert evaluate_run(run, params)[0].values["mIoU_gt"] > 0.75
+
+
+def test_an_ignored_value_is_scored_on_neither_side(trained: tuple[Path, Path]) -> None:
+    """What the run says of the pixels of a value that means nothing is not held against it."""
+    scene, run_path = trained
+    run = open_run(run_path, overrides={"ignore_label": 300})
+    assert run.ids is not None and run.ids.originals == (3, 7, 300)  # what it learned stays
+    params = EvaluationParams(model_paths=("run",), vote=False)
+    truth = find_truth(run, run.scene.test, params)
+    scorer = SceneScorer("id", "background")
+    for view in run.scene.test:
+        filed = np.asarray(Image.open(scene / "object_mask" / view.name)).astype(np.int64)
+        true = truth.of(view)
+        np.testing.assert_array_equal(true == -1, filed == 300)
+        scorer.add_view(view.name, filed, true)  # says 300 as ever
+    values = scorer.result().values
+    assert values["mIoU_pred"] == values["mIoU_gt"] == values["PQ"] == 1.0
+    assert values["gt_instances"] == values["pred_instances"]
 
 
 def test_scene_json_says_what_the_truth_is(trained: tuple[Path, Path]) -> None:

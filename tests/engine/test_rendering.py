@@ -31,7 +31,7 @@ from scene.gaussian_model import GaussianModel
 from scene.masks import IdTable, InstanceMasks
 from scene.points import PointCloud
 from utils.colors import id_color
-from utils.errors import DataError, RunError, UserError
+from utils.errors import RunError, UserError
 
 WIDTH, HEIGHT = 20, 14
 ORIGINALS = (7, 300)  # of the mask files: one of them does not fit 8 bits
@@ -226,9 +226,20 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_id_beyond_sixteen_bits_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="70000"):
-        files.write_id_picture(tmp_path / "a.png", np.array([[70000]]))
+def test_ids_have_sixteen_bits_where_all_of_the_run_fit(run: Run) -> None:
+    found = torch.tensor([[0, 1, 2]])
+    for top, dtype in ((65535, np.uint16), (65536, np.int32)):
+        run.ids = IdTable((7, top))
+        ids = pictures.picture_ids(run, run.file_ids(found, "global"))
+        assert ids.dtype == dtype and ids.tolist() == [[0, 7, top]]
+
+
+def test_ids_beyond_sixteen_bits_are_written_with_thirty_two(tmp_path: Path) -> None:
+    for ids, name in ((np.array([[0, 65535]], np.uint16), "a.png"), (np.array([[0, 70000]]), "b")):
+        files.write_id_picture(tmp_path / f"{name[0]}.png", ids)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.tiff"]
+    assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[0, 65535]]
+    assert np.asarray(Image.open(tmp_path / "b.tiff")).tolist() == [[0, 70000]]
 
 
 def test_look_at_puts_the_target_in_the_middle_with_up_upwards() -> None:

@@ -74,7 +74,7 @@ def slow_terms(
 @pytest.mark.parametrize("zero_label", ["background", "ignore"])
 def test_id_terms_are_the_loops(zero_label: str) -> None:
     method = build(replace(SMALL, zero_label=zero_label)).double()
-    step, weights = make_step([0, 0, 2, 2, 2, 5, 5, 0, 6])
+    step, weights = make_step([0, 0, 2, -1, 2, 2, 5, 5, 0, -1, 6])
     owner = {i: i for i in (0, 2, 5, 6) if zero_label == "background" or i > 0}
     first = 0 if zero_label == "background" else 1
     expected = slow_terms(method, step, weights, owner, range(first, 7))
@@ -88,7 +88,7 @@ def test_id_terms_are_the_loops(zero_label: str) -> None:
 def test_hungarian_terms_are_the_loops_with_all_unmatched_queries_empty(zero_label: str) -> None:
     options = replace(SMALL, zero_label=zero_label, matching="hungarian", num_queries=9)
     method = build(options).double()
-    step, weights = make_step([0, 0, 2, 2, 2, 5, 5, 0, 6])
+    step, weights = make_step([0, 0, 2, -1, 2, 2, 5, 5, 0, -1, 6])
     learn(method, step)
     found = method.matched.nonzero().flatten().tolist()  # only the first step so far
     keep = step.labels >= (0 if zero_label == "background" else 1)
@@ -162,9 +162,12 @@ def test_consistency_means_something_only_behind_the_sigmoid() -> None:
     assert learn(method, step)["consistency"].item() > 0.01
 
 
-def test_ignored_pixels_enter_no_loss() -> None:
-    method = build(replace(SMALL, zero_label="ignore")).double()
-    step, _ = make_step([0, 3, 0, 4, 3])
+@pytest.mark.parametrize(
+    ("zero_label", "unknown"), [("ignore", 0), ("ignore", -1), ("background", -1)]
+)
+def test_ignored_pixels_enter_no_loss(zero_label: str, unknown: int) -> None:
+    method = build(replace(SMALL, zero_label=zero_label)).double()
+    step, _ = make_step([unknown, 3, unknown, 4, 3])
     seen: list[Tensor] = []
 
     def splat(values: Tensor) -> Tensor:
@@ -178,10 +181,13 @@ def test_ignored_pixels_enter_no_loss() -> None:
     assert seen[0].grad[[1, 3, 4]].all()
 
 
+@pytest.mark.parametrize(("zero_label", "unknown"), [("ignore", 0), ("background", -1)])
 @pytest.mark.parametrize("matching", ["id", "hungarian"])
-def test_a_step_without_any_labelled_pixel_is_zero_with_zero_gradient(matching: str) -> None:
-    method = build(replace(SMALL, zero_label="ignore", matching=matching)).double()
-    step, _ = make_step([0, 0, 0])
+def test_a_step_without_any_labelled_pixel_is_zero_with_zero_gradient(
+    matching: str, zero_label: str, unknown: int
+) -> None:
+    method = build(replace(SMALL, zero_label=zero_label, matching=matching)).double()
+    step, _ = make_step([unknown] * 3)
     total = total_loss(learn(method, step), method.weights)
     total.backward()
     assert total.item() == 0.0

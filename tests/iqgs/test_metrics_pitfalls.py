@@ -40,6 +40,22 @@ def test_a_missing_prediction_counts_zero_when_unlabelled_pixels_are_ignored() -
         assert values[key] == 0.0, key
 
 
+@pytest.mark.parametrize("zero_label", ["background", "ignore"])
+def test_pixels_without_a_target_are_scored_on_neither_side(zero_label: str) -> None:
+    """The same scores as if these pixels had been cut out of the picture."""
+    truth, prediction = squares(1, 2, 0, 3), squares(1, 5, 4, 0)
+    prediction[:, 2] = 1
+    hidden, cut = SceneScorer("view", zero_label), SceneScorer("view", zero_label)
+    cut.add_view("a.png", prediction[2:], truth[2:])
+    truth[:2] = -1  # whatever the prediction says there
+    hidden.add_view("a.png", prediction, truth)
+    whole, part = hidden.result(), cut.result()
+    # Boundaries move: the cut is a picture's edge in one case and an outline in the other.
+    for key in ("mIoU_pred", "mIoU_gt", "PQ", "SQ", "RQ", "PQ_scene", "coverage", "gt_instances"):
+        assert whole.values[key] == part.values[key], key
+    assert {row.id: row.area for row in whole.objects} == {row.id: row.area for row in part.objects}
+
+
 def test_predicting_nothing_is_worth_nothing() -> None:
     scorer = SceneScorer("view", "background")
     scorer.add_view("only.png", squares(0, 0), squares(0, 1))

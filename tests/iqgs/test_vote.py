@@ -23,18 +23,20 @@ def random_weights(seed: int, pixels: int, n_splats: int) -> BlendWeights:
     return BlendWeights(start, splat, torch.rand(total, generator=generator), n_splats)
 
 
+@pytest.mark.parametrize("lowest", [0, -1])
 @pytest.mark.parametrize("background", [True, False])
-def test_votes_are_the_loop_over_pixels(background: bool) -> None:
+def test_votes_are_the_loop_over_pixels(background: bool, lowest: int) -> None:
     votes = VoteAccumulator(9, 3, background)
     slow = torch.zeros(9, 4)
     for seed in range(3):
         weights = random_weights(seed, 20, 8)
         weights = BlendWeights(weights.row_start, weights.splat, weights.weight, 9)
-        labels = torch.randint(0, 4, (4, 5), generator=torch.Generator().manual_seed(seed + 50))
+        generator = torch.Generator().manual_seed(seed + 50)
+        labels = torch.randint(lowest, 4, (4, 5), generator=generator)
         votes.add(weights, labels.int())
         for pixel, label in enumerate(labels.flatten().tolist()):
             for entry in range(int(weights.row_start[pixel]), int(weights.row_start[pixel + 1])):
-                if label > 0 or background:
+                if label > 0 or (background and label == 0):  # -1 is no target
                     slow[int(weights.splat[entry]), label] += weights.weight[entry]
     torch.testing.assert_close(votes.votes, slow)
     assert torch.equal(votes.labels(), slow.argmax(1))
@@ -51,6 +53,8 @@ def test_wrong_sizes_and_labels_are_refused() -> None:
         votes.add(weights, torch.zeros(3, 3, dtype=torch.int32))
     with pytest.raises(ValueError, match=r"-1\.\.3"):
         votes.add(weights, torch.full((4, 5), 4))
+    with pytest.raises(ValueError, match=r"-1\.\.3"):
+        votes.add(weights, torch.full((4, 5), -2))
     with pytest.raises(ValueError, match="7 splats"):
         VoteAccumulator(7, 3).add(weights, torch.zeros(4, 5, dtype=torch.int32))
 

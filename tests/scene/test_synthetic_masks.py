@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import binary_erosion
 
 from arguments.synthetic import SHUFFLED, MaskFaults
-from scene.masks.degradation import degrade_masks, warp
-from utils.errors import UserError
+from scene.masks import FORMATS, MaskContent
+from scene.masks.degradation import degrade_folder, degrade_masks, warp
+from utils.errors import DataError, UserError
 
 CLEAN = replace(SHUFFLED, fresh=False)
 TILE, SIDE = 12, 10  # a chessboard of 100 objects, each touching its neighbours
@@ -118,6 +121,42 @@ def test_fresh_ids_in_every_view_keep_zero_and_the_partition() -> None:
         assert len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
         assert max(y for _, y in pairs) <= 100
     assert (result[0] != maps[0])[20:].mean() > 0.8
+
+
+def test_pixels_without_a_target_stay_so_and_huge_ids_need_no_huge_table() -> None:
+    maps = [ids.copy() for ids in board(3)]
+    for ids in maps:
+        ids[ids == 7] = 2**31 - 5000
+        ids[:30, :30] = -1
+    result, counts = degrade_masks(maps, MaskFaults(boundary=0), np.random.default_rng(2))
+    for a, b in zip(maps, result, strict=True):
+        np.testing.assert_array_equal(a == -1, b == -1)
+    assert counts["objects"] == len(np.unique(np.stack(maps))) - 1
+    again, _ = degrade_masks(maps, SHUFFLED, np.random.default_rng(2))
+    assert max(int(ids.max()) for ids in again) <= 100
+    with pytest.raises(DataError, match="renumber"):
+        degrade_masks([ids + 4990 for ids in maps], MaskFaults(), np.random.default_rng(2))
+
+
+def test_folders_of_any_format_are_degraded(tmp_path: Path) -> None:
+    ids = np.kron(np.arange(6).reshape(2, 3), np.ones((5, 5), int)).astype(np.int32)
+    np.save(make(tmp_path / "arrays/b/1.npy"), ids - 1)
+    Image.fromarray(ids).save(make(tmp_path / "arrays/a.tif"))
+    degrade_folder(tmp_path, "arrays", "worse", CLEAN, 0)
+    found = sorted(path.relative_to(tmp_path) for path in (tmp_path / "worse").rglob("*.*"))
+    assert [path.as_posix() for path in found] == ["worse/a.tiff", "worse/b/1.tiff"]
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "worse/a.tiff")), ids)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "worse/b/1.tiff")), ids - 1)
+    colors = np.array([0, 900, 40_000, 7, 8, 70_000])
+    FORMATS["rgb_ids"].write(tmp_path / "colors/a.png", MaskContent.of_map(colors[ids]))
+    degrade_folder(tmp_path, "colors", "plain", CLEAN, 0)
+    numbers = np.array([0, 3, 4, 1, 2, 5])
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "plain/a.png")), numbers[ids])
+
+
+def make(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def test_outlines_move_by_what_was_asked() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from scene.masks import read_mask_file
 from utils.errors import DataError, RunError
 from utils.images import (
-    id_map_size,
     image_size,
-    read_id_map,
     read_image,
     resize_id_map,
     resize_image,
@@ -81,14 +79,12 @@ FAULTS = {
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("read", [read_image, read_id_map])
-def test_damaged_files_are_refused_by_path(
-    tmp_path: Path, fault: str, read: Callable[[Path], object]
-) -> None:
+def test_damaged_files_are_refused_by_path(tmp_path: Path, fault: str) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(FAULTS[fault])
-    with pytest.raises(DataError, match="a.png"):
-        read(path)
+    for read in (read_image, read_mask_file):
+        with pytest.raises(DataError, match="a.png"):
+            read(path)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -107,48 +103,17 @@ def test_truncated_photos_are_refused(tmp_path: Path, kind: str) -> None:
 def test_flat_pictures_are_not_mistaken_for_bombs(tmp_path: Path) -> None:
     path = tmp_path / "black.png"
     Image.new("L", (4000, 3000)).save(path, optimize=True)
-    assert read_id_map(path).shape == (3000, 4000)
+    assert read_image(path).shape == (3, 3000, 4000)
     Image.new("1", (4000, 3000)).save(path, optimize=True)
-    assert id_map_size(path) == (4000, 3000)
+    assert image_size(path) == (4000, 3000)
     Image.new("RGB", (4000, 3000)).save(tmp_path / "a.jpg", quality=1, optimize=True)
     assert image_size(tmp_path / "a.jpg") == (4000, 3000)
 
 
-def test_id_maps_keep_ids(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    wide = RNG.integers(0, 65536, (6, 8)).astype(np.int32)
-    write_id_map(path, wide)
-    np.testing.assert_array_equal(read_id_map(path), wide)
-    assert read_id_map(path).dtype == np.int32
-    palette = Image.fromarray(IDS)
-    palette.putpalette(RNG.integers(0, 256, 768).astype("u1").tobytes())
-    palette.save(path)
-    assert Image.open(path).mode == "P"
-    np.testing.assert_array_equal(read_id_map(path), IDS)
-    Image.fromarray(np.dstack([IDS] * 3)).save(path)
-    np.testing.assert_array_equal(read_id_map(path), IDS)
-    Image.fromarray(np.dstack([IDS] * 3 + [np.full_like(IDS, 255)])).save(path)
-    np.testing.assert_array_equal(read_id_map(path), IDS)
-    Image.fromarray(IDS > 2).save(path)
-    np.testing.assert_array_equal(read_id_map(path), IDS > 2)
-
-
-def test_pictures_of_masks_floats_and_lossy_files_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.png"
-    Image.fromarray(RGB).save(path)
-    with pytest.raises(DataError, match="looks like a visualisation"):
-        read_id_map(path)
-    Image.fromarray(np.dstack([IDS] * 3 + [IDS])).save(path)
-    with pytest.raises(DataError, match="transparent"):
-        read_id_map(path)
-    Image.fromarray(IDS.astype(np.float32)).save(path, "TIFF")
-    with pytest.raises(DataError, match="whole numbers"):
-        read_id_map(path)
+def test_float_photos_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(IDS.astype(np.float32)).save(tmp_path / "a.tiff")
     with pytest.raises(DataError, match="float"):
-        read_image(path)
-    Image.fromarray(IDS).save(path, "JPEG")
-    with pytest.raises(DataError, match="PNG"):
-        read_id_map(path)
+        read_image(tmp_path / "a.tiff")
 
 
 def test_shrinking_averages_and_growing_interpolates() -> None:
@@ -191,8 +156,9 @@ def test_writing_faults(tmp_path: Path) -> None:
     for image in (torch.zeros(1, 2, 2), torch.zeros(3, 2)):
         with pytest.raises(ValueError, match=r"\[3, H, W\]"):
             write_image(tmp_path / "a.png", image)
-    with pytest.raises(ValueError, match="16 bits"):
-        write_id_map(tmp_path / "a.png", np.full((2, 2), 65536))
+    for name, wrong in (("a.png", 65536), ("a.png", -1), ("a.tiff", 2**31)):
+        with pytest.raises(ValueError, match="16 bits" if name == "a.png" else "32 bits"):
+            write_id_map(tmp_path / name, np.full((2, 2), wrong))
     with pytest.raises(ValueError, match="suffix"):
         write_image(tmp_path / "a.nothing", torch.zeros(3, 2, 2))
     with pytest.raises(ValueError, match="uint8"):

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from utils.errors import DataError
+from utils.images import write_id_map
 from utils.storage import atomic_write
 
 logger = logging.getLogger(__name__)
 
-LARGEST_ID = 65535  # of a 16-bit picture
 VIDEO_WIDTH = 1920  # wider panels are reduced: many players refuse more
 
 
@@ -35,11 +34,11 @@ def write_picture(path: Path, pixels: NDArray[np.generic], kind: str = "PNG") ->
 
 
 def write_id_picture(path: Path, ids: NDArray[np.integer]) -> None:
-    """Write ids [H, W] as a 16-bit PNG. DataError for an id that does not fit."""
-    largest = int(ids.max()) if ids.size else 0
-    if largest > LARGEST_ID:
-        raise DataError(f"{path}: id {largest} does not fit 16 bits: renumber the masks")
-    write_picture(path, ids.astype(np.uint16))
+    """Write ids [H, W]: uint16 as a 16-bit PNG, wider types as a 32-bit `.tiff` of that name."""
+    if ids.dtype == np.uint16:
+        write_picture(path, ids)
+    else:
+        write_id_map(path.with_suffix(".tiff"), ids)
 
 
 def write_id_masks(folder: Path, ids: NDArray[np.integer]) -> None:

@@ -34,6 +34,7 @@ from utils.colors import (
     colorize_normals,
     fit_feature_palette,
 )
+from utils.images import LARGEST_PNG_ID
 
 SURFACE_ALPHA = 0.5  # below it a pixel shows more background than surface: no depth is written
 PALETTE_CAMERAS = 8  # views that the range of depths is taken from
@@ -60,7 +61,7 @@ class Pictures:
     depth: NDArray[np.float32]  # scene units, 0 = no surface
     depth_color: Bytes
     normals: Bytes
-    ids: NDArray[np.int32] | None  # numbers of the mask files
+    ids: NDArray[np.integer] | None  # numbers of the mask files, see `picture_ids`
     objects: Bytes | None
     features: Bytes | None
 
@@ -93,6 +94,12 @@ def fit_palette(run: Run, cameras: Sequence[Camera]) -> Palette:
     return Palette((float(near), float(max(far, near + 1e-3))), features)
 
 
+def picture_ids(run: Run, ids: NDArray[np.int32]) -> NDArray[np.integer]:
+    """Ids as uint16, where 16 bits hold all of the run's; decided once for all of its pictures."""
+    largest = 0 if run.ids is None else max(run.ids.originals, default=0)
+    return ids if largest > LARGEST_PNG_ID else ids.astype(np.uint16)
+
+
 def picture_view(run: Run, camera: Camera, palette: Palette) -> Pictures:
     """Render and segment one view."""
     lens = run.lens(camera)
@@ -102,7 +109,7 @@ def picture_view(run: Run, camera: Camera, palette: Palette) -> Pictures:
     ids = None
     if run.method is not None:
         found = run.method.segment(lens)
-        ids = run.file_ids(found.label_map, found.ids)
+        ids = picture_ids(run, run.file_ids(found.label_map, found.ids))
     depths = depth.cpu().numpy().astype(np.float32)
     features = None
     if palette.features is not None:
@@ -123,7 +130,7 @@ def truth_colors(run: Run, view: View) -> Bytes | None:
     masks = view.masks
     if masks is None or run.ids is None:
         return None
-    return colorize_ids(run.ids.to_original(masks.label_map))
+    return colorize_ids(run.ids.to_original(np.maximum(masks.label_map, 0)))
 
 
 def panel(pictures: Pictures, photo: Bytes | None, truth: Bytes | None) -> Bytes:

@@ -19,7 +19,13 @@ from gaussian_renderer import Lens
 from iqgs.engine.run import Run
 from iqgs.engine.run_folder import trained_names
 from iqgs.engine.scoring.surfaces import extracted_iou, surface_scores
-from iqgs.engine.scoring.truth import Ids, Truth, find_truth
+from iqgs.engine.scoring.truth import (
+    DEFAULT_FOLDER,
+    Ids,
+    Truth,
+    check_numbering,
+    find_truth,
+)
 from iqgs.evaluation.scorer import PROTOCOLS, SceneScorer, SceneScores
 from iqgs.evaluation.views import check_held_out
 from iqgs.methods import METHODS, build_method
@@ -119,7 +125,7 @@ def _contestants(run: Run, params: EvaluationParams, truth: Truth) -> list[Conte
     """The run's method and, where its ids mean the same in every view, the vote beside it."""
     if run.method is None or run.facts is None:
         return []
-    if not truth.files:
+    if truth.masks is None:
         logger.info("%s: these views have no true masks: images only", run.folder)
         return []
     protocol = PROTOCOLS[params.protocol]
@@ -131,7 +137,10 @@ def _contestants(run: Run, params: EvaluationParams, truth: Truth) -> list[Conte
         return SceneScorer(matching, zero_label, min_area=params.min_area, names=names)
 
     known = run.method.ids == "global"
-    found = [Contestant(f"ours_{run.iteration}", run.method, scorer("id" if known else "scene"))]
+    ours = scorer("id" if known else "scene")
+    if ours.matching == "id":
+        check_numbering(run, truth, params.gt_path or DEFAULT_FOLDER)
+    found = [Contestant(f"ours_{run.iteration}", run.method, ours)]
     if params.vote and known and run.config.segmentation.method != "vote":
         found.append(Contestant(f"vote_{run.iteration}", fitted_vote(run), scorer("id")))
     return found

@@ -56,7 +56,7 @@ def extracted_iou(
     """
     labels = splat_labels(run).labels.numpy()
     partner = {true: predicted for predicted, true in scores.assignment.items()}
-    shown = [view for view in views if view.name in truth.files]
+    shown = [view for view in views if view.name in truth]
     shown = shown[:: max(1, -(-len(shown) // EXTRACTED_VIEWS))]
     masks = {view.name: mask for view in shown if (mask := truth.of(view)) is not None}
     found = []
@@ -73,5 +73,6 @@ def extracted_iou(
                 found.append(0.0)
                 continue
             alpha = run.renderer.lens(view.camera, alone).alpha
-            found.append(mask_iou(alpha[0].cpu().numpy(), mask))
+            seen = alpha[0].cpu().numpy() * (masks[view.name] >= 0)
+            found.append(mask_iou(seen, mask))
     return {"IoU_extracted": float(np.mean(found))} if found else {}

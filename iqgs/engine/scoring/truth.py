@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from arguments.evaluation import EvaluationParams
 from iqgs.engine.run import Run
-from scene.masks import find_mask_files, read_label_names, read_masks
+from scene.masks import (
+    MaskCollection,
+    MaskRequest,
+    collect_masks,
+    numbering_problem,
+    read_label_names,
+    refuse_errors,
+)
 from scene.view import View
 from utils.errors import UserError
 from utils.json_files import read_json
@@ -23,30 +30,54 @@ DEFAULT_FOLDER = "object_mask"
 
 @dataclass(frozen=True)
 class Truth:
-    """The files of the true masks of some views, by view name; each is read when it is needed."""
+    """The true masks of some views; each is read when it is needed."""
 
-    files: Mapping[str, Path]
+    masks: MaskCollection | None  # None: the scene has none
     kind: str  # human | synthetic | pseudo:<folder> | none
-    names: Mapping[int, str]
+    names: Mapping[int, str]  # of objects, by the numbers of the files
+
+    def __contains__(self, view: str) -> bool:
+        """Whether a view of this name has true masks."""
+        return self.masks is not None and view in self.masks.masks
 
     def of(self, view: View) -> Ids | None:
-        """True ids [H, W] of a view, in the numbers of the files; None where it has none."""
-        path = self.files.get(view.name)
-        return None if path is None else read_masks(path, view.camera, None).label_map
+        """True ids [H, W] of a view, in the numbers of the files; None where it has none.
+
+        0: no instance, -1: nobody said, so nothing is scored there.
+        """
+        if self.masks is None or view.name not in self:
+            return None
+        return self.masks.label_map(view.camera)
 
 
 def find_truth(run: Run, views: Sequence[View], params: EvaluationParams) -> Truth:
     """True masks of these views; those without one are left out of the instance scores."""
-    source = Path(run.config.model.source_path)
+    model = run.config.model
+    source = Path(model.source_path)
     wanted = params.gt_path or DEFAULT_FOLDER
     folder = source / wanted  # an absolute --gt_path wins over the scene's folder
     if not folder.is_dir():
         if params.gt_path:
             raise UserError(f"--gt_path {wanted}: no such folder in {source}")
-        return Truth({}, "none", {})
-    files = find_mask_files(folder, [view.name for view in views])
-    kind = _kind(source, wanted, params)
-    return Truth(files, kind, read_label_names(source / "labels.json"))
+        return Truth(None, "none", {})
+    colors = {} if run.ids is None else run.ids.colors
+    labels = source / "labels.json"
+    # Pixels are read again view by view: kept, they would grow with the number of views.
+    request = MaskRequest(folder, labels, "background", model.ignore_label, False, colors)
+    found = collect_masks(request, [view.camera for view in views])
+    # Without --gt_path a scene without true masks is scored by its images.
+    refuse_errors([f for f in found.findings if params.gt_path or f.kind != "none"])
+    names = read_label_names(labels, found.table.colors)
+    return Truth(found if found.masks else None, _kind(source, wanted, params), names)
+
+
+def check_numbering(run: Run, truth: Truth, folder: str) -> None:
+    """UserError where the ids of the truth cannot be those of the run (scored by id)."""
+    if run.ids is None or truth.masks is None:
+        return
+    problem = numbering_problem(run.ids, truth.masks)
+    if problem:
+        raise UserError(f"{folder}: {problem}; score with --matching scene")
 
 
 def _kind(source: Path, folder: str, params: EvaluationParams) -> str:
