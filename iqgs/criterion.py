@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from diff_surfel_rasterization import mask_loss
 from iqgs.decoder import InstanceProjection, score, select_rows
-from iqgs.losses import neighbor_loss, overlap_loss
+from iqgs.losses import mask_losses, neighbor_loss, overlap_loss
 from iqgs.matching import owners
 from iqgs.types import TERM_NAMES, Matching, QueryPrediction, StepInputs
 
@@ -64,7 +63,7 @@ class SegmentationCriterion:
         first, stop = prediction.supervised.start, prediction.supervised.stop
         queries = prediction.queries[first:stop]
         owner = owners(matching, labels) - first
-        focal, dice = mask_loss(queries, prediction.features, owner, self.gamma, self.alpha)
+        focal, dice = mask_losses(queries, prediction.features, owner, self.gamma, self.alpha)
         divisor = matching.query.numel()
         terms = {}
         if "mask" in self.names:

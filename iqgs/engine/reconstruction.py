@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from arguments import OptimizationParams, RunConfig
+from diff_surfel_rasterization.losses import image_loss
 from gaussian_renderer import RenderOutput, render
 from iqgs.criterion import total_loss
 from iqgs.engine.stages import StepReport, check_finite, detached_floats, step_generator
@@ -19,7 +20,6 @@ from scene.gaussian_model import GaussianModel
 from scene.optimizer import make_optimizer, set_rates
 from scene.sampler import ViewSampler
 from scene.view import View
-from utils.image_quality import l1, ssim
 from utils.schedules import log_linear
 
 ADAM_EPS = 1e-15  # 3DGS's: splats with vanishing gradients still move
@@ -84,7 +84,8 @@ def make_densifier(
 
 def photometric_terms(rendered: RenderOutput, image: Tensor) -> dict[str, Tensor]:
     """L1 and 1 - SSIM between a rendered view and its photograph [3, H, W]."""
-    return {"l1": l1(rendered.color, image), "dssim": 1 - ssim(rendered.color, image)}
+    l1, dssim = image_loss(rendered.color, image)
+    return {"l1": l1, "dssim": dssim}
 
 
 class Reconstruction:
