@@ -48,16 +48,20 @@ class Goal:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with the same keys in the same order; `notes` say what the columns cannot."""
+    """Rows with the same keys in the same order; `notes` say what the columns cannot.
+
+    `machine`: what the hardware can do at best, a line each; without it a ratio says little.
+    """
 
     title: str
     rows: Sequence[dict[str, Value]]
     notes: Sequence[str] = ()
     goals: Sequence[Goal] = field(default=())
+    machine: Sequence[str] = ()
 
     def as_text(self) -> str:
         """For a terminal."""
-        lines = [self.title]
+        lines = [self.title, *(f"  {line}" for line in self.machine)]
         if self.rows:
             cells = [list(map(_head, self.rows[0])), *[_cells(row) for row in self.rows]]
             widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -66,7 +70,7 @@ class Table:
 
     def as_markdown(self) -> str:
         """For a document."""
-        lines = [f"**{self.title}**", ""]
+        lines = [f"**{self.title}**", *self.machine, ""]
         if self.rows:
             heads = list(map(_head, self.rows[0]))
             lines += [_piped(heads), "|" + "---|" * len(heads)]
@@ -76,7 +80,10 @@ class Table:
 
     def as_record(self) -> dict[str, Any]:
         """For the results file."""
-        record: dict[str, Any] = {"title": self.title, "rows": list(self.rows)}
+        record: dict[str, Any] = {"title": self.title}
+        if self.machine:
+            record["machine"] = list(self.machine)
+        record["rows"] = list(self.rows)
         if self.notes:
             record["notes"] = list(self.notes)
         if self.goals:
