@@ -188,8 +188,9 @@ IQGS_PHASE void blur_images_down(const ImageColumns& c, int y, ImageSpace& s) {
   }
 }
 
-// The vectors that begin K numbers before and behind `row`, which is aligned. A load across two
-// cache lines costs two, and waits for both where they were written just now; AVX-512's would all.
+// Sum of the vectors that begin K numbers before and behind `row`, which is aligned. A load across
+// two cache lines costs two, and waits for both where they were written just now; a vector as long
+// as a line always crosses one, so there the neighbours are shifted in from three aligned loads.
 template <int K>
 IQGS_INLINE FN neighbours(const float* row) {
 #if defined(__AVX512F__)
@@ -296,8 +297,8 @@ IQGS_PHASE void write_slopes(const ImageLossParams& p, const ImagePart& part, in
 }
 
 template <bool WEIGHTED, bool LEARNS>
-IQGS_INLINE void compare_part(const ImageLossParams& p, const ImagePart& part, ImageSums* sums,
-                              Arena& arena) {
+IQGS_PHASE void compare_part(const ImageLossParams& p, const ImagePart& part, ImageSums* sums,
+                             Arena& arena) {
   ImageSpace s = carve_image_space(arena);
   const ImageColumns c = image_columns(p, part);
   if (!WEIGHTED)
