@@ -21,7 +21,8 @@ medians over the pairs. The other checkout's Python is PATH/.venv/bin/python whe
 else the one that runs here, which then brings its installed rasterizer.
 
 Results go to tests/benchmarks/results/, into one file a machine, named after its processor and
-GPU, with the newest figures of each section; --quick writes none unless --output names a file.
+GPU, with the newest figures of each section; --quick and --other write none unless --output names a
+file.
 Run it on an idle machine: the load average before each section is recorded, and how many
 processors other processes kept busy meanwhile.
 """
@@ -69,7 +70,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="tiny scenes, in about a minute")
+    parser.add_argument("--quick", action="store_true", help="tiny scenes, in a few minutes")
     parser.add_argument(
         "--only",
         type=section_names,
@@ -137,7 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     repeats = parsed.repeats or (QUICK_REPEATS if parsed.quick else REPEATS)
     options = Options(parsed.quick, repeats, meters, parsed.other)
     machine = machine_name()
-    output = parsed.output or (None if parsed.quick else results_path(machine))
+    passing = parsed.quick or parsed.other is not None  # nothing that a machine is known by
+    output = parsed.output or (None if passing else results_path(machine))
     print(machine)
     pages, failed = [f"{machine}\n"], False
     for name in parsed.only:

@@ -24,6 +24,14 @@ HEADS = {
     "ns_per_contribution": "ns/contr.",
     "forward_gain": "gain fwd",
     "backward_gain": "gain bwd",
+    "min_wall_ms": "min wall",
+    "min_cpu_ms": "min cpu",
+    "other_min_wall_ms": "other: min wall",
+    "other_wall_ms": "wall",
+    "other_min_cpu_ms": "min cpu",
+    "other_cpu_ms": "cpu",
+    "other_times_wall": "× wall",
+    "other_times_cpu": "× cpu",
 }
 
 

@@ -172,7 +172,7 @@ def test_a_section_that_fails_takes_no_other_with_it(
     assert list(json.loads(output.read_text())["sections"]) == ["bad", "good"]
 
 
-def test_quick_figures_are_not_kept_unless_asked(
+def test_figures_in_passing_are_not_kept_unless_asked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     written: list[Path] = []
@@ -180,6 +180,8 @@ def test_quick_figures_are_not_kept_unless_asked(
     monkeypatch.setattr(command, "results_path", lambda machine: tmp_path / "machine.json")
     stub(monkeypatch, good=lambda options: [Table("fine", [])])
     assert command.main(["--quick"]) == 0 and written == []
+    (tmp_path / "train.py").touch()
+    assert command.main(["--other", str(tmp_path)]) == 0 and written == []
     assert command.main([]) == 0 and written == [tmp_path / "machine.json"]
 
 
