@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import mask_loss
+from diff_surfel_rasterization.losses import mask_loss
 from iqgs.methods.iqgs.losses import dice_loss, focal_loss
 from tests.benchmarks.options import Options
 from tests.benchmarks.tables import Goal, Table, timing_table

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from arguments import OptimizationParams, RunConfig
+from diff_surfel_rasterization.losses import image_loss
 from gaussian_renderer import Renderer, RenderOutput
 from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.methods.protocol import total_loss
@@ -21,7 +22,6 @@ from scene.gaussian_model import GaussianModel
 from scene.optimizer import make_optimizer, set_rates
 from scene.sampler import ViewSampler
 from scene.view import View
-from utils.image_quality import l1, ssim
 from utils.schedules import log_linear
 
 ADAM_EPS = 1e-15  # 3DGS's: splats with vanishing gradients still move
@@ -86,7 +86,8 @@ def make_densifier(
 
 def photometric_terms(rendered: RenderOutput, image: Tensor) -> dict[str, Tensor]:
     """L1 and 1 - SSIM between a rendered view and its photograph [3, H, W]."""
-    return {"l1": l1(rendered.color, image), "dssim": 1 - ssim(rendered.color, image)}
+    l1, dssim = image_loss(rendered.color, image)
+    return {"l1": l1, "dssim": dssim}
 
 
 @dataclass(frozen=True)

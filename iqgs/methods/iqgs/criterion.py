@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from diff_surfel_rasterization import mask_loss
 from iqgs.methods.iqgs.decoder import InstanceProjection, score
-from iqgs.methods.iqgs.losses import neighbor_loss, overlap_loss
+from iqgs.methods.iqgs.losses import mask_losses, neighbor_loss, overlap_loss
 from iqgs.methods.iqgs.matching import Matching, owners
 from iqgs.methods.iqgs.params import IQGSParams
 from iqgs.methods.protocol import Batch
@@ -71,7 +70,7 @@ class SegmentationCriterion:
         queries = prediction.queries[first:stop]
         owner = owners(matching, labels) - first
         gamma, alpha = self.params.focal_gamma, self.params.alpha
-        focal, dice = mask_loss(queries, prediction.features, owner, gamma, alpha)
+        focal, dice = mask_losses(queries, prediction.features, owner, gamma, alpha)
         divisor = matching.query.numel()
         terms = {}
         if "mask" in self.names:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loss functions of the paper, pure and float32-stable.
 
+`mask_losses` is what is trained (Eq. 11-12): a kernel that stores no logit. `focal_loss` and
+`dice_loss` say the same on logits [M, P] in three lines each; the tests hold the two together.
 `logits` are raw scores [M, P], `masks` bool [M, P]: M queries with their objects, P pixels or
 sampled points. The pairwise forms take masks [T, P] of T objects and give every (query, object)
 pair; they share their parts with the elementwise forms, so that the cost of a match (Eq. 9) cannot
-drift from the loss (Eq. 11-12).
+drift from the loss.
 """
 
 from __future__ import annotations
@@ -13,8 +15,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DICE_SMOOTHING = 1.0  # one pixel: keeps the ratio bounded for objects of few sampled pixels
+from diff_surfel_rasterization.losses import DICE_SMOOTHING, mask_loss
+
 OVERLAP_EPSILON = 1e-6  # against 0 / 0 only; probabilities are rarely this small
+
+
+def mask_losses(
+    queries: Tensor, features: Tensor, owner: Tensor, gamma: float, alpha: float | None
+) -> tuple[Tensor, Tensor]:
+    """Focal (Eq. 11) and dice (Eq. 12) of each query on its own mask, as they are trained.
+
+    Query i has the scores S_i = <queries[i], features> and the mask M_i = (owner == i). With
+    p = sigmoid(S_i) and p_t = p on the mask, 1 - p off it, over the P pixels:
+
+        focal_i = mean( -alpha_t (1 - p_t)^gamma log p_t )
+        dice_i = 1 - (2 sum(p M_i) + s) / (sum(p) + sum(M_i) + s)
+
+    alpha_t is alpha on the mask, 1 - alpha off it, or 1 for alpha None; s is `DICE_SMOOTHING`.
+    The sums over the matched queries and their divisor stand in the criterion. A fused kernel on
+    both devices makes the scores in registers, forward and again backward, so that no [M, P] is
+    stored. Equal to `focal_loss` and `dice_loss` on S.
+
+    Args:
+        queries: [M, D] mask embeddings.
+        features: [P, D] of the pixels, of the same type, on the same device.
+        owner: [P] int32 or int64, the row of the query that owns the pixel; -1 for none.
+        gamma: Focusing exponent, 0 or more.
+        alpha: Weight of a query's own pixels, None for no balance.
+
+    Returns:
+        focal [M] and dice [M], differentiable once in queries and features.
+
+    Raises:
+        ValueError: an argument has a wrong shape, type or value.
+    """
+    return mask_loss(queries, features, owner, gamma, alpha)
 
 
 def _focal_of_wrong(wrong: Tensor, gamma: float) -> Tensor:

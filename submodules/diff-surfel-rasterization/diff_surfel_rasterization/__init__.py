@@ -7,7 +7,6 @@ from .api import rasterize
 from .backends import available_backends, backend_problem
 from .checks import check_quads
 from .compat import GaussianRasterizationSettings, GaussianRasterizer
-from .mask_loss import mask_loss
 from .quads import drop_unseen, keep_pixels, keep_quads
 from .types import (
     BlendWeights,
@@ -35,7 +34,6 @@ __all__ = [
     "drop_unseen",
     "keep_pixels",
     "keep_quads",
-    "mask_loss",
     "quad_weights",
     "rasterize",
     "sample_quads",

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Focal and dice loss of M queries at P pixels, and their gradients; see common/mask_math.h. Queued
+// Focal and dice loss of M queries at P pixels, and their gradients; see losses/mask_math.h. Queued
 // on `stream`; memory belongs to the caller.
 #pragma once
 
 #include <cstddef>
 
-#include "../common/mask_math.h"
+#include "../mask_math.h"
 
 namespace iqgs {
 namespace cuda {

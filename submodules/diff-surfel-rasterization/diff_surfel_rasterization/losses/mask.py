@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .backends import implementation
+from ..backends import choose_backend
 from .checks import check_mask_loss
+from .native import mask_loss_native
+from .reference import mask_loss_reference
 
 
 def mask_loss(
@@ -17,7 +19,7 @@ def mask_loss(
     alpha: float | None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """Losses of M queries on their own masks over P pixels (Eq. 11 and 12 of the paper).
+    """Losses of M queries on their own masks over P pixels.
 
     The logit of query m at pixel p is <queries[m], features[p]>, its mask is owner == m. What
     `queries @ features.T` would hold, [M, P], is never stored: the backward pass makes the logits
@@ -43,7 +45,6 @@ def mask_loss(
         RuntimeError: the requested backend is not built.
     """
     check_mask_loss(queries, features, owner, gamma, alpha)
-    losses: tuple[Tensor, Tensor] = implementation("mask_loss", backend, queries)(
-        queries, features, owner, gamma, alpha
-    )
-    return losses
+    chosen = choose_backend("mask_loss", backend, queries)
+    compute = mask_loss_reference if chosen == "reference" else mask_loss_native
+    return compute(queries, features, owner, gamma, alpha)

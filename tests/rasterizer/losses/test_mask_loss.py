@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import available_backends, mask_loss
-from diff_surfel_rasterization.reference.mask_loss import mask_loss_reference
-from iqgs.methods.iqgs.losses import dice_loss, focal_loss
+from diff_surfel_rasterization import available_backends
+from diff_surfel_rasterization.losses import DICE_SMOOTHING, mask_loss, reference
+from iqgs.methods.iqgs.losses import dice_loss, focal_loss, mask_losses
+from tests.rasterizer.build_tools import PACKAGE
 
 NATIVE = "cpu" in available_backends()
 BACKENDS = ["reference", *(["cpu"] if NATIVE else [])]
@@ -134,14 +135,25 @@ def test_instruction_sets_agree(isa, tmp_path):
 
 
 def test_reference_passes_gradcheck_in_chunks(monkeypatch):
-    from diff_surfel_rasterization.reference import mask_loss as reference_mask_loss
-
-    monkeypatch.setattr(reference_mask_loss, "CELLS_PER_CHUNK", 9)
+    monkeypatch.setattr(reference, "CELLS_PER_CHUNK", 9)
     q, f, owner = make(3, 10, channels=4)
     inputs = leaves(q, f, dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda a, b: mask_loss_reference(a, b, owner, 1.5, 0.25), inputs, fast_mode=True
+        lambda a, b: reference.mask_loss_reference(a, b, owner, 1.5, 0.25), inputs, fast_mode=True
     )
+
+
+def test_the_smoothing_is_that_of_the_kernels():
+    text = (PACKAGE / "csrc" / "losses" / "mask_math.h").read_text()
+    assert f"constexpr double DICE_SMOOTHING = {DICE_SMOOTHING};" in text
+
+
+def test_what_is_trained_is_this_loss():
+    """What names the equations adds nothing to the kernel and leaves nothing out."""
+    queries, features, owner = make(5, 200)
+    losses = mask_losses(queries, features, owner, 1.5, 0.25)
+    for got, want in zip(losses, plain(queries, features, owner, 1.5, 0.25), strict=True):
+        torch.testing.assert_close(got, want)
 
 
 def test_messages():

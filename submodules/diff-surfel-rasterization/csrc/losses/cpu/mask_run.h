@@ -4,9 +4,9 @@
 // it stays in the first-level cache.
 #pragma once
 
-#include "../common/mask_math.h"
-#include "lanes_math.h"
-#include "tile_batch.h"
+#include "../../cpu/carver.h"
+#include "../../cpu/lanes_math.h"
+#include "../mask_math.h"
 
 namespace iqgs {
 namespace IQGS_ISA {

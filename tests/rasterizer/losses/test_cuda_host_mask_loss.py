@@ -8,23 +8,22 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from diff_surfel_rasterization import available_backends, mask_loss
+from diff_surfel_rasterization import available_backends
+from diff_surfel_rasterization.losses import mask_loss, native
 from tests.rasterizer import cuda_host
-from tests.rasterizer.test_mask_loss import leaves, make, plain, with_gradients
+from tests.rasterizer.losses.test_mask_loss import leaves, make, plain, with_gradients
 
 if "cpu" not in available_backends():
     pytest.skip("the native library is not built", allow_module_level=True)
 if cuda_host.compiler() is None:
     pytest.skip("no host compiler: apt install g++", allow_module_level=True)
 
-from diff_surfel_rasterization.native import mask_loss as native_mask_loss  # noqa: E402
-
 
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The native function runs the CUDA sources."""
     loaded = cuda_host.load_host_operators()
-    monkeypatch.setattr(native_mask_loss, "operators", lambda: loaded)
+    monkeypatch.setattr(native, "operators", lambda: loaded)
     yield
 
 

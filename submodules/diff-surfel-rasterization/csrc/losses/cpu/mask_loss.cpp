@@ -5,7 +5,8 @@
 #include <functional>
 #include <vector>
 
-#include "parallel.h"
+#include "../../cpu/parallel.h"
+#include "kernels.h"
 
 namespace iqgs {
 namespace {
@@ -62,7 +63,7 @@ void mask_losses(const MaskLossParams& given, float* focal, float* dice, MaskOve
   const int stride = vector_stride(given.channels);
   const std::vector<float> rows = padded_queries(given, stride);
   const MaskLossParams p = on_padded(given, rows, stride);
-  const auto kernel = kernels().mask_sums;
+  const auto kernel = loss_kernels().mask_sums;
   const std::vector<double> sums = sum_chunks(
       p.pixel_count, int64_t(p.query_count) * MASK_SUMS, threads,
       [&](int64_t first, int64_t last, double* out, Arena& a) { kernel(p, first, last, out, a); });
@@ -88,7 +89,7 @@ void mask_loss_grads(const MaskLossParams& given, const MaskOverlap* overlap,
   for (int m = 0; m < given.query_count; ++m)
     slopes[m] = mask_slopes(given, overlap[m], grad_focal[m], grad_dice[m]);
   const MaskGradParams p = {on_padded(given, rows, stride), slopes.data(), grad_features};
-  const auto kernel = kernels().mask_grads;
+  const auto kernel = loss_kernels().mask_grads;
   const int64_t count = grad_queries ? padded_count(given) * stride : 0;
   const std::vector<double> sums = sum_chunks(
       given.pixel_count, count, threads, [&](int64_t first, int64_t last, double* out, Arena& a) {

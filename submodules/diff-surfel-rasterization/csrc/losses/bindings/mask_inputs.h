@@ -2,8 +2,8 @@
 // What the mask losses of both devices share: checks, and the struct of the kernels.
 #pragma once
 
-#include "../common/mask_math.h"
-#include "inputs.h"
+#include "../../bindings/inputs.h"
+#include "../mask_math.h"
 
 namespace iqgs {
 namespace torch_binding {

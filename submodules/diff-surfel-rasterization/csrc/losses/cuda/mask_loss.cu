@@ -4,7 +4,7 @@
 // its warp, over the block's warps in order, and over the blocks in order and in double precision.
 #include "mask_loss.h"
 
-#include "warp.h"
+#include "../../cuda/warp.h"
 
 namespace iqgs {
 namespace cuda {

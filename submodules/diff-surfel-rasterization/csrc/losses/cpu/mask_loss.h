@@ -4,7 +4,7 @@
 // added in order: same bits for any number of threads.
 #pragma once
 
-#include "../common/mask_math.h"
+#include "../mask_math.h"
 
 namespace iqgs {
 

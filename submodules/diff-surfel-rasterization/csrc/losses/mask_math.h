@@ -6,7 +6,7 @@
 
 #include <cstdint>
 
-#include "scalar.h"
+#include "../common/scalar.h"
 
 namespace iqgs {
 
@@ -40,7 +40,7 @@ enum MaskSum { LOSS_SUM, WRONG_SUM, OWN_WRONG_SUM, AREA_SUM, MASK_SUMS };
 
 constexpr int MASK_QUERY_PADDING = 8;  // M is filled up to a multiple on the CPU
 
-constexpr double MASK_DICE_SMOOTHING = 1.0;  // one pixel
+constexpr double DICE_SMOOTHING = 1.0;  // one pixel
 
 // From the logit x of the wrong answer.
 template <class R>
@@ -129,8 +129,7 @@ SURFEL_HD float mean_focal(const MaskLossParams& p, const double* sums) {
 // A logit that is no number shows in the sum of losses only: here it is passed on.
 SURFEL_HD float mask_dice(const double* sums) {
   const MaskOverlap o = mask_overlap(sums);
-  const double loss =
-      1.0 - (2.0 * o.overlap + MASK_DICE_SMOOTHING) / (o.total + MASK_DICE_SMOOTHING);
+  const double loss = 1.0 - (2.0 * o.overlap + DICE_SMOOTHING) / (o.total + DICE_SMOOTHING);
   return static_cast<float>(sums[LOSS_SUM] == sums[LOSS_SUM] ? loss : sums[LOSS_SUM]);
 }
 
@@ -140,8 +139,8 @@ SURFEL_HD MaskSlopes mask_slopes(const MaskLossParams& p, const MaskOverlap& o, 
   const double on = p.alpha < 0.0f ? 1.0 : double(p.alpha);
   const double off = p.alpha < 0.0f ? 1.0 : 1.0 - double(p.alpha);
   const double focal = p.pixel_count ? grad_focal / double(p.pixel_count) : 0.0;
-  const double total = o.total + MASK_DICE_SMOOTHING;
-  const double outside = grad_dice * (2.0 * o.overlap + MASK_DICE_SMOOTHING) / (total * total);
+  const double total = o.total + DICE_SMOOTHING;
+  const double outside = grad_dice * (2.0 * o.overlap + DICE_SMOOTHING) / (total * total);
   return {float(-focal * on), float(outside - 2.0 * grad_dice / total), float(focal * off),
           float(outside)};
 }

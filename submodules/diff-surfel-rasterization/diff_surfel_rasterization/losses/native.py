@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mask losses of the compiled library, on the device of their tensors."""
+"""The losses of the compiled library, on the device of their tensors; float32 only."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class _MaskLoss(torch.autograd.Function):
         return (*kept, None, None, None)
 
 
-def mask_loss_cpu(
+def mask_loss_native(
     queries: Tensor, features: Tensor, owner: Tensor, gamma: float, alpha: float | None
 ) -> tuple[Tensor, Tensor]:
-    """Focal [M] and dice [M] in float32; see `mask_loss`."""
+    """Focal [M] and dice [M]; see `mask_loss`."""
     owner = owner.to(torch.int32).contiguous()
     balance = -1.0 if alpha is None else alpha
     focal, dice = _MaskLoss.apply(
@@ -61,5 +61,34 @@ def mask_loss_cpu(
     return focal, dice
 
 
-# The operators are told apart by the tensors' device.
-mask_loss_cuda = mask_loss_cpu
+class _ImageLoss(torch.autograd.Function):
+    """L1 and 1 - SSIM as one tensor [2]; first derivatives only."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, target: Tensor, weight: Tensor, learns: bool) -> Tensor:
+        losses, total, slope = operators().image_loss(image, target, weight, learns, _stream(image))
+        if learns:
+            ctx.save_for_backward(image, target, weight, total, slope)
+        result: Tensor = losses
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        image, target, weight, total, slope = ctx.saved_tensors
+        result: Tensor = operators().image_loss_backward(
+            image, target, weight, total, slope, gradient, _stream(image)
+        )
+        return result, None, None, None
+
+
+def image_loss_native(
+    image: Tensor, target: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """L1 and 1 - SSIM; see `image_loss`."""
+    # No number at all stands for weights of one: nothing is read then.
+    given = image.new_empty(0) if weight is None else weight.to(torch.float32).contiguous()
+    learns = image.requires_grad and torch.is_grad_enabled()
+    losses = _ImageLoss.apply(image.contiguous(), target.contiguous(), given, learns)
+    l1, dssim = losses.unbind()
+    return l1, dssim

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The mask losses in plain torch: any floating type, any device, autograd as their backward."""
+"""The losses in plain torch: any floating type, any device, autograd as their backward."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-DICE_SMOOTHING = 1.0  # one pixel
+from .similarity import ssim_map
+
+# One pixel: keeps the ratio bounded for objects of few pixels. csrc/losses/mask_math.h has it too.
+DICE_SMOOTHING = 1.0
 # Logits at a time. With more than one chunk these are made again in the backward pass.
 CELLS_PER_CHUNK = 1 << 20
 
@@ -51,3 +54,19 @@ def _chunk_sums(
     probability = torch.sigmoid(logits)
     parts = (loss, probability * own, probability, own)
     return torch.stack([part.sum(-1, dtype=torch.float64) for part in parts])
+
+
+def image_loss_reference(
+    image: Tensor, target: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """L1 and 1 - SSIM; see `image_loss`."""
+    if weight is None:
+        return (image - target).abs().mean(), 1.0 - ssim_map(image, target).mean()
+    inside = weight > 0
+    share = torch.where(inside, weight.to(image.dtype), 0.0)
+    # A weight times a number outside would let an infinite one through.
+    image, target = (torch.where(inside, side, 0.0) for side in (image, target))
+    divisor = (len(image) * share.sum()).clamp_min(torch.finfo(image.dtype).tiny)
+    l1 = (share * (image - target).abs()).sum() / divisor
+    dssim = (share * (1.0 - ssim_map(image, target))).sum() / divisor
+    return l1, dssim
