@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import sys
 
-from arguments.evaluation import parse_evaluation_arguments
-from iqgs.engine.results import evaluate_runs, write_table
-from utils.logs import run_door
+from utils.entry import run_command
 
 
 def main() -> int:
-    params = parse_evaluation_arguments()
-    text, code = evaluate_runs(params)
+    from arguments.evaluation import parse_evaluation_arguments
+
+    params, overrides = parse_evaluation_arguments()
+
+    from iqgs.engine.scoring.results import evaluate_runs, write_table
+
+    text, code = evaluate_runs(params, overrides)
     if params.output:
         write_table(text, params.output)
     else:
@@ -21,4 +24,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

@@ -5,21 +5,21 @@ from __future__ import annotations
 
 import sys
 
-from arguments.rendering import parse_render_arguments
-from iqgs.engine.checkpoint import load_run
-from iqgs.engine.rendering import render_run
-from iqgs.engine.setup import choose_device
-from utils.logs import run_door
+from utils.entry import run_command
 
 
 def main() -> int:
+    from arguments.rendering import parse_render_arguments
+
     params, overrides = parse_render_arguments()
-    device = str(choose_device(params.device))
-    run = load_run(params.model_path, params.iteration, overrides, device)
-    for path in render_run(run, params):
+
+    from iqgs.engine.opening import open_for
+    from iqgs.engine.pictures.views import render_run
+
+    for path in render_run(open_for(params.model_path, params, overrides), params):
         print(path)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

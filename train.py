@@ -4,23 +4,16 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from arguments import OneLineParser, add_groups, parse_command_line, read_config_file, resolve
-from iqgs.engine.checkpoint import going_on_settings
-from iqgs.engine.training import train
-from utils.logs import run_door
+from utils.entry import run_command
 
 
 def main() -> int:
-    parser = OneLineParser(prog="train.py", description=__doc__)
-    add_groups(parser)
-    typed = parse_command_line(parser)
-    layers = [going_on_settings(typed)]
-    if typed.get("config_file"):
-        layers.append(read_config_file(Path(typed["config_file"])))
-    return train(resolve(*layers, typed))
+    from iqgs.engine.settings import parse_training_arguments
+    from iqgs.engine.training import train
+
+    return train(parse_training_arguments("train.py", str(__doc__)))
 
 
 if __name__ == "__main__":
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from arguments.parser import OneLineParser
+from arguments.options import OneLineParser
 from utils.errors import UserError
 
 MODELS = (

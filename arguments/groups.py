@@ -1,39 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of a run, with its default: nowhere else in the project is a default written.
+"""The settings of a run that do not belong to a method, with their defaults.
 
-A field's metadata holds what argparse needs: `help`, `short` (one-letter alias), `choices`.
-A value out of range is a `UserError` that names the flag.
+A method's own settings stand in its file of `iqgs/methods/`. A value out of range is a `UserError`
+that names the flag.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from utils.errors import UserError
-
-
-def option(default: Any, help: str, *, short: str = "", choices: tuple[str, ...] = ()) -> Any:
-    """A dataclass field that is also a command-line option."""
-    metadata = {"help": help, "short": short, "choices": choices}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def require(ok: bool, flag: str, value: object, rule: str) -> None:
-    """Raise a `UserError` that names the flag unless `ok`."""
-    if not ok:
-        raise UserError(f"--{flag} must be {rule}, got {value!r}")
+from arguments.options import option, require, require_at_least
 
 
 @dataclass(frozen=True)
 class ModelParams:
     """Where the scene is and how it is read."""
 
-    source_path: str = option("", "scene folder (COLMAP, nerfstudio, Blender)", short="s")
-    model_path: str = option("", "run folder; empty: output/<10 random characters>", short="m")
+    source_path: str = option(
+        "", "scene folder (COLMAP, nerfstudio, Blender)", short="s", harmless=True
+    )
+    model_path: str = option(
+        "", "run folder; empty: output/<10 random characters>", short="m", harmless=True
+    )
     images: str = option("images", "sub-folder of the photographs", short="i")
     sparse: str = option("", "COLMAP model to read, a folder in sparse/; empty: the largest")
     pair_by_order: bool = option(
@@ -65,8 +54,8 @@ class ModelParams:
     background_seeds: int = option(
         0, "random starting points outside the cameras' ring; -1: decide by the point cloud"
     )
-    data_cache: bool = option(True, "keep pixels in memory after their first use")
-    data_device: str = option("auto", "accepted for compatibility; see --data_cache")
+    data_cache: bool = option(True, "keep pixels in memory after their first use", harmless=True)
+    data_device: str = option("auto", "views are held in memory", inert=True)
 
     def __post_init__(self) -> None:
         require(0 <= self.sh_degree <= 3, "sh_degree", self.sh_degree, "between 0 and 3")
@@ -97,11 +86,13 @@ class ModelParams:
 class PipelineParams:
     """How views are rendered."""
 
-    backend: str = option("auto", "rasterizer", choices=("auto", "cuda", "cpu", "reference"))
+    backend: str = option(
+        "auto", "rasterizer", choices=("auto", "cuda", "cpu", "reference"), harmless=True
+    )
     depth_ratio: float = option(0.0, "surface depth: 0 expected, 1 median, or between")
-    convert_SHs_python: bool = option(False, "accepted for compatibility, changes nothing")
-    compute_cov3D_python: bool = option(False, "accepted for compatibility, changes nothing")
-    debug: bool = option(False, "accepted for compatibility, changes nothing")
+    convert_SHs_python: bool = option(False, "changes nothing", inert=True)
+    compute_cov3D_python: bool = option(False, "changes nothing", inert=True)
+    debug: bool = option(False, "changes nothing", inert=True)
 
     def __post_init__(self) -> None:
         require(0 <= self.depth_ratio <= 1, "depth_ratio", self.depth_ratio, "between 0 and 1")
@@ -116,7 +107,7 @@ class OptimizationParams:
     lr_final: float = option(1.0, "final fraction of the rates other than position")
     position_lr_init: float = option(0.00016, "first rate of positions, times the scene's extent")
     position_lr_final: float = option(0.0000016, "last rate of positions")
-    position_lr_delay_mult: float = option(0.01, "accepted for compatibility, inert as in 2DGS")
+    position_lr_delay_mult: float = option(0.01, "inert as in 2DGS", inert=True)
     position_lr_max_steps: int = option(30000, "steps over which it falls; 0: --iterations")
     feature_lr: float = option(0.0025, "rate of colours (higher bands: a twentieth)")
     opacity_lr: float = option(0.05, "rate of opacities")
@@ -159,8 +150,12 @@ class OptimizationParams:
 
 @dataclass(frozen=True)
 class SegmentationParams:
-    """How instances are learned (IQGS). Equation numbers are the paper's."""
+    """How instances are learned, whatever the method; the method has a group of its own."""
 
+    method: str = option("iqgs", "way to learn instances; see iqgs/methods/")
+    matching: str = option(
+        "", "id: --method iqgs, hungarian: --method iqgs-h", choices=("", "id", "hungarian")
+    )
     route: str = option(
         "two-stage",
         "reconstruct, freeze, then learn instances; or both together",
@@ -169,75 +164,19 @@ class SegmentationParams:
     instance_moves_geometry: bool = option(
         False, "joint route: let the instance loss move splats (Gaussian Grouping does)"
     )
-    matching: str = option(
-        "id",
-        "queries meet masks by global id (Eq. 8) or per view (Eq. 9-10)",
-        choices=("id", "hungarian"),
-    )
     instance_iterations: int = option(30000, "steps that learn instances on the frozen splats")
-    num_queries: int = option(300, "N_q; 0: by the number of objects")
-    feature_dim: int = option(16, "D, of queries and features")
     instance_dim: int = option(16, "D_obj, of the attribute that every splat carries")
     instance_std: float = option(0.1, "standard deviation of the attribute at the start")
     lr_instance: float = option(0.0025, "Adam rate of the instance attribute")
-    lr_iqgs: float = option(0.0005, "Adam rate of decoder and queries")
+    lr_iqgs: float = option(0.0005, "Adam rate of the method's own parameters")
     lr_iqgs_final: float = option(1.0, "final fraction of both, by a cosine")
     pixels_per_step: int = option(4096, "pixels of the view that a step looks at; 0: all")
-    attention_pixels: int = option(4096, "keys of a view that the queries attend to, at most")
-    attention_keys: str = option(
-        "strided", "keys: every n-th pixel, or means of n pixels", choices=("strided", "pooled")
-    )
-    matching_pixels: int = option(12544, "Hungarian: pixels that the matching looks at, at most")
-    lambda_mask: float = option(20.0, "weight of the focal term (Eq. 11)")
-    lambda_dice: float = option(1.0, "weight of the dice term (Eq. 12)")
-    lambda_reg: float = option(1.0, "weight of the 3D smoothness (Eq. 13)")
-    lambda_geom: float = option(1.0, "weight of the 2D-3D consistency (Eq. 14)")
-    steady_matching: bool = option(
-        False, "Hungarian: match by queries averaged over recent views, not by the view's own"
-    )
-    usage_cost: float = option(0.0, "Hungarian: extra cost of queries that own other objects")
-    focal_gamma: float = option(2.0, "focusing exponent; 0 is better on noisy ids")
-    focal_alpha: float = option(-1.0, "class balance of the focal term; -1: none")
-    reg_target: str = option(
-        "probability",
-        "what neighbours share: probabilities, or features (Eq. 13 to the letter)",
-        choices=("probability", "feature"),
-    )
-    reg3d_k: int = option(5, "neighbours of a splat in Eq. 13")
-    reg3d_sample_size: int = option(1000, "splats whose neighbours a step compares")
-    reg3d_interval: int = option(1, "steps between applications of Eq. 13")
     cache_gb: float = option(4.0, "room for cached blending weights; 0: recompute every step")
-    cache_path: str = option("", "keep them in this folder instead of in memory")
+    cache_path: str = option("", "keep them in this folder instead of in memory", harmless=True)
 
     def __post_init__(self) -> None:
-        for name in (
-            "feature_dim",
-            "instance_dim",
-            "reg3d_k",
-            "reg3d_sample_size",
-            "reg3d_interval",
-            "attention_pixels",
-            "matching_pixels",
-        ):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in (
-            "instance_iterations",
-            "num_queries",
-            "pixels_per_step",
-            "lambda_mask",
-            "lambda_dice",
-            "lambda_reg",
-            "lambda_geom",
-            "focal_gamma",
-            "cache_gb",
-        ):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or positive")
-        require(
-            self.focal_alpha == -1 or 0 <= self.focal_alpha <= 1,
-            "focal_alpha",
-            self.focal_alpha,
-            "in [0, 1], or -1 for none",
-        )
+        require_at_least(self, 1, "instance_dim")
+        require_at_least(self, 0, "instance_iterations", "pixels_per_step", "cache_gb")
         require(
             not self.cache_path or self.cache_gb > 0,
             "cache_path",
@@ -255,30 +194,53 @@ class TrainParams:
         "a named set of defaults; the README has the table",
         choices=("default", "paper", "paper-literal", "2dgs"),
     )
-    config_file: str = option("", "JSON file of settings, below the command line")
+    config_file: str = option("", "JSON file of settings, below the command line", harmless=True)
     seed: int = option(0, "of every random choice")
-    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
-    threads: int = option(0, "CPU threads; 0: all")
-    test_iterations: list[int] = option([], "evaluate after these steps; -1: never")
-    save_iterations: list[int] = option([], "write the PLY after these steps (the last always)")
-    checkpoint_iterations: list[int] = option([], "write a checkpoint after these steps")
-    checkpoint_interval: int = option(0, "also write one every so many steps; 0: only at the end")
-    start_checkpoint: str = option("", "go on from this checkpoint")
-    start_ply: str = option("", "learn instances on this 2DGS point cloud; no reconstruction")
-    resume: str = option("", "auto: go on from the newest good checkpoint", choices=("", "auto"))
-    overwrite: bool = option(False, "start anew in a folder that already holds a run")
-    quiet: bool = option(False, "no progress bar")
-    detect_anomaly: bool = option(False, "torch's anomaly detection: slow, names the operation")
-    deterministic: bool = option(False, "refuse operations that are not deterministic")
-    ip: str = option("127.0.0.1", "accepted for compatibility; training opens no port")
-    port: int = option(6009, "accepted for compatibility; training opens no port")
-    debug_from: int = option(-1, "accepted for compatibility, changes nothing")
-    use_wandb: bool = option(False, "accepted for compatibility; scalars go to TensorBoard")
-    num_classes: int = option(0, "accepted for compatibility; see --num_queries")
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"), harmless=True)
+    threads: int = option(0, "CPU threads; 0: all", harmless=True)
+    test_iterations: list[int] = option([], "evaluate after these steps; -1: never", harmless=True)
+    save_iterations: list[int] = option(
+        [], "write the PLY after these steps (the last always)", harmless=True
+    )
+    checkpoint_iterations: list[int] = option(
+        [], "write a checkpoint after these steps", harmless=True
+    )
+    checkpoint_interval: int = option(
+        0, "also write one every so many steps; 0: only at the end", harmless=True
+    )
+    start_checkpoint: str = option("", "go on from this checkpoint", harmless=True)
+    start_ply: str = option(
+        "", "learn instances on these splats (2DGS PLY); no reconstruction", harmless=True
+    )
+    flatten_ply: bool = option(False, "--start_ply: drop the shortest axis of 3D Gaussians")
+    resume: str = option(
+        "", "auto: go on from the newest good checkpoint", choices=("", "auto"), harmless=True
+    )
+    overwrite: bool = option(
+        False, "start anew in a folder that already holds a run", harmless=True
+    )
+    quiet: bool = option(False, "no progress bar", harmless=True)
+    detect_anomaly: bool = option(
+        False, "torch's anomaly detection: slow, names the operation", harmless=True
+    )
+    deterministic: bool = option(
+        False, "refuse operations that are not deterministic", harmless=True
+    )
+    ip: str = option("127.0.0.1", "training opens no port", inert=True)
+    port: int = option(6009, "training opens no port", inert=True)
+    debug_from: int = option(-1, "changes nothing", inert=True)
+    use_wandb: bool = option(False, "scalars go to TensorBoard", inert=True)
+    num_classes: int = option(0, "see --num_queries", inert=True)
 
     def __post_init__(self) -> None:
         require(self.threads >= 0, "threads", self.threads, "0 or positive")
         require(self.seed >= 0, "seed", self.seed, "0 or positive")
+        require(
+            not self.flatten_ply or bool(self.start_ply),
+            "flatten_ply",
+            self.flatten_ply,
+            "given together with --start_ply",
+        )
 
 
 @dataclass(frozen=True)
@@ -289,6 +251,7 @@ class RunConfig:
     pipeline: PipelineParams
     optimization: OptimizationParams
     segmentation: SegmentationParams
+    method: Any  # the record of the method that `segmentation.method` names
     train: TrainParams
 
 

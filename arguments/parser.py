@@ -6,70 +6,56 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import typing
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from arguments.groups import GROUPS, RunConfig
+from arguments.options import add_options, default_of, options_of, types_of
 from arguments.presets import PRESETS
 from utils.errors import FormatError, UserError
 
-FIELD_GROUP = {
-    field.name: name for name, cls in GROUPS.items() for field in dataclasses.fields(cls)
-}
-FIELD_TYPE: dict[str, Any] = {
-    name: kind for cls in GROUPS.values() for name, kind in typing.get_type_hints(cls).items()
-}
+MATCHINGS = {"id": "iqgs", "hungarian": "iqgs-h"}  # what --matching means
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """argparse without abbreviations, whose errors are one sentence, raised as `UserError`."""
+class MethodSettings(Protocol):
+    """What the settings of a run need to know of a method."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings, allow_abbrev=False)
+    @property
+    def params(self) -> type:
+        """The frozen dataclass of the method's own options."""
 
-    def error(self, message: str) -> typing.NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
+    @property
+    def presets(self) -> Mapping[str, Mapping[str, Any]]:
+        """What each preset changes of them."""
 
 
-def add_groups(parser: argparse.ArgumentParser, names: tuple[str, ...] = tuple(GROUPS)) -> None:
+Methods = Mapping[str, MethodSettings]
+
+
+def run_groups(method: MethodSettings) -> dict[str, type]:
+    """All groups of a run of this method, in the order of `RunConfig`."""
+    names = [field.name for field in dataclasses.fields(RunConfig)]
+    return {name: GROUPS.get(name, method.params) for name in names}
+
+
+def presets_of(method: MethodSettings) -> dict[str, dict[str, Any]]:
+    """Every preset with the method's own part."""
+    return {name: {**shared, **method.presets.get(name, {})} for name, shared in PRESETS.items()}
+
+
+def add_groups(
+    parser: argparse.ArgumentParser,
+    groups: Mapping[str, type],
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Add the options of these groups; nothing that was not typed enters the namespace."""
-    for name in names:
-        cls = GROUPS[name]
-        group = parser.add_argument_group(name, (cls.__doc__ or "").split("\n")[0])
-        for field in dataclasses.fields(cls):
-            flags = [f"--{field.name}"]
-            if field.metadata["short"]:
-                flags.insert(0, f"-{field.metadata['short']}")
-            group.add_argument(
-                *flags, default=argparse.SUPPRESS, help=_help(field), **_argument_kind(field)
-            )
+    for name, record in groups.items():
+        title = (record.__doc__ or "").split("\n")[0]
+        add_options(parser.add_argument_group(name, title), record, presets)
 
 
-def _help(field: dataclasses.Field[Any]) -> str:
-    factory = field.default_factory
-    default = field.default if factory is dataclasses.MISSING else factory()
-    return f"{field.metadata['help']} (default: {default!r})".replace("%", "%%")
-
-
-def _argument_kind(field: dataclasses.Field[Any]) -> dict[str, Any]:
-    kind = FIELD_TYPE[field.name]
-    if kind is bool:
-        return {"action": argparse.BooleanOptionalAction}
-    if kind == list[int]:
-        return {"type": int, "nargs": "+"}
-    choices = field.metadata["choices"]
-    return {"type": kind, **({"choices": choices} if choices else {})}
-
-
-def parse_command_line(
-    parser: argparse.ArgumentParser, arguments: list[str] | None = None
-) -> dict[str, Any]:
-    """What was typed, as {option: value}. `model_paths` style extras stay in the dict."""
-    return vars(parser.parse_args(arguments))
-
-
-def read_config_file(path: str | Path) -> dict[str, Any]:
+def read_config_file(path: str | Path, methods: Methods) -> dict[str, Any]:
     """Settings of a JSON file, flat or grouped as in `config.json`; unknown keys are errors."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -81,18 +67,27 @@ def read_config_file(path: str | Path) -> dict[str, Any]:
         raise FormatError(f"{path}: expected a JSON object of settings")
     flat: dict[str, Any] = {}
     for key, value in data.items():
-        if key in GROUPS and isinstance(value, dict):
+        if key in (*GROUPS, "method") and isinstance(value, dict):
             flat.update(value)
         elif key not in ("format", "versions"):
             flat[key] = value
-    unknown = sorted(set(flat) - set(FIELD_GROUP))
+    kinds = _all_types(methods)
+    unknown = sorted(set(flat) - set(kinds))
     if unknown:
         raise UserError(f"{path}: unknown keys {unknown}")
-    return {key: _checked(path, key, value) for key, value in flat.items()}
+    return {key: _checked(path, key, value, kinds[key]) for key, value in flat.items()}
 
 
-def _checked(path: str | Path, key: str, value: Any) -> Any:
-    kind = FIELD_TYPE[key]
+def _all_types(methods: Methods) -> dict[str, Any]:
+    """Types of the settings of all groups and all methods, by name."""
+    records = [*GROUPS.values(), *(entry.params for entry in methods.values())]
+    kinds: dict[str, Any] = {}
+    for record in records:
+        kinds.update(types_of(record))
+    return kinds
+
+
+def _checked(path: str | Path, key: str, value: Any, kind: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind == list[int]:
@@ -105,26 +100,47 @@ def _checked(path: str | Path, key: str, value: Any) -> Any:
     return value
 
 
-def resolve(*layers: dict[str, Any]) -> RunConfig:
-    """Merge layers, later ones winning, over the defaults of the preset that they name."""
-    typed: dict[str, Any] = {}
+def method_name(layer: Mapping[str, Any], methods: Methods) -> str | None:
+    """The method that a layer of settings asks for, by its name or by --matching; None: none."""
+    name, matching = layer.get("method"), layer.get("matching") or ""
+    alias = MATCHINGS.get(matching)
+    if matching and alias is None:
+        raise UserError(f"--matching must be one of {', '.join(MATCHINGS)}, got {matching!r}")
+    if name is not None and name not in methods:
+        raise UserError(f"--method must be one of {', '.join(methods)}, got {name!r}")
+    if name and alias and name != alias:
+        raise UserError(f"--matching {matching} is --method {alias}, not {name}")
+    return name or alias
+
+
+def resolve(*layers: Mapping[str, Any], methods: Methods) -> RunConfig:
+    """Merge layers, later ones winning, over the defaults of the preset that they name.
+
+    Settings of other methods than the chosen one are left aside. Raises UserError.
+    """
+    chosen = default_of(_field(GROUPS["segmentation"], "method"))
     for layer in layers:
-        typed.update({k: v for k, v in layer.items() if k in FIELD_GROUP})
-    preset = typed.get("preset", _default("preset"))
+        chosen = method_name(layer, methods) or chosen
+    groups = run_groups(methods[chosen])
+    homes = {field.name: name for name, cls in groups.items() for field in options_of(cls)}
+    given: dict[str, Any] = {}
+    for layer in layers:
+        given.update({key: value for key, value in layer.items() if key in homes})
+    given.update(method=chosen, matching="")
+    preset = given.get("preset", default_of(_field(GROUPS["train"], "preset")))
     if preset not in PRESETS:
         raise UserError(f"--preset must be one of {sorted(PRESETS)}, got {preset!r}")
-    merged = _scaled_to_length({**PRESETS[preset]}, typed)
-    merged.update(typed)
-    values: dict[str, dict[str, Any]] = {name: {} for name in GROUPS}
+    merged = {**_scaled_to_length(presets_of(methods[chosen])[preset], given), **given}
+    values: dict[str, dict[str, Any]] = {name: {} for name in groups}
     for key, value in merged.items():
-        choices = _field(key).metadata["choices"]
+        choices = _field(groups[homes[key]], key).metadata["choices"]
         if choices and value not in choices:
             raise UserError(f"--{key} must be one of {list(choices)}, got {value!r}")
-        values[FIELD_GROUP[key]][key] = value
-    return RunConfig(**{name: cls(**values[name]) for name, cls in GROUPS.items()})
+        values[homes[key]][key] = value
+    return RunConfig(**{name: cls(**values[name]) for name, cls in groups.items()})
 
 
-def _scaled_to_length(preset: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
+def _scaled_to_length(preset: dict[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
     """A short preset's schedule keeps its shape when the run is made longer or shorter."""
     if "iterations" not in preset or "iterations" not in typed:
         return preset
@@ -134,14 +150,21 @@ def _scaled_to_length(preset: dict[str, Any], typed: dict[str, Any]) -> dict[str
     return preset
 
 
-def _field(name: str) -> dataclasses.Field[Any]:
-    return next(f for f in dataclasses.fields(GROUPS[FIELD_GROUP[name]]) if f.name == name)
+def _field(record: type, name: str) -> dataclasses.Field[Any]:
+    return next(field for field in options_of(record) if field.name == name)
 
 
-def _default(name: str) -> Any:
-    return _field(name).default
-
-
-def config_to_json(config: RunConfig) -> dict[str, Any]:
+def config_to_json(config: RunConfig) -> dict[str, dict[str, Any]]:
     """The grouped form that `config.json` holds."""
     return dataclasses.asdict(config)
+
+
+def harmless_settings(config: RunConfig) -> set[str]:
+    """Names of the settings that a run may change when it goes on."""
+    records = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    return {
+        field.name
+        for record in records
+        for field in options_of(type(record))
+        if field.metadata["harmless"]
+    }

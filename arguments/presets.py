@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Named layers of settings over the field defaults, which are those of `2dgs` and `paper`.
 
+Here stand the settings that all methods share; a method's entry has those of its own.
+
 `default` is the best recipe that is still IQGS, for runs of some thousand steps; the README's
 table says what each of its differences from `paper` is worth.
 """
@@ -28,24 +30,18 @@ SHORT_RECONSTRUCTION: dict[str, Any] = {
     "background_seeds": -1,
 }
 
-# IQGS in some thousand steps: ten times the paper's rates, falling by a cosine.
+# Instances in some thousand steps: ten times the paper's rates, falling by a cosine.
 SHORT_INSTANCES: dict[str, Any] = {
     "instance_iterations": 1500,
-    "num_queries": 0,
     "lr_instance": 0.03,
     "lr_iqgs": 0.005,
     "lr_iqgs_final": 0.05,
     "pixels_per_step": 2048,
-    "attention_pixels": 2048,
-    "steady_matching": True,
-    "usage_cost": 0.3,
 }
-
-PAPER: dict[str, Any] = {"focal_alpha": 0.25}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {**SHORT_RECONSTRUCTION, **SHORT_INSTANCES},
-    "paper": PAPER,
-    "paper-literal": {**PAPER, "lr_instance": 0.0005},
+    "paper": {},
+    "paper-literal": {"lr_instance": 0.0005},
     "2dgs": {},
 }

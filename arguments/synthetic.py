@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of the doors that make synthetic scenes and degrade masks."""
+"""The options of the commands that make synthetic scenes and degrade masks."""
 
 from __future__ import annotations
 
-import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from arguments.parser import OneLineParser
-from utils.errors import UserError
+from arguments.options import (
+    OneLineParser,
+    add_options,
+    option,
+    options_of,
+    parse_typed,
+    require,
+    require_at_least,
+)
 
 FEWEST_OBJECTS, MOST_OBJECTS = 12, 35  # fewer lack a ring or a stack; for more there is no floor
 
@@ -16,63 +22,76 @@ FEWEST_OBJECTS, MOST_OBJECTS = 12, 35  # fewer lack a ring or a stack; for more 
 class SyntheticParams:
     """One synthetic scene; the same numbers give the same files."""
 
-    output: str
-    seed: int = 0
-    width: int = 256
-    height: int = 192
-    views: int = 60
-    objects: int = 24  # besides floor and walls
-    samples: int = 3  # rays per pixel and direction where there is contrast
-    points: int = 10_000  # noisy points of the COLMAP model
-    degraded: bool = False
-    shuffled: bool = False
-    geometry: bool = False
-    overwrite: bool = False
-    workers: int = 2
+    output: str  # the scene folder to write
+    seed: int = option(0, "another number is another room")
+    width: int = option(256, "pixels")
+    height: int = option(192, "pixels")
+    views: int = option(60, "cameras; every 5th is held out")
+    objects: int = option(24, "things besides floor and walls")
+    samples: int = option(3, "anti-aliasing rays per pixel side where there is contrast")
+    points: int = option(10_000, "noisy points of the COLMAP model")
+    degraded: bool = option(
+        False, "also object_mask_degraded/: masks as SAM and trackers leave them"
+    )
+    shuffled: bool = option(False, "also object_mask_shuffled/: fresh ids in every view")
+    geometry: bool = option(False, "also depth/ and normal/ as .npz")
+    overwrite: bool = option(
+        False, "replace images, masks and model in a folder that another program wrote"
+    )
+    workers: int = option(2, "processes that cast rays")
 
     def __post_init__(self) -> None:
-        for name, low in (
-            ("width", 16),
-            ("height", 16),
-            ("views", 5),
-            ("samples", 1),
-            ("points", 1),
-            ("workers", 1),
-            ("seed", 0),
-        ):
-            if getattr(self, name) < low:
-                raise UserError(f"--{name} must be at least {low}, got {getattr(self, name)}")
-        if not FEWEST_OBJECTS <= self.objects <= MOST_OBJECTS:
-            raise UserError(
-                f"--objects must be {FEWEST_OBJECTS} to {MOST_OBJECTS}, got {self.objects}"
-            )
+        require_at_least(self, 16, "width", "height")
+        require_at_least(self, 5, "views")
+        require_at_least(self, 1, "samples", "points", "workers")
+        require_at_least(self, 0, "seed")
+        require(
+            FEWEST_OBJECTS <= self.objects <= MOST_OBJECTS,
+            "objects",
+            self.objects,
+            f"{FEWEST_OBJECTS} to {MOST_OBJECTS}",
+        )
 
 
 @dataclass(frozen=True)
-class MaskKnobs:
-    """How far masks are from the truth. The defaults are what the method was measured with.
+class MaskFaults:
+    """How far masks are from the truth. The defaults are what the method was measured with."""
 
-    Rates are shares of objects, or of (view, object) pairs, as the comments say.
-    """
-
-    boundary: float = 1.5  # pixels that outlines move, smoothly
-    split_objects: float = 0.25  # objects that fall apart, by a line, with a second id
-    split_views: float = 0.5  # of the views of such an object
-    missing: float = 0.1  # (view, object): no mask
-    merged: float = 0.0  # (view, object): swallowed by an object that it touches
-    switched: float = 0.07  # (view, object): another object's id, or a new one, half each
-    broken: float = 0.1  # objects: a new id for good from some view on
-    fresh: bool = False  # every view numbers its masks anew
+    boundary: float = option(1.5, "pixels that outlines move, smoothly")
+    split_objects: float = option(
+        0.25, "share of objects that fall apart, by a line, with a second id"
+    )
+    split_views: float = option(0.5, "share of the views of such an object in which it does")
+    missing: float = option(0.1, "share of the masks of all views that are lost")
+    merged: float = option(0.0, "share of masks swallowed by an object that they touch")
+    switched: float = option(
+        0.07, "share of masks with a wrong id: another object's, or a new one, half each"
+    )
+    broken: float = option(0.1, "share of objects that get a new id for good from some view on")
+    fresh: bool = option(False, "every view numbers its masks anew")
 
     def __post_init__(self) -> None:
-        for field in fields(self):
+        for field in options_of(type(self)):
             value = getattr(self, field.name)
             top = 100.0 if field.name == "boundary" else 1.0
-            if not 0.0 <= value <= top:
-                raise UserError(f"--{field.name} must be 0 to {top:g}, got {value}")
+            require(0.0 <= value <= top, field.name, value, f"0 to {top:g}")
 
 
-SHUFFLED = MaskKnobs(boundary=0, split_objects=0, missing=0, switched=0, broken=0, fresh=True)
+SHUFFLED = MaskFaults(boundary=0, split_objects=0, missing=0, switched=0, broken=0, fresh=True)
+
+
+@dataclass(frozen=True)
+class DegradeParams:
+    """Which masks are degraded, and where the copy goes."""
+
+    scene: str  # the scene folder
+    object_path: str = option("object_mask", "mask folder to read", short="o")
+    target: str = option("object_mask_degraded", "mask folder to write", short="t")
+    seed: int = option(0, "another number is another damage")
+    overwrite: bool = option(False, "replace a folder that another program wrote")
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 0, "seed")
 
 
 def parse_synthetic_arguments(arguments: list[str] | None = None) -> SyntheticParams:
@@ -81,70 +100,24 @@ def parse_synthetic_arguments(arguments: list[str] | None = None) -> SyntheticPa
         prog="make_synthetic_scene.py", description="Ray-cast a furnished room into a scene folder."
     )
     parser.add_argument("output", help="the scene folder to write")
-    words = {
-        "seed": "another number is another room",
-        "width": "pixels",
-        "height": "pixels",
-        "views": "cameras; every 5th is held out",
-        "objects": "things besides floor and walls",
-        "samples": "anti-aliasing rays per pixel side",
-        "points": "noisy points of the COLMAP model",
-        "workers": "processes that cast rays",
-        "degraded": "also object_mask_degraded/: masks as SAM and trackers leave them",
-        "shuffled": "also object_mask_shuffled/: fresh ids in every view",
-        "geometry": "also depth/ and normal/ as .npz",
-        "overwrite": "replace images, masks and model in a folder that another program wrote",
-    }
-    _add(parser, SyntheticParams, words)
-    return SyntheticParams(**vars(parser.parse_args(arguments)))
+    add_options(parser, SyntheticParams)
+    return SyntheticParams(**parse_typed(parser, arguments))
 
 
 def parse_degrade_arguments(
     arguments: list[str] | None = None,
-) -> tuple[argparse.Namespace, MaskKnobs]:
+) -> tuple[DegradeParams, MaskFaults]:
     """The command line of `degrade_masks.py`. A wrong one is a `UserError`."""
     parser = OneLineParser(
         prog="degrade_masks.py",
         description="Write a copy of a mask folder with the faults of trackers.",
     )
     parser.add_argument("scene", help="the scene folder")
-    parser.add_argument("-o", "--object_path", default="object_mask", help="mask folder to read")
-    parser.add_argument(
-        "-t", "--target", default="object_mask_degraded", help="mask folder to write"
+    add_options(parser, DegradeParams)
+    add_options(parser.add_argument_group("faults"), MaskFaults)
+    typed = parse_typed(parser, arguments)
+    faults = {field.name for field in options_of(MaskFaults)}
+    return (
+        DegradeParams(**{key: value for key, value in typed.items() if key not in faults}),
+        MaskFaults(**{key: value for key, value in typed.items() if key in faults}),
     )
-    parser.add_argument("--seed", type=int, default=0, help="another number is another damage")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a folder that another program wrote"
-    )
-    words = {
-        "boundary": "pixels that outlines move",
-        "split_objects": "share of objects that fall apart",
-        "split_views": "share of their views in which they do",
-        "missing": "share of masks lost",
-        "merged": "share of masks swallowed by a neighbour",
-        "switched": "share of masks with a wrong id",
-        "broken": "share of objects that get a new id for good",
-        "fresh": "new ids in every view",
-    }
-    _add(parser, MaskKnobs, words)
-    given = parser.parse_args(arguments)
-    if given.seed < 0:
-        raise UserError(f"--seed must be at least 0, got {given.seed}")
-    return given, MaskKnobs(**{name: getattr(given, name) for name in words})
-
-
-def _add(parser: argparse.ArgumentParser, record: type, words: dict[str, str]) -> None:
-    """One flag per word, with the type and the default of the dataclass field of that name."""
-    for field in fields(record):
-        if field.name not in words:
-            continue
-        text = words[field.name]
-        if field.default is False:
-            parser.add_argument(f"--{field.name}", action="store_true", help=text)
-        else:
-            parser.add_argument(
-                f"--{field.name}",
-                type=type(field.default),
-                default=field.default,
-                help=f"{text} (default %(default)s)",
-            )

@@ -12,6 +12,7 @@ from torch import Tensor
 from diff_surfel_rasterization import (
     BlendWeights,
     QuadWeights,
+    RasterOutput,
     RasterSettings,
     Surfels,
     blend_weights,
@@ -47,16 +48,16 @@ def render(
     background: Tensor,
     *,
     with_instance: bool = True,
-    depth_ratio: float = 0.0,
-    with_surface: bool = True,
+    depth_ratio: float | None = 0.0,
     screen_signal: str = "signed",
     backend: str = "auto",
 ) -> RenderOutput:
     """Render one view with everything that the splats carry.
 
     `background` [3] on the CPU; `depth_ratio` 0: surface normals from expected depth, 1: from
-    median depth; `screen_signal`: which densification signal the backward pass leaves in
-    `screen_grad.grad`, `signed` (2DGS) or `absolute` (sum over absolute pixel terms).
+    median depth, None: no surface normals (zeros); `screen_signal`: which densification signal
+    the backward pass leaves in `screen_grad.grad`, `signed` (2DGS) or `absolute` (sum over
+    absolute pixel terms).
     """
     means = gaussians.means
     screen_grad = torch.zeros_like(means, requires_grad=means.requires_grad)
@@ -75,7 +76,7 @@ def render(
     expected = raw.depth / raw.alpha.clamp_min(torch.finfo(raw.alpha.dtype).eps)
     normal = _to_world(camera, raw.normal)
     surface_normal = torch.zeros_like(normal)
-    if with_surface:
+    if depth_ratio is not None:
         depth = (1 - depth_ratio) * expected + depth_ratio * raw.median_depth
         surface_normal = depth_to_normal(camera, depth) * raw.alpha.detach()
     return RenderOutput(
@@ -101,6 +102,20 @@ def splat(
     backend: str = "auto",
 ) -> Tensor:
     """Eq. 1: values [N, C] of the splats -> their image [C, H, W] (zero background)."""
+    return _blend_values(camera, gaussians, values, detach_geometry, backend).features
+
+
+def rasterize_values(
+    camera: Camera, gaussians: GaussianModel, values: Tensor, backend: str = "auto"
+) -> tuple[Tensor, Tensor]:
+    """Eq. 1 for values [N, C] -> (their image [C, H, W], accumulated opacity [1, H, W])."""
+    raw = _blend_values(camera, gaussians, values, True, backend)
+    return raw.features, raw.alpha
+
+
+def _blend_values(
+    camera: Camera, gaussians: GaussianModel, values: Tensor, detach_geometry: bool, backend: str
+) -> RasterOutput:
     geometry = (gaussians.means, gaussians.scales, gaussians.rotations, gaussians.opacities)
     if detach_geometry:
         means, scales, rotations, opacities = (tensor.detach() for tensor in geometry)
@@ -115,7 +130,7 @@ def splat(
         features=values,
     )
     background = torch.zeros(3, dtype=means.dtype)
-    return rasterize(surfels, raster_settings(camera, background), backend=backend).features
+    return rasterize(surfels, raster_settings(camera, background), backend=backend)
 
 
 def view_weights(

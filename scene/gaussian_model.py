@@ -7,6 +7,7 @@ D_obj instance channels. Rows are edited only through `scene.optimizer.edit_rows
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scene.splat_files import columns as splat_columns
+from scene.splat_files.columns import CONFIDENCE_COLUMN
+from scene.splat_files.splat_file import SplatFile, read_discs, write_splats
 from utils.errors import DataError
 from utils.neighbors import nearest_neighbors
-from utils.ply import read_ply
 from utils.spherical_harmonics import coefficient_count, rgb_to_sh_dc
 
 if TYPE_CHECKING:
+    from scene.frame import SceneFrame
     from scene.points import PointCloud
+
+logger = logging.getLogger(__name__)
 
 PARAMETER_NAMES = (
     "means",
@@ -149,14 +153,24 @@ class GaussianModel:
         return self
 
     def save_ply(
-        self, path: str | Path, viewer: bool = False, instance: Tensor | np.ndarray | None = None
+        self,
+        path: str | Path,
+        viewer: bool = False,
+        instance: Tensor | np.ndarray | None = None,
+        confidence: Tensor | None = None,
+        frame: SceneFrame | None = None,
     ) -> None:
         """Write the columns of 2DGS plus `obj_dc_*`; with `viewer` the columns that 3DGS viewers
-        need (a third, vanishing scale; no `obj_dc_*`). Integer labels `instance` [N] add a column.
+        need (a third, vanishing scale; no `obj_dc_*`), turned so that the frame's up becomes -y.
+        Integer labels `instance` [N] add a column, their `confidence` [N] another, `instance_conf`.
+        Comments tell what the frame is.
         """
         raw = {name: p.detach().cpu().numpy() for name, p in self.params.items()}
-        marks = None if instance is None else torch.as_tensor(instance).detach().cpu().numpy()
-        splat_columns.write(path, splat_columns.to_columns(raw, viewer=viewer, labels=marks))
+        labels = None if instance is None else torch.as_tensor(instance).detach().cpu().numpy()
+        extra = {}
+        if confidence is not None:
+            extra[CONFIDENCE_COLUMN] = confidence.detach().cpu().numpy().astype(np.float32)
+        write_splats(path, raw, viewer=viewer, labels=labels, extra=extra, frame=frame)
 
     @classmethod
     def load_ply(
@@ -164,22 +178,38 @@ class GaussianModel:
         path: str | Path,
         instance_dim: int | None = None,
         generator: torch.Generator | None = None,
-        drop_scale_2: bool = False,
+        flatten: bool = False,
+        frame: SceneFrame | None = None,
     ) -> GaussianModel:
         """Read a PLY of 2DGS, Gaussian Grouping (`obj_dc_*`), OMEGAS (`obj_*`) or this project.
 
         `instance_dim` None takes what the file has; another number than the file's is an error. A
         file without attributes gets random ones from `generator` (zeros without a generator).
-        Three real scales (3DGS) are refused unless `drop_scale_2`. Raises FormatError, DataError.
+        3D Gaussians are refused unless `flatten`, which leaves out the shortest axis of each.
+        `frame` moves the splats to its origin; None takes positions as they are. Notices of the
+        reader are logged. Raises FormatError, DataError.
         """
-        raw = splat_columns.from_columns(read_ply(path), str(path), drop_scale_2)
-        values = {name: torch.from_numpy(array) for name, array in raw.items()}
+        file = read_discs(path, flatten, frame)
+        for notice in file.notices:
+            logger.warning("%s", notice)
+        return cls.from_splats(file, str(path), instance_dim, generator)
+
+    @classmethod
+    def from_splats(
+        cls,
+        file: SplatFile,
+        path: str,
+        instance_dim: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> GaussianModel:
+        """The discs of a file that was read; see `load_ply`. `path` names it in errors."""
+        values = {name: torch.from_numpy(array) for name, array in file.raw.items()}
         stored = values["instance"].shape[1]
         if stored == 0 and instance_dim:
             values["instance"] = (
-                torch.zeros(len(values["means"]), instance_dim)
+                torch.zeros(len(file), instance_dim)
                 if generator is None
-                else random_instance(len(values["means"]), instance_dim, generator)
+                else random_instance(len(file), instance_dim, generator)
             )
         elif instance_dim is not None and stored != instance_dim:
             raise DataError(f"{path}: has {stored} instance channels, but {instance_dim} are asked")

@@ -115,6 +115,10 @@ class View:
             self._masks, self._read_mask = masks, None
         return masks
 
+    def forget(self) -> None:
+        """Let go of pixels and masks; the next access reads the files again."""
+        self._pixels = self._masks = self._labels = None
+
     def _read_pixels(self) -> Tensor:
         image = read_image(self.image_path)
         if image.shape[0] == 4:

@@ -9,15 +9,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from arguments.conversion import parse_conversion_arguments  # noqa: E402
-from iqgs.preparation.poses import convert  # noqa: E402
-from utils.logs import run_door  # noqa: E402
+from utils.entry import run_command  # noqa: E402
 
 
 def main() -> int:
-    print(convert(parse_conversion_arguments()))
+    from arguments.conversion import parse_conversion_arguments
+
+    params = parse_conversion_arguments()
+
+    from iqgs.preparation.poses import convert
+
+    print(convert(params))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

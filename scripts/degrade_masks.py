@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from arguments.synthetic import parse_degrade_arguments  # noqa: E402
 from scene.masks.degradation import degrade_folder  # noqa: E402
-from utils.logs import run_door  # noqa: E402
+from utils.entry import run_command  # noqa: E402
 
 
 def main() -> int:
@@ -25,4 +25,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

@@ -21,6 +21,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    from utils.logs import run_door
+    from utils.entry import run_command
 
-    sys.exit(run_door(main))
+    sys.exit(run_command(main))

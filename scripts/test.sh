@@ -7,6 +7,7 @@
 #   bash scripts/test.sh tests/rasterizer -k gradient
 set -euo pipefail
 
+case "${1:-}" in -h | --help) sed -n '4,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;; esac
 ROOT="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
 PY="${IQGS_PYTHON:-$(bash "$ROOT/scripts/setup.sh" --dev --print-python)}"
 cd -- "$ROOT"

@@ -127,18 +127,19 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
 
 
 def parameter_count(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Positional parameters that a caller passes; keyword-only ones name themselves."""
-    names = [arg.arg for arg in (*node.args.posonlyargs, *node.args.args)]
+    """Parameters that a caller passes, by position or by name."""
+    every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+    names = [arg.arg for arg in every]
     return len([name for name in names if name not in ("self", "cls", "ctx")])
 
 
 def test_the_rules_find_a_breach() -> None:
     assert forbidden_import("utils.ply", "scene.cameras")
-    assert forbidden_import("iqgs.losses", "iqgs.engine.step")
+    assert forbidden_import("iqgs.methods.iqgs.losses", "iqgs.engine.step")
     assert forbidden_import("iqgs.export.mesh", "iqgs.viewer.server")
     assert forbidden_import("arguments.groups", "utils.storage")
     assert not forbidden_import("utils.ply", "utils.errors.FormatError")
-    assert not forbidden_import("iqgs.engine.step", "iqgs.losses")
+    assert not forbidden_import("iqgs.engine.step", "iqgs.methods.iqgs.losses")
     assert not forbidden_import("utils.ply", "utils.storage")
     assert not forbidden_import("scene.readers.colmap", "scene.cameras")
     assert not forbidden_import("train", "torch")
@@ -182,7 +183,7 @@ def test_native_sources(path: Path) -> None:
     text = path.read_text()
     assert text.startswith("// SPDX-License-Identifier: Apache-2.0\n")
     assert text.count("\n") <= MAX_KERNEL_FILE_LINES
-    if "common" in path.parts or path.suffix in (".cu", ".cuh"):
+    if "csrc" in path.parts and "bindings" not in path.parts:
         assert "torch/" not in text and "ATen/" not in text, "kernels know no torch"
 
 
@@ -223,28 +224,68 @@ def test_only_the_engine_and_the_rasterizer_name_a_device() -> None:
         assert "cuda" not in strings, module_name(path)
 
 
-def test_defaults_of_settings_are_written_once() -> None:
-    """A parameter named like a setting has no default of its own outside `arguments`."""
-    from arguments.parser import FIELD_GROUP
+def setting_names() -> set[str]:
+    """The settings of the optimisation, of the segmentation and of every method."""
+    from arguments import GROUPS
+    from arguments.options import options_of
+    from iqgs.methods import METHODS
 
-    tuned = {name for name in FIELD_GROUP if FIELD_GROUP[name] in ("optimization", "segmentation")}
-    for path in packages():
-        if room_of(module_name(path)) in ("arguments", "scripts"):
+    records = [GROUPS["optimization"], GROUPS["segmentation"]]
+    records += [entry.params for entry in METHODS.values()]
+    return {field.name for record in records for field in options_of(record)}
+
+
+def written_defaults(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """(where, name) of every parameter and dataclass field that has a value of its own.
+
+    `= None` asks for what a file or another argument says: no value is restated. A field made by
+    `option(...)` is where a setting is at home.
+    """
+    for node in functions(tree):
+        positional = [*node.args.posonlyargs, *node.args.args]
+        last = positional[len(positional) - len(node.args.defaults) :]
+        pairs = [
+            *zip(last, node.args.defaults, strict=True),
+            *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True),
+        ]
+        for arg, value in pairs:
+            if value is not None and ast.unparse(value) != "None":
+                yield node.name, arg.arg
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef):
             continue
-        for node in functions(ast.parse(path.read_text())):
-            positional = [*node.args.posonlyargs, *node.args.args]
-            last = positional[len(positional) - len(node.args.defaults) :]
-            pairs = [
-                *zip(last, node.args.defaults, strict=True),
-                *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True),
-            ]
-            # `= None` asks for what a file or another argument says: no value is restated
-            clash = {
-                arg.arg
-                for arg, value in pairs
-                if value is not None and ast.unparse(value) != "None"
-            } & tuned
-            assert not clash, f"{module_name(path)}.{node.name}: {sorted(clash)}"
+        for field in node.body:
+            if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+                continue
+            text = "None" if field.value is None else ast.unparse(field.value)
+            if text != "None" and not text.startswith("option("):
+                yield node.name, field.target.id
+
+
+def test_defaults_of_settings_are_written_once() -> None:
+    """Nothing is named like a setting and has a default beside the setting's own."""
+    names = setting_names()
+    assert {"lambda_mask", "usage_cost", "iterations", "lr_instance"} <= names
+    for path in packages():
+        module = module_name(path)
+        if room_of(module) == "scripts":
+            continue
+        for where, name in written_defaults(ast.parse(path.read_text())):
+            assert name not in names, f"{module}.{where}: {name} has a second default"
+
+
+def test_the_rule_of_defaults_finds_a_breach() -> None:
+    source = """
+class Knobs:
+    usage_cost: float = 9.9
+    lambda_mask: float = option(1.0, "weight")
+    sh_degree: int
+def build(a, *, num_queries: int = 3, rest=None): ...
+"""
+    assert list(written_defaults(ast.parse(source))) == [
+        ("build", "num_queries"),
+        ("Knobs", "usage_cost"),
+    ]
 
 
 def test_shell_scripts_parse() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from utils.errors import DataError, FormatError
 
-MAX_JSON_BYTES = 10_000_000
+MAX_JSON_BYTES = 100_000_000
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -18,6 +18,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise FormatError(f"{path}: expected a JSON object")
     return record
+
+
+def read_json_list(path: Path) -> list[dict[str, Any]]:
+    """A JSON list of objects from a file. Raises DataError, FormatError."""
+    records = read_json_value(path, MAX_JSON_BYTES)
+    if not isinstance(records, list) or not all(isinstance(r, dict) for r in records):
+        raise FormatError(f"{path}: expected a JSON list of objects")
+    return records
 
 
 def read_json_value(path: Path, most_bytes: int) -> Any:

@@ -7,7 +7,6 @@ from typing import overload
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 
@@ -34,6 +33,8 @@ def nearest_neighbors(
 
 
 def _search(points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.spatial import cKDTree  # a third of a second that many commands need not wait for
+
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(f"expected points [N, 3], got {list(points.shape)}")
     if not np.isfinite(points).all():

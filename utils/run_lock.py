@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from utils.errors import UserError
+from utils.storage import process_exists
 
 LOCK_NAME = ".lock"
 
@@ -73,7 +74,7 @@ class RunLock:
             return False
         except OSError:  # no locks on this file system
             holder = self._holder(descriptor)
-            return holder is None or holder == os.getpid() or not _process_exists(holder)
+            return holder is None or holder == os.getpid() or not process_exists(holder)
         return True
 
     @staticmethod
@@ -87,13 +88,3 @@ def _same_file(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
         return False
-
-
-def _process_exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -80,3 +80,25 @@ def evaluate(sh: Tensor, directions: Tensor, degree: int) -> Tensor:
         raise ValueError(f"degree {degree} needs {count} coefficients, got {sh.shape[1]}")
     unit = torch.nn.functional.normalize(directions, dim=-1)
     return 0.5 + (basis(unit, degree)[..., None] * sh[:, :count]).sum(dim=1)
+
+
+def rotation_matrix(rotation: Tensor, degree: int) -> Tensor:
+    """How coefficients turn with the scene: D [K, K] with basis(R d) = D basis(d), float64.
+
+    `rotation` R [3, 3] is a proper rotation. A colour that showed itself along d shows itself along
+    R d once its coefficients c [K] are replaced by D c, because D is orthogonal. Harmonics of one
+    degree turn among themselves, so D is block-diagonal; each block solves the equation above at
+    more directions than it has columns, which determines it (Y_l span the degree's functions).
+    """
+    turn = rotation.to(torch.float64)
+    index = torch.arange(64, dtype=torch.float64)
+    height = (2 * index + 1) / 64 - 1  # 64 directions spread evenly, on a golden-angle spiral
+    angle = index * (math.pi * (3 - math.sqrt(5)))
+    radius = (1 - height * height).sqrt()
+    directions = torch.stack([radius * angle.cos(), radius * angle.sin(), height], dim=1)
+    before, after = basis(directions, degree), basis(directions @ turn.T, degree)
+    blocks = []
+    for band in range(degree + 1):
+        columns = slice(band * band, (band + 1) ** 2)
+        blocks.append(torch.linalg.lstsq(before[:, columns], after[:, columns]).solution.T)
+    return torch.block_diag(*blocks)

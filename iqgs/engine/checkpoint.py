@@ -1,219 +1,112 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Saving a run and putting it together again: nowhere else is a run opened.
-
-An iteration folder holds what inference needs; a checkpoint holds what the next step needs.
+"""Saving a run. An iteration folder holds what inference needs; a checkpoint what the next step
+needs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from arguments import (
-    ModelParams,
-    RunConfig,
-    SegmentationParams,
-    config_to_json,
-    read_config_file,
-    resolve,
-)
-from iqgs.engine.run_folder import CHECKPOINT_FILE, checkpoint_files, pick_iteration
-from iqgs.methods import build_method
-from iqgs.model import IQGS
-from iqgs.types import MethodOptions
-from scene.dataset import Scene, load_scene
-from scene.frame import FRAME_FILE, SceneFrame
+from arguments import RunConfig, config_to_json, harmless_settings
+from iqgs.engine.run_folder import checkpoint_files, iteration_folder
+from iqgs.methods import METHODS, build_method
+from iqgs.methods.protocol import Method, SceneFacts, SplatLabels
+from scene.frame import SceneFrame
 from scene.gaussian_model import GaussianModel
-from scene.masks import IdTable
-from utils.cfg_args import parse_cfg_args
+from utils.checkpoints import load_checkpoint, newest_good, save_checkpoint
 from utils.errors import DataError, UserError
-from utils.storage import atomic_folder, load_checkpoint, newest_good, save_checkpoint
+from utils.storage import atomic_folder
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "iqgs-checkpoint-1"
-# Settings of another program's run that say nothing about how its scene is read.
-ELSEWHERE = {"model_path", "data_device", "sh_degree"}
-# Settings that may differ when a run goes on: they change no step of it.
-HARMLESS = {
-    "model_path",
-    "test_iterations",
-    "save_iterations",
-    "checkpoint_iterations",
-    "checkpoint_interval",
-    "start_checkpoint",
-    "resume",
-    "overwrite",
-    "quiet",
-    "threads",
-    "device",
-    "config_file",
-    "detect_anomaly",
-    "deterministic",
-    "data_device",
-    "data_cache",
-    "ip",
-    "port",
-    "debug",
-    "debug_from",
-    "use_wandb",
-    "backend",
-    "cache_path",
-}
+METHOD_FORMAT = "iqgs-method-2"
 
 
-@dataclass
-class Run:
-    """A trained run, opened for rendering, evaluation or export."""
+@dataclasses.dataclass(frozen=True)
+class SavedMethod:
+    """A method with all that builds it again."""
 
-    model_path: Path
-    config: RunConfig
-    scene: Scene
-    gaussians: GaussianModel
-    method: IQGS | None  # None: reconstructed only
-    iteration: int
-    background: Tensor  # [3]
-
-    @property
-    def id_table(self) -> IdTable | None:
-        """Original ids of the compact ones; None without masks."""
-        return self.scene.id_table
-
-
-def background_color(config: RunConfig) -> Tensor:
-    """White or black [3], as `--white_background` says. On the CPU, as cameras are: the rasterizer
-    takes both as numbers, and reading them from a GPU would wait for it."""
-    return torch.full((3,), 1.0 if config.model.white_background else 0.0)
-
-
-def scene_of(config: RunConfig, run_folder: Path | None = None) -> Scene:
-    """Read the scene that the settings name; that of a run in the run's own coordinates."""
-    frame = None if run_folder is None else SceneFrame.read(run_folder / FRAME_FILE)
-    return load_scene(config.model, seed=config.train.seed, frame=frame)
-
-
-def most_objects_in_a_view(scene: Scene) -> int:
-    """The largest number of ids that one training view shows."""
-    return max((len(view.masks.ids) for view in scene.train if view.masks is not None), default=0)
-
-
-def method_options(
-    options: SegmentationParams, scene: Scene, zero_label: str, seed: int
-) -> MethodOptions:
-    """Settings and scene -> what builds the method; `--num_queries 0` is decided here."""
-    known = len(scene.id_table) if scene.id_table is not None else 0
-    queries = options.num_queries
-    if queries == 0:
-        # about twice the objects of the densest view (DETR's habit), or one query an id
-        by_view = 2 * most_objects_in_a_view(scene) + 1
-        queries = by_view if options.matching == "hungarian" else known + 1
-    return MethodOptions(
-        matching=options.matching,
-        num_queries=max(queries, 2),
-        feature_dim=options.feature_dim,
-        instance_dim=options.instance_dim,
-        num_ids=max(known, 1),
-        zero_label=zero_label,
-        lambda_mask=options.lambda_mask,
-        lambda_dice=options.lambda_dice,
-        lambda_reg=options.lambda_reg,
-        lambda_geom=options.lambda_geom,
-        focal_gamma=options.focal_gamma,
-        focal_alpha=None if options.focal_alpha == -1 else options.focal_alpha,
-        steady_matching=options.steady_matching,
-        usage_cost=options.usage_cost,
-        reg_target=options.reg_target,
-        attention_pixels=options.attention_pixels,
-        attention_keys=options.attention_keys,
-        matching_pixels=options.matching_pixels,
-        seed=seed,
-    )
+    name: str
+    params: Any
+    facts: SceneFacts
+    method: Method
 
 
 def save_iteration(
     folder: Path,
     iteration: int,
     gaussians: GaussianModel,
-    method: IQGS | None,
-    options: MethodOptions | None,
-    labels: Tensor | None,
+    saved: SavedMethod | None,
+    labels: SplatLabels | None,
+    frame: SceneFrame,
 ) -> Path:
-    """Write point_cloud/iteration_N whole or not at all; `labels` [N]: original id of a splat."""
-    target = folder / "point_cloud" / f"iteration_{iteration}"
+    """Write point_cloud/iteration_N whole or not at all; `labels`: original id of each splat.
+
+    `frame` tells where up is: the file for viewers stands upright by it.
+    """
+    target = iteration_folder(folder, iteration)
+    ids, sure = (None, None) if labels is None else (labels.labels, labels.confidence)
     with atomic_folder(target) as temporary:
-        gaussians.save_ply(temporary / "point_cloud.ply")
-        gaussians.save_ply(temporary / "point_cloud_viewer.ply", viewer=True, instance=labels)
-        if method is not None and options is not None:
+        main, viewer = (temporary / f"point_cloud{kind}.ply" for kind in ("", "_viewer"))
+        gaussians.save_ply(main, instance=ids, confidence=sure, frame=frame)
+        gaussians.save_ply(viewer, viewer=True, instance=ids, frame=frame)
+        if saved is not None:
             state = {
-                "format": FORMAT,
-                "options": dataclasses.asdict(options),
-                "state": method.state_dict(),
+                "format": METHOD_FORMAT,
+                "name": saved.name,
+                "params": dataclasses.asdict(saved.params),
+                "facts": dataclasses.asdict(saved.facts),
+                "state": saved.method.state_dict(),
             }
-            save_checkpoint(temporary / "iqgs.pth", state)
+            save_checkpoint(temporary / METHODS[saved.name].file, state)
     return target
 
 
-def load_method(path: Path) -> IQGS:
-    """A method from its iqgs.pth."""
+def find_method(folder: Path) -> Path | None:
+    """The file of the method in an iteration's folder; None where there is none."""
+    names = dict.fromkeys(entry.file for entry in METHODS.values())
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def load_method(path: Path) -> SavedMethod:
+    """A method from its file, ready to be read."""
     saved = load_checkpoint(path)
     try:
-        method = build_method(MethodOptions(**saved["options"]))
+        saved = _of_version_1(saved) if "options" in saved else saved
+        name = saved["name"]
+        params = METHODS[name].params(**saved["params"])
+        facts = SceneFacts(**saved["facts"])
+        method = build_method(name, params, facts)
         method.load_state_dict(saved["state"])
-    except (KeyError, TypeError, RuntimeError) as error:
-        raise DataError(f"{path} is not a query decoder of this program: {error}") from error
-    method.eval()
-    return method
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path} does not hold a method of this program: {error}") from error
+    method.train(False)
+    return SavedMethod(name, params, facts, method)
 
 
-def saved_settings(folder: Path) -> dict[str, Any]:
-    """Settings of a run: config.json, or cfg_args of a run of 2DGS or Gaussian Grouping."""
-    if (folder / "config.json").exists():
-        return read_config_file(folder / "config.json")
-    if (folder / "cfg_args").exists():
-        names = {field.name for field in dataclasses.fields(ModelParams)} - ELSEWHERE
-        text = (folder / "cfg_args").read_text(encoding="utf-8", errors="replace")
-        values = parse_cfg_args(text)
-        foreign = sorted(set(values) - names)
-        logger.info("%s/cfg_args: settings without meaning here: %s", folder, foreign)
-        return {
-            key: value for key, value in values.items() if key in names and value is not None
-        } | {"preset": "2dgs"}
-    raise UserError(f"{folder} holds no run (no config.json); check -m")
-
-
-def load_run(
-    model_path: str | Path,
-    iteration: int = -1,
-    overrides: dict[str, Any] | None = None,
-    device: str = "cpu",
-) -> Run:
-    """Open a run: settings, scene, splats and method of one iteration (-1: the highest)."""
-    folder = Path(model_path)
-    config = resolve(saved_settings(folder), overrides or {})
-    chosen = pick_iteration(folder, iteration)
-    saved = folder / "point_cloud" / f"iteration_{chosen}"
-    gaussians = GaussianModel.load_ply(
-        saved / "point_cloud.ply",
-        config.segmentation.instance_dim,
-        torch.Generator().manual_seed(config.train.seed),
-    ).to(device)
-    has_method = (saved / "iqgs.pth").is_file()
-    method = load_method(saved / "iqgs.pth").to(device) if has_method else None
-    return Run(
-        folder,
-        config,
-        scene_of(config, folder),
-        gaussians,
-        method,
-        chosen,
-        background_color(config),
-    )
+def _of_version_1(saved: dict[str, Any]) -> dict[str, Any]:
+    """The file of a program that knew IQGS only, whose options were one flat record."""
+    options = dict(saved["options"])
+    name = {"id": "iqgs", "hungarian": "iqgs-h"}[options.pop("matching")]
+    facts = {
+        "num_ids": options.pop("num_ids"),
+        "densest_view": 0,
+        "zero_is_background": options.pop("zero_label") == "background",
+        "instance_dim": options.pop("instance_dim"),
+        "seed": options.pop("seed"),
+    }
+    alpha = options.pop("focal_alpha")
+    options["focal_alpha"] = -1.0 if alpha is None else alpha
+    options["literal_attention"] = not options.pop("residual", True)
+    known = {field.name for field in dataclasses.fields(METHODS[name].params)}
+    params = {key: value for key, value in options.items() if key in known}
+    return {"name": name, "params": params, "facts": facts, "state": saved["state"]}
 
 
 def save_training(path: Path, iteration: int, config: RunConfig, parts: dict[str, Any]) -> None:
@@ -255,38 +148,19 @@ def read_training(path: Path) -> dict[str, Any]:
     return state
 
 
-def check_same_run(saved: dict[str, dict[str, Any]], config: RunConfig) -> None:
+def check_same_settings(saved: dict[str, dict[str, Any]], config: RunConfig) -> None:
     """Refuse to go on with settings that would change the run; list the harmless changes."""
     now = config_to_json(config)
     changed = {
-        key: (saved[group].get(key), value)
+        key: (saved[group][key], value)
         for group, values in now.items()
         for key, value in values.items()
-        if group in saved and saved[group].get(key, value) != value
+        if key in saved.get(group, {}) and saved[group][key] != value
     }
-    harmful = {key: pair for key, pair in changed.items() if key not in HARMLESS}
+    harmless = harmless_settings(config)
+    harmful = {key: pair for key, pair in changed.items() if key not in harmless}
     if harmful:
         what = "; ".join(f"--{key} was {old!r}, now {new!r}" for key, (old, new) in harmful.items())
         raise UserError(f"the run cannot go on with other settings: {what}")
     for key, (old, new) in changed.items():
         logger.info("going on with --%s %r (was %r)", key, new, old)
-
-
-def checkpoint_iteration(path: Path) -> int:
-    """N of chkpntN.pth, -1 for another name."""
-    match = CHECKPOINT_FILE.fullmatch(path.name)
-    return int(match[1]) if match else -1
-
-
-def going_on_settings(typed: dict[str, Any]) -> dict[str, Any]:
-    """Settings of the run that the command line goes on from; none for a new run."""
-    if typed.get("start_checkpoint"):
-        groups = read_training(Path(typed["start_checkpoint"]))["config"]
-        settings = {key: value for values in groups.values() for key, value in values.items()}
-    else:
-        folder = Path(typed.get("model_path", ""))
-        if not typed.get("resume") or not (folder / "config.json").exists():
-            return {}
-        settings = read_config_file(folder / "config.json")
-    one_time = ("start_checkpoint", "resume", "overwrite", "config_file")
-    return {key: value for key, value in settings.items() if key not in one_time}

@@ -4,21 +4,20 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gaussian_renderer import RenderOutput, render
-from iqgs.engine.setup import Training
-from iqgs.engine.splat_labels import spread
-from iqgs.engine.stages import Stage, StepReport
+from gaussian_renderer import Lens
+from iqgs.engine.run import Run, spread
+from iqgs.engine.stages.protocol import Stage, StepLoss
 from iqgs.evaluation.scorer import SceneScorer
 from scene.view import View
 from utils.image_quality import l1, only_valid, psnr
-from utils.logs import ScalarLog
+from utils.scalar_log import ScalarLog
 
 logger = logging.getLogger(__name__)
 
@@ -31,24 +30,28 @@ TRAIN_TEST_VIEWS = 5
 class Monitor:
     """Reports of one run."""
 
-    def __init__(self, training: Training, folder: Path) -> None:
-        self.training = training
-        self.log = ScalarLog(folder)
+    def __init__(self, run: Run) -> None:
+        self.training = run
+        self.log = ScalarLog(run.folder)
         self._smooth: float | None = None
 
-    def step(self, iteration: int, report: StepReport, bar: Any) -> None:
-        """Every tenth step: one record and the bar's postfix."""
+    def step(self, iteration: int, step: StepLoss, bar: Any) -> None:
+        """Every tenth step with a loss: one record and the bar's postfix."""
         bar.update(1)
-        if iteration % REPORT_EVERY:
+        if iteration % REPORT_EVERY or step.total is None:
             return
-        old = report.total if self._smooth is None else self._smooth
-        self._smooth = SMOOTHING * old + (1 - SMOOTHING) * report.total
+        total = float(step.total.detach())
+        old = total if self._smooth is None else self._smooth
+        self._smooth = SMOOTHING * old + (1 - SMOOTHING) * total
         points = len(self.training.gaussians)
         bar.set_postfix({"Loss": f"{self._smooth:.5f}", "Points": points}, refresh=False)
-        terms = {f"train_loss_patches/{name}_loss": value for name, value in report.terms.items()}
+        terms = {
+            f"train_loss_patches/{name}_loss": float(term.detach())
+            for name, term in step.terms.items()
+        }
         self.log.write(
             iteration,
-            {**terms, "train_loss_patches/total_loss": report.total, "total_points": points},
+            {**terms, "train_loss_patches/total_loss": total, "total_points": points},
         )
 
     def stage_done(self, stage: Stage, seconds: float, peak_bytes: int) -> None:
@@ -64,8 +67,8 @@ class Monitor:
             },
         )
 
-    def test(self, iteration: int) -> None:
-        """Spot check of held-out (and some training) views: L1, PSNR, and mIoU with masks."""
+    def test(self, iteration: int, segments: bool) -> None:
+        """Spot check of held-out (and some training) views: L1, PSNR, and mIoU if it `segments`."""
         scene = self.training.scene
         sets = {
             "test": spread(scene.test, MOST_TEST_VIEWS),
@@ -73,39 +76,34 @@ class Monitor:
         }
         for name, views in sets.items():
             if views:
-                self._test_set(iteration, name, views)
+                self._test_set(iteration, name, views, segments)
 
     @torch.no_grad()
-    def _test_set(self, iteration: int, name: str, views: Any) -> None:
+    def _test_set(self, iteration: int, name: str, views: Sequence[View], segments: bool) -> None:
         training = self.training
         errors, ratios = [], []
         pictures: list[Tensor] = []
         scorer = SceneScorer(
-            "id" if training.config.segmentation.matching == "id" else "view",
+            "id" if training.method is None or training.method.ids == "global" else "view",
             training.config.model.zero_label,
         )
-        segments = False
+        scored = False
         for view in views:
-            rendered = render(
-                view.camera,
-                training.gaussians,
-                training.background,
-                backend=training.config.pipeline.backend,
-                with_surface=False,
-            )
+            lens = training.lens(view.camera)
+            rendered = lens.render(with_surface=False)
             device = training.gaussians.device
             color, valid = rendered.color.clamp(0, 1), view.valid_on(device)
             shown, truth = only_valid(color, valid), only_valid(view.image_on(device), valid)
             errors.append(float(l1(shown, truth)))
             ratios.append(float(psnr(shown, truth)))
             pictures = pictures or [color.cpu()]
-            segments |= self._score(scorer, view, rendered)
+            scored |= segments and self._score(scorer, view, lens)
         values = {
             f"{name}/loss_viewpoint - l1_loss": float(np.mean(errors)),
             f"{name}/loss_viewpoint - psnr": float(np.mean(ratios)),
         }
         said = f"L1 {np.mean(errors):.4f} PSNR {np.mean(ratios):.2f}"
-        if segments:
+        if scored:
             scores = scorer.result().values
             values[f"{name}/mIoU_gt"] = float(scores["mIoU_gt"])
             said += f" mIoU_gt {100 * values[f'{name}/mIoU_gt']:.1f}"
@@ -113,14 +111,13 @@ class Monitor:
         self.log.write(iteration, values)
         self.log.image(iteration, f"{name}_view_{views[0].name}/render", pictures[0])
 
-    def _score(self, scorer: SceneScorer, view: View, rendered: RenderOutput) -> bool:
+    def _score(self, scorer: SceneScorer, view: View, lens: Lens) -> bool:
         method = self.training.method
-        if method is None or view.masks is None or not bool(method.matched.any()):
+        if method is None or view.masks is None:
             return False
-        prediction = method.segment(rendered.instance, alpha=rendered.alpha)
-        scorer.add_view(
-            view.name, prediction.label_map.cpu().numpy(), view.masks.label_map, prediction.scores
-        )
+        found = method.segment(lens)
+        labels = found.label_map.cpu().numpy()
+        scorer.add_view(view.name, labels, view.masks.label_map, found.scores)
         return True
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import uuid
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from arguments import RunConfig, config_to_json
 from scene.cameras import Camera
 from scene.dataset import Scene
 from scene.frame import FRAME_FILE
+from scene.masks import IdTable
 from utils.cfg_args import format_cfg_args
-from utils.errors import DataError, UserError
-from utils.json_files import read_json
+from utils.errors import DataError, FormatError, UserError
+from utils.json_files import read_json, read_json_list
 from utils.storage import sweep_stale, write_text
 
-SPLIT_FILE = "split.json"
+SPLIT_FILE, CAMERAS_FILE, IDS_FILE = "split.json", "cameras.json", "ids.json"
+SAME_POSE = 1e-6  # of matrices that were written as decimal numbers
 ITERATION_FOLDER = re.compile(r"iteration_(\d+)")
 CHECKPOINT_FILE = re.compile(r"chkpnt(\d+)\.pth")
 
@@ -107,18 +110,21 @@ def write_scene_files(folder: Path, scene: Scene) -> None:
 
     Cameras and points are in the run's coordinates, which frame.json relates to the scene's files.
     """
-    scene.frame.write(folder / FRAME_FILE)
     split = {name: [view.name for view in getattr(scene, name)] for name in ("train", "test")}
     write_text(folder / SPLIT_FILE, json.dumps(split, indent=1) + "\n")
     cameras = [camera_entry(i, view.camera) for i, view in enumerate([*scene.test, *scene.train])]
-    write_text(folder / "cameras.json", json.dumps(cameras))
+    write_text(folder / CAMERAS_FILE, json.dumps(cameras))
+    scene.frame.write(folder / FRAME_FILE)
     scene.points.save(folder / "input.ply")
     if scene.id_table is not None:
-        scene.id_table.save(folder / "ids.json")
+        scene.id_table.save(folder / IDS_FILE)
 
 
 def camera_entry(index: int, camera: Camera) -> dict[str, Any]:
-    """One line of cameras.json as viewers of the family read it (rotation is camera to world)."""
+    """One line of cameras.json as viewers of the family read it (rotation is camera to world).
+
+    `world_to_view` is the same pose to the last bit, for this program.
+    """
     return {
         "id": index,
         "img_name": camera.name,
@@ -130,7 +136,79 @@ def camera_entry(index: int, camera: Camera) -> dict[str, Any]:
         "fx": camera.fx,
         "cx": camera.cx,
         "cy": camera.cy,
+        "world_to_view": camera.world_to_view.tolist(),
     }
+
+
+@dataclass(frozen=True)
+class RunCameras:
+    """The cameras of a run at its render size, each split in the order of its views."""
+
+    train: tuple[Camera, ...]
+    test: tuple[Camera, ...]
+
+    @classmethod
+    def of_scene(cls, scene: Scene) -> RunCameras:
+        """The cameras of a scene's views."""
+        return cls(*(tuple(v.camera for v in views) for views in (scene.train, scene.test)))
+
+
+def check_same_cameras(folder: Path, now: RunCameras) -> None:
+    """Refuse to go on with another scene than the run's, wherever it may lie. UserError."""
+    before = read_cameras(folder)
+    if before is None:
+        return
+    for split in ("train", "test"):
+        old, new = ({c.name: c for c in getattr(cameras, split)} for cameras in (before, now))
+        strangers = sorted(set(old) ^ set(new))
+        if strangers:
+            raise UserError(
+                f"the run cannot go on: its {split} views and those of -s differ in "
+                f"{len(strangers)}, the first is {strangers[0]!r}; is this the same scene?"
+            )
+        for name, camera in old.items():
+            other = new[name]
+            moved = float((camera.world_to_view - other.world_to_view).abs().max())
+            if (camera.width, camera.height) != (other.width, other.height) or moved > SAME_POSE:
+                raise UserError(
+                    f"the run cannot go on: view {name!r} has another size or pose in -s than "
+                    "when the run began; is this the same scene?"
+                )
+
+
+def read_cameras(folder: Path) -> RunCameras | None:
+    """The cameras of a run folder; None where it has no such files."""
+    path = folder / CAMERAS_FILE
+    if not path.is_file() or not (folder / SPLIT_FILE).is_file():
+        return None
+    entries = read_json_list(path)
+    try:
+        cameras = {str(entry["img_name"]): _camera_of(entry) for entry in entries}
+        numbered = {name: replace(cameras[name], uid=i) for i, name in enumerate(sorted(cameras))}
+        split = read_json(folder / SPLIT_FILE)
+        train, test = (tuple(numbered[n] for n in split[key]) for key in ("train", "test"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path}: not the cameras of this run ({error!r})") from None
+    return RunCameras(train, test)
+
+
+def _camera_of(entry: dict[str, Any]) -> Camera:
+    """The camera of one line; runs of older versions have position and rotation only."""
+    if "world_to_view" in entry:
+        pose = torch.tensor(entry["world_to_view"], dtype=torch.float64)
+    else:
+        pose = torch.eye(4, dtype=torch.float64)
+        pose[:3, :3] = torch.tensor(entry["rotation"], dtype=torch.float64).T
+        pose[:3, 3] = -pose[:3, :3] @ torch.tensor(entry["position"], dtype=torch.float64)
+    fx, fy, cx, cy = (float(entry[key]) for key in ("fx", "fy", "cx", "cy"))
+    width, height = (int(entry[key]) for key in ("width", "height"))
+    return Camera(pose, fx, fy, cx, cy, width, height, str(entry["img_name"]), uid=0)
+
+
+def read_ids(folder: Path) -> IdTable | None:
+    """The numbering of a run's ids; None for a run without masks."""
+    path = folder / IDS_FILE
+    return IdTable.load(path) if path.is_file() else None
 
 
 def trained_names(folder: Path) -> list[str]:
@@ -160,6 +238,11 @@ def pick_iteration(folder: Path, wanted: int) -> int:
     if wanted not in found:
         raise DataError(f"{folder} has no iteration {wanted}; --iteration may be one of {found}")
     return wanted
+
+
+def iteration_folder(folder: Path, iteration: int) -> Path:
+    """Where the splats of one iteration lie."""
+    return folder / "point_cloud" / f"iteration_{iteration}"
 
 
 def checkpoint_files(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,17 +16,18 @@ from tqdm import tqdm
 
 from arguments import RunConfig
 from iqgs.engine.checkpoint import (
-    check_same_run,
+    SavedMethod,
+    check_same_settings,
     find_resumable,
     read_training,
     save_iteration,
     save_training,
 )
-from iqgs.engine.instances import InstanceLearning
-from iqgs.engine.joint import JointTraining
 from iqgs.engine.monitor import Monitor
-from iqgs.engine.reconstruction import Reconstruction
+from iqgs.engine.opening import begin_run
+from iqgs.engine.run import MOST_VIEWS, Run, choose_device, splat_labels, spread
 from iqgs.engine.run_folder import (
+    check_same_cameras,
     choose_folder,
     open_folder,
     remove_results,
@@ -33,54 +35,48 @@ from iqgs.engine.run_folder import (
     write_config,
     write_scene_files,
 )
-from iqgs.engine.setup import Training, prepare, restore
 from iqgs.engine.signals import StopRequest
-from iqgs.engine.splat_labels import original_splat_labels, refresh_mean_queries
-from iqgs.engine.stages import Stage
+from iqgs.engine.stages.fitting import Fitting
+from iqgs.engine.stages.instances import InstanceLearning
+from iqgs.engine.stages.joint import JointTraining
+from iqgs.engine.stages.protocol import Stage, take_step
+from iqgs.engine.stages.reconstruction import Reconstruction
+from iqgs.methods import METHODS
 from utils.errors import UserError
-from utils.reproducibility import peak_memory_bytes, set_threads
+from utils.reproducibility import peak_memory_bytes, seed_everything, set_threads
 from utils.run_lock import RunLock
 
 logger = logging.getLogger(__name__)
 
 MIB = 2**20
-FEW_PIXELS = 16_384  # with fewer a step, torch's second thread costs more than it brings
 
-StageMaker = Callable[[Training], Stage]
+StageMaker = Callable[[Run], Stage]
 
 
-def reconstruct(training: Training) -> Stage:
+def reconstruct(run: Run) -> Stage:
     """First stage of the two-stage route."""
-    return Reconstruction(training.config, training.scene, training.gaussians, training.background)
+    return Reconstruction(run.config, run.scene, run.gaussians, run.renderer)
 
 
-def learn_instances(training: Training) -> Stage:
+def learn_instances(run: Run) -> Stage:
     """Second stage, or the only one after --start_ply."""
-    first = 1 if training.config.train.start_ply else training.config.optimization.iterations + 1
-    assert training.method is not None
-    return InstanceLearning(
-        training.config, training.scene, training.gaussians, training.method, first
-    )
+    first = 1 if run.config.train.start_ply else run.config.optimization.iterations + 1
+    if METHODS[run.config.segmentation.method].closed_form:
+        return Fitting(run, first)
+    return InstanceLearning(run, first)
 
 
-def train_jointly(training: Training) -> Stage:
-    """The only stage of the joint route."""
-    assert training.method is not None
-    return JointTraining(
-        training.config, training.scene, training.gaussians, training.background, training.method
-    )
-
-
-def plan_stages(training: Training) -> list[StageMaker]:
+def plan_stages(run: Run) -> list[StageMaker]:
     """Which stages a run goes through."""
-    config = training.config
+    config = run.config
     if config.train.start_ply:
         return [learn_instances]
-    if not training.learns_instances:
+    if run.method is None:
         return [reconstruct]
-    if config.segmentation.route == "joint":
-        return [train_jointly]
-    if config.segmentation.instance_iterations == 0:
+    closed = METHODS[config.segmentation.method].closed_form
+    if config.segmentation.route == "joint" and not closed:
+        return [JointTraining]
+    if config.segmentation.instance_iterations == 0 and not closed:
         return [reconstruct]
     return [reconstruct, learn_instances]
 
@@ -92,24 +88,39 @@ def train(config: RunConfig) -> int:
     if not config.model.source_path:
         raise UserError("-s/--source_path is missing: name the scene folder")
     if not Path(config.model.source_path).is_dir():
-        raise UserError(f"-s {config.model.source_path}: no such folder")
+        raise UserError(
+            f"-s {config.model.source_path}: no such folder; where is the scene now?"
+            if going_on
+            else f"-s {config.model.source_path}: no such folder"
+        )
     config = with_absolute_paths(config)
     open_folder(folder, may_exist=going_on or config.train.overwrite)
     with RunLock(folder):
         state = _state_to_go_on_from(config, folder)
         if state is not None:
-            check_same_run(state["config"], config)
+            check_same_settings(state["config"], config)
         elif config.train.overwrite:
             remove_results(folder)
-        started = Path(config.train.start_checkpoint or folder / "here").parent
-        training = prepare(config, None if state is None else started)
+        device = _prepare_torch(config)
+        run = begin_run(config, folder, device, state)
         if state is not None:
-            restore(training, state)
+            check_same_cameras(folder, run.cameras)
         write_config(folder, config)
-        write_scene_files(folder, training.scene)
+        write_scene_files(folder, run.scene)
         logger.info("Optimizing %s\nOutput folder: %s", config.model.source_path, folder)
         with StopRequest() as stop:
-            return Loop(training, folder, stop).run(state)
+            return Loop(run, stop).run(state)
+
+
+def _prepare_torch(config: RunConfig) -> torch.device:
+    """Seeds, threads and modes of the process; returns where to compute."""
+    seed_everything(config.train.seed)
+    set_threads(config.train.threads)
+    torch.autograd.set_detect_anomaly(config.train.detect_anomaly)
+    if config.train.deterministic:  # cuBLAS reads this when a GPU is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(config.train.deterministic)
+    return choose_device(config.train.device)
 
 
 def _state_to_go_on_from(config: RunConfig, folder: Path) -> dict[str, Any] | None:
@@ -126,10 +137,10 @@ def _state_to_go_on_from(config: RunConfig, folder: Path) -> dict[str, Any] | No
 class Loop:
     """One run through its stages."""
 
-    def __init__(self, training: Training, folder: Path, stop: StopRequest) -> None:
-        self.training, self.folder, self.stop = training, folder, stop
-        self.options = training.config.train
-        self.monitor = Monitor(training, folder)
+    def __init__(self, run: Run, stop: StopRequest) -> None:
+        self.training, self.stop = run, stop
+        self.options = run.config.train
+        self.monitor = Monitor(run)
         self.started = time.monotonic()
 
     def run(self, state: dict[str, Any] | None) -> int:
@@ -157,9 +168,10 @@ class Loop:
         return 0
 
     def _run_stage(self, stage: Stage, first: int) -> None:
-        self._choose_threads(stage)
+        if stage.cheap_steps:
+            torch.set_num_threads(1)
         if self.training.method is not None:
-            self.training.method.train(stage.name != Reconstruction.name)
+            self.training.method.train(stage.learns_instances)
         began = time.monotonic()
         with tqdm(
             total=stage.last,
@@ -169,71 +181,63 @@ class Loop:
             mininterval=0.5,
         ) as bar:
             for iteration in range(first, stage.last + 1):
-                report = stage.step(iteration)
-                self.monitor.step(iteration, report, bar)
-                ends = iteration == stage.last
-                stopping = self.stop.number is not None
-                if ends or stopping or self._due(self.options.save_iterations, iteration):
-                    self._save(iteration, stage)
-                if ends or stopping or self._checkpoint_due(iteration):
-                    self._checkpoint(iteration, stage)
-                if stopping:
-                    logger.info("stopped at step %d; --resume auto goes on from here", iteration)
+                self.monitor.step(iteration, take_step(stage, iteration), bar)
+                if self._after_step(stage, iteration):
                     return
-                if self._test_due(iteration, ends):
-                    self.monitor.test(iteration)
         set_threads(self.options.threads)
         self.monitor.stage_done(stage, time.monotonic() - began, peak_memory_bytes())
 
-    def _choose_threads(self, stage: Stage) -> None:
-        pixels = self.training.config.segmentation.pixels_per_step
-        if stage.name == InstanceLearning.name and 0 < pixels < FEW_PIXELS:
-            torch.set_num_threads(1)
-
-    def _due(self, iterations: list[int], iteration: int) -> bool:
-        return iteration in iterations
+    def _after_step(self, stage: Stage, iteration: int) -> bool:
+        """Save, checkpoint and test where that is due; returns whether to stop here."""
+        ends, stopping = iteration == stage.last, self.stop.number is not None
+        if ends or stopping or iteration in self.options.save_iterations:
+            with stage.up_to_date():
+                self._save(iteration, stage)
+        if ends or stopping or self._checkpoint_due(iteration):
+            self._checkpoint(iteration, stage)
+        if stopping:
+            logger.info("stopped at step %d; --resume auto goes on from here", iteration)
+            return True
+        wanted = self.options.test_iterations
+        if ends if not wanted else iteration in wanted:
+            with stage.up_to_date():
+                self.monitor.test(iteration, stage.learns_instances)
+        return False
 
     def _checkpoint_due(self, iteration: int) -> bool:
         interval = self.options.checkpoint_interval
-        return self._due(self.options.checkpoint_iterations, iteration) or bool(
+        return iteration in self.options.checkpoint_iterations or bool(
             interval and iteration % interval == 0
         )
 
-    def _test_due(self, iteration: int, ends: bool) -> bool:
-        wanted = self.options.test_iterations
-        return ends if not wanted else self._due(wanted, iteration)
-
     def _save(self, iteration: int, stage: Stage) -> None:
-        training = self.training
-        has_method = stage.name != Reconstruction.name
-        method = training.method if has_method else None
-        if method is None:
-            save_iteration(self.folder, iteration, training.gaussians, None, None, None)
+        run = self.training
+        run.iteration = iteration
+        if not stage.learns_instances or run.method is None:
+            save_iteration(run.folder, iteration, run.gaussians, None, None, run.frame)
         else:
-            running = copy.deepcopy(method.state_dict())
-            refresh_mean_queries(training)
-            save_iteration(
-                self.folder,
-                iteration,
-                training.gaussians,
-                method,
-                training.options,
-                original_splat_labels(training),
-            )
-            method.load_state_dict(running)  # saving must not change what comes after
+            assert run.facts is not None
+            running = copy.deepcopy(run.method.state_dict())
+            shown = spread(run.masked_views(), MOST_VIEWS)
+            run.method.finish(run.lens(view.camera) for view in shown)
+            name = run.config.segmentation.method
+            saved = SavedMethod(name, run.config.method, run.facts, run.method)
+            labels = splat_labels(run, stage.seen())
+            save_iteration(run.folder, iteration, run.gaussians, saved, labels, run.frame)
+            if iteration < stage.last:  # saving must not change what comes after
+                run.method.load_state_dict(running)
         logger.info("[ITER %d] Saving Gaussians", iteration)
 
     def _checkpoint(self, iteration: int, stage: Stage) -> None:
-        training = self.training
-        method = None if training.method is None else training.method.state_dict()
+        run = self.training
         save_training(
-            self.folder / f"chkpnt{iteration}.pth",
+            run.folder / f"chkpnt{iteration}.pth",
             iteration,
-            training.config,
+            run.config,
             {
                 "stage": stage.name,
                 "stage_state": stage.state_dict(),
-                "gaussians": training.gaussians.state_dict(),
-                "method": method,
+                "gaussians": run.gaussians.state_dict(),
+                "method": None if run.method is None else run.method.state_dict(),
             },
         )

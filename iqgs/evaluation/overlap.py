@@ -12,8 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d
-from scipy.optimize import linear_sum_assignment
 
 # Above this the lookup table of an id costs more than sorting the pixels.
 _LARGEST_TABLE = 1 << 20
@@ -154,11 +152,15 @@ def _steps_near(steps: np.ndarray, axis: int, dilation: int) -> np.ndarray:
 
     Entry e of `steps` is the step before pixel e, so pixel c asks for entries c - d + 1 .. c + d.
     """
+    from scipy.ndimage import maximum_filter1d  # slow to import, and not every command scores
+
     near = maximum_filter1d(steps, 2 * dilation, axis=axis, mode="constant")  # e - d .. e + d - 1
     return np.take(near, np.arange(1, steps.shape[axis]), axis=axis)
 
 
 def _any_near(flags: np.ndarray, axis: int, dilation: int) -> np.ndarray:
+    from scipy.ndimage import maximum_filter1d
+
     return maximum_filter1d(flags, 2 * dilation + 1, axis=axis, mode="constant")
 
 
@@ -192,6 +194,8 @@ def scene_overlap(overlaps: Iterable[Overlap]) -> Overlap:
 
 def best_assignment(overlap: Overlap) -> dict[int, int]:
     """One-to-one map, predicted id -> true id, of the largest summed IoU, without empty pairs."""
+    from scipy.optimize import linear_sum_assignment
+
     rows, columns = linear_sum_assignment(overlap.iou, maximize=True)
     return {
         int(overlap.predicted[i]): int(overlap.true[j])

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from arguments.synthetic import MaskKnobs
+from arguments.synthetic import MaskFaults
 from scene.masks.collection import numbered_maps
 from scene.masks.formats.pictures import id_suffix
 from scene.masks.records import LARGEST_ID
@@ -38,7 +38,7 @@ class _Faults:
     """What is decided once for the whole sequence, and the counts of what was done."""
 
     rng: np.random.Generator
-    knobs: MaskKnobs
+    knobs: MaskFaults
     next_id: int
     split_to: dict[int, int] = field(default_factory=dict)  # object -> id of its second part
     broken_at: dict[int, tuple[int, int]] = field(default_factory=dict)  # object -> (view, new id)
@@ -58,7 +58,7 @@ class _Faults:
 
 
 def degrade_masks(
-    maps: Sequence[Ids], knobs: MaskKnobs, rng: np.random.Generator
+    maps: Sequence[Ids], knobs: MaskFaults, rng: np.random.Generator
 ) -> tuple[list[Ids], dict[str, int]]:
     """Degraded copies of label maps [H, W] in the order of the views, and counts of the faults.
 
@@ -166,7 +166,7 @@ def renumber(ids: Ids, largest: int, rng: np.random.Generator) -> Ids:
 
 
 def degrade_folder(
-    scene: Path, source: str, target: str, knobs: MaskKnobs, seed: int, overwrite: bool = False
+    scene: Path, source: str, target: str, knobs: MaskFaults, seed: int, overwrite: bool = False
 ) -> Path:
     """Degrade the masks of `scene/source`, in the order of their names, into `scene/target`.
 

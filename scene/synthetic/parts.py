@@ -35,6 +35,7 @@ PALETTE = (
 )
 # Metres: a hundred times the rounding of single precision over the room.
 CULL_MARGIN = 1e-3
+RAYS_AT_ONCE = 1024  # 100 parts times these in single precision: half a megabyte
 PATTERNED = ("checker", "stripes", "bands", "waves", "dots")
 
 
@@ -116,8 +117,22 @@ def may_meet(
     """[M, n] bool: rays that come near each part's bounding ball.
 
     `widening` [n] makes the rays cones: their radius per metre of length. One matrix product for
-    all parts; single precision with a margin, so no hit is lost.
+    all parts; single precision with a margin, so no hit is lost. A few rays at a time: what a
+    block needs then stays in the cache.
     """
+    met = np.empty((len(parts), directions.shape[1]), bool)
+    for first in range(0, met.shape[1], RAYS_AT_ONCE):
+        block = slice(first, first + RAYS_AT_ONCE)
+        start = origins if origins.shape[1] == 1 else origins[:, block]
+        wide = None if widening is None else widening[block]
+        met[:, block] = _near_balls(parts, start, directions[:, block], wide)
+    return met
+
+
+def _near_balls(
+    parts: tuple[Part, ...], origins: Array, directions: Array, widening: Array | None
+) -> Array:
+    """One block of `may_meet`."""
     centers = np.stack([p.position for p in parts]).astype(np.float32)
     sizes = np.array([[p.shape.radius + CULL_MARGIN] for p in parts], np.float32)
     start, heading = origins.astype(np.float32), directions.astype(np.float32)

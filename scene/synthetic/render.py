@@ -19,7 +19,7 @@ Array = np.ndarray
 # the averaged colour differs from the centre's by one or two 8-bit steps.
 CONTRAST = 0.06
 STRONG = 0.14  # below it one sample less per side is as good
-PIXELS_AT_ONCE = 2048  # bounds memory at any resolution, and keeps the arrays in the cache
+PIXELS_AT_ONCE = 8000  # bounds memory at any resolution, and keeps the arrays in the cache
 
 
 @dataclass(frozen=True)

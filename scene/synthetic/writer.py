@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from arguments.synthetic import SHUFFLED, MaskKnobs, SyntheticParams
+from arguments.synthetic import SHUFFLED, MaskFaults, SyntheticParams
 from scene.masks.degradation import degrade_folder
 from scene.readers.colmap import write_colmap_model
 from scene.readers.colmap.model import ColmapCamera, ColmapImage, ColmapPoints
@@ -77,7 +77,7 @@ def make_scene(params: SyntheticParams) -> Path:
     about |= {"ground_truth": "synthetic", "generator": GENERATOR, "up": [0, 0, 1], "unit": "metre"}
     write_text(folder / "scene.json", json.dumps(about, indent=1) + "\n")
     if params.degraded:
-        degrade_folder(folder, CLEAN, DEGRADED, MaskKnobs(), params.seed)
+        degrade_folder(folder, CLEAN, DEGRADED, MaskFaults(), params.seed)
     if params.shuffled:
         degrade_folder(folder, CLEAN, SHUFFLED_FOLDER, SHUFFLED, params.seed)
     return folder

@@ -5,27 +5,37 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from arguments import (
-    OneLineParser,
-    add_groups,
-    config_to_json,
-    parse_command_line,
-    read_config_file,
-    resolve,
-)
-from arguments.groups import GROUPS
+from arguments import GROUPS, OneLineParser, RunConfig, add_groups, config_to_json, run_groups
+from arguments.options import options_of, parse_typed
+from arguments.parser import presets_of
+from arguments.parser import read_config_file as read_file
 from arguments.presets import PRESETS
+from iqgs.engine.settings import parse_training_arguments, resolve_run
+from iqgs.methods import METHODS
 from utils.errors import FormatError, UserError
 
 
-def typed(*arguments: str) -> dict[str, object]:
+def typed(*arguments: str, method: str = "iqgs") -> dict[str, object]:
     parser = OneLineParser(prog="train.py")
-    add_groups(parser)
-    return parse_command_line(parser, list(arguments))
+    add_groups(parser, run_groups(METHODS[method]))
+    return parse_typed(parser, list(arguments))
+
+
+def resolve(*layers: dict[str, object]) -> RunConfig:
+    return resolve_run(*layers)
+
+
+def read_config_file(path: Path) -> dict[str, object]:
+    return read_file(path, METHODS)
+
+
+def parsed(*arguments: str) -> RunConfig:
+    return parse_training_arguments("train.py", "", list(arguments))
 
 
 def test_only_what_was_typed_enters_a_layer() -> None:
@@ -45,9 +55,9 @@ def test_command_line_wins_over_file_wins_over_preset_wins_over_defaults() -> No
 def test_paper_preset_is_the_papers_configuration() -> None:
     config = resolve({"preset": "paper"})
     assert config.optimization.iterations == config.segmentation.instance_iterations == 30_000
-    assert (config.segmentation.num_queries, config.segmentation.feature_dim) == (300, 16)
+    assert (config.method.num_queries, config.method.feature_dim) == (300, 16)
     assert (config.segmentation.lr_iqgs, config.segmentation.lr_instance) == (5e-4, 2.5e-3)
-    weights = config.segmentation
+    weights = config.method
     assert (weights.lambda_mask, weights.lambda_dice, weights.lambda_reg, weights.lambda_geom) == (
         20,
         1,
@@ -129,7 +139,65 @@ def test_a_saved_run_resolves_to_itself(tmp_path: Path) -> None:
 
 
 def test_every_field_has_help_and_no_name_occurs_twice() -> None:
-    names = [field.name for cls in GROUPS.values() for field in dataclasses.fields(cls)]
-    assert len(names) == len(set(names))
-    for preset in PRESETS.values():
-        assert set(preset) <= set(names)
+    for entry in METHODS.values():
+        records = run_groups(entry).values()
+        names = [field.name for cls in records for field in dataclasses.fields(cls)]
+        assert len(names) == len(set(names))
+        assert names == [field.name for cls in records for field in options_of(cls)]
+        for preset in presets_of(entry).values():
+            assert set(preset) <= set(names)
+        assert set(entry.presets) <= set(PRESETS)
+
+
+def test_a_method_brings_its_own_flags_and_presets() -> None:
+    plain, hungarian = parsed("-s", "x"), parsed("-s", "x", "--method", "iqgs-h")
+    assert not hasattr(plain.method, "usage_cost")
+    assert (hungarian.method.usage_cost, hungarian.method.steady_matching) == (0.3, True)
+    assert parsed("-s", "x", "--method", "iqgs-h", "--preset", "paper").method.usage_cost == 0.0
+    assert parsed("-s", "x", "--matching", "hungarian") == hungarian
+    assert parsed("-s", "x", "--matching", "id") == plain
+    assert dataclasses.fields(parsed("-s", "x", "--method", "vote").method) == ()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--usage_cost", "1"], "--usage_cost belongs to --method iqgs-h, this is iqgs"),
+        (["--method", "vote", "--lambda_mask", "1"], "--lambda_mask belongs to --method iqgs or"),
+        (["--method", "best"], "--method must be one of iqgs, iqgs-h, vote"),
+        (
+            ["--method", "iqgs", "--matching", "hungarian"],
+            "hungarian is --method iqgs-h",
+        ),
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+    ],
+)
+def test_flags_of_other_methods_are_named(words: list[str], sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        parsed("-s", "x", *words)
+
+
+def test_settings_of_a_run_before_methods_had_names(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    old = {"matching": "hungarian", "num_queries": 41, "usage_cost": 0.5, "lr_iqgs": 0.01}
+    path.write_text(json.dumps({"format": 1, "segmentation": old, "train": {"preset": "paper"}}))
+    config = resolve(read_config_file(path))
+    assert config.segmentation.method == "iqgs-h"
+    assert (config.method.num_queries, config.method.usage_cost) == (41, 0.5)
+    assert config.segmentation.lr_iqgs == 0.01
+
+
+def test_help_says_the_defaults_of_every_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    words = " ".join(capsys.readouterr().out.split())
+    assert "(default: 3000; paper, paper-literal, 2dgs: 30000)" in words
+    assert "steps between densifications (default: 100)" in words
+    assert "iqgs-h queries are matched in every view" in words
+
+
+def test_flattening_needs_the_splats_to_flatten() -> None:
+    with pytest.raises(UserError, match="--flatten_ply must be given together with --start_ply"):
+        resolve({}, typed("--flatten_ply"))
+    config = resolve({}, typed("--flatten_ply", "--start_ply", "a.ply"))
+    assert config.train.flatten_ply and config.train.start_ply == "a.ply"

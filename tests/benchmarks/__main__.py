@@ -7,13 +7,22 @@
     python -m tests.benchmarks --device cuda      # what runs on the GPU, nothing of the CPU
     python -m tests.benchmarks --markdown tables.md
 
+    python -m tests.benchmarks --only commands --other ../before    # two checkouts, taking turns
+
 Rows that are compared take turns in one process. Ratios are over processor time on a CPU and over
 time between CUDA events on a GPU; "x" columns say how many times the cost of the first row a row
-has. Goals are judged only in the scenes that they are about. For the comparisons install
-tests/benchmarks/requirements.txt (with --no-deps).
+has. How large such a ratio is depends on the machine: above each table stands what it can do at
+best, measured just before. Goals are judged only in the scenes that they are about. For the
+comparisons install tests/benchmarks/requirements.txt (with --no-deps).
+
+Section `commands` starts whole programs. With --other PATH it starts those of another checkout in
+turns with its own, on the same scene, each on a run that it has trained itself; the ratios are
+medians over the pairs. The other checkout's Python is PATH/.venv/bin/python where there is one,
+else the one that runs here, which then brings its installed rasterizer.
 
 Results go to tests/benchmarks/results/, into one file a machine, named after its processor and
-GPU, with the newest figures of each section; --quick writes none unless --output names a file.
+GPU, with the newest figures of each section; --quick and --other write none unless --output names a
+file.
 Run it on an idle machine: the load average before each section is recorded, and how many
 processors other processes kept busy meanwhile.
 """
@@ -23,9 +32,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tests.benchmarks.options import Options, choose_meters
+from tests.benchmarks.peak import peak_of
 from tests.benchmarks.records import (
     Neighbours,
     describe_run,
@@ -59,7 +70,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="tiny scenes, in about a minute")
+    parser.add_argument("--quick", action="store_true", help="tiny scenes, in a few minutes")
     parser.add_argument(
         "--only",
         type=section_names,
@@ -71,11 +82,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--repeats", type=int, help=f"of fast rows; {REPEATS}, quick {QUICK_REPEATS}"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--other", type=Path, metavar="PATH", help="another checkout, beside which `commands` runs"
+    )
     parser.add_argument("--output", type=Path, help="results file, instead of the machine's")
     parser.add_argument("--markdown", type=Path, help="also write the tables as Markdown")
     parsed = parser.parse_args(arguments)
     if parsed.repeats is not None and parsed.repeats < 1:
         parser.error(f"--repeats must be at least 1, got {parsed.repeats}")
+    if parsed.other is not None and not (parsed.other / "train.py").is_file():
+        parser.error(f"--other {parsed.other} holds no train.py: name the root of a checkout")
     return parsed
 
 
@@ -95,11 +111,15 @@ def print_tables(title: str, tables: Sequence[Table], others: float | None) -> N
 
 def run_section(name: str, options: Options, output: Path | None) -> list[Table]:
     """Run one section, print it, and keep its figures. A failure is a table that says so."""
-    section, run, neighbours = SECTIONS[name], describe_run(), Neighbours()
+    section, run = SECTIONS[name], describe_run()
+    peaks = [peak_of(meter, options.quick) for meter in options.meters]
+    run["peaks"] = [peak.as_record() for peak in peaks]
+    neighbours = Neighbours()
     try:
         tables = list(section.run(options))
     except (RuntimeError, OSError, MemoryError) as error:
         tables = [Table(f"FAILED: {type(error).__name__}: {error}", [])]
+    tables = [replace(table, machine=[str(peak) for peak in peaks]) for table in tables]
     run["processors_used_by_others"] = neighbours.processors()
     print_tables(section.title, tables, run["processors_used_by_others"])
     if output is not None and tables:
@@ -116,9 +136,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     repeats = parsed.repeats or (QUICK_REPEATS if parsed.quick else REPEATS)
-    options = Options(parsed.quick, repeats, meters)
+    options = Options(parsed.quick, repeats, meters, parsed.other)
     machine = machine_name()
-    output = parsed.output or (None if parsed.quick else results_path(machine))
+    passing = parsed.quick or parsed.other is not None  # nothing that a machine is known by
+    output = parsed.output or (None if passing else results_path(machine))
     print(machine)
     pages, failed = [f"{machine}\n"], False
     for name in parsed.only:

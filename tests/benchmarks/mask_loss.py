@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import mask_loss
-from iqgs.losses import dice_loss, focal_loss
+from diff_surfel_rasterization.losses import mask_loss
+from iqgs.methods.iqgs.losses import dice_loss, focal_loss
 from tests.benchmarks.options import Options
 from tests.benchmarks.tables import Goal, Table, timing_table
 from tests.benchmarks.timing import Candidate, Meter, Row, time_candidates
@@ -30,7 +30,7 @@ def fused(queries: Tensor, features: Tensor, owner: Tensor) -> Sequence[Tensor]:
 
 
 def plain(queries: Tensor, features: Tensor, owner: Tensor) -> Sequence[Tensor]:
-    """The same by the losses of `iqgs.losses` on all logits."""
+    """The same by the losses of `iqgs.methods.iqgs.losses` on all logits."""
     logits = queries @ features.T
     masks = owner[None] == torch.arange(len(queries), device=owner.device)[:, None]
     return focal_loss(logits, masks, GAMMA, None), dice_loss(logits, masks)

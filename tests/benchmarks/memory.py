@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import torch
 
+from iqgs.engine.stages.protocol import take_step
 from tests.benchmarks.options import Options
 from tests.benchmarks.scenes import LARGE, QUICK, STANDARD, SceneSize
 from tests.benchmarks.tables import Goal, Table, Value
@@ -100,7 +101,7 @@ def measure_steps(route: str, size: SceneSize, device: str, counter: Counter) ->
     stage = make(training)
     before = counter.held()
     for iteration in range(stage.first, stage.first + STEPS):
-        stage.step(iteration)
+        take_step(stage, iteration)
     return Usage(before, counter.peak())
 
 

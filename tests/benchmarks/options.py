@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from diff_surfel_rasterization import available_backends
 from tests.benchmarks.timing import CpuMeter, CudaMeter, Meter
@@ -11,11 +12,13 @@ from tests.benchmarks.timing import CpuMeter, CudaMeter, Meter
 
 @dataclass(frozen=True)
 class Options:
-    """One run of the benchmarks. `meters` are those of the devices to use, CPU first."""
+    """One run of the benchmarks. `meters` are those of the devices to use, CPU first; `other` is
+    the root of another checkout to compare commands with."""
 
     quick: bool
     repeats: int
     meters: tuple[Meter, ...]
+    other: Path | None = None
 
     def meter(self, kind: str) -> Meter | None:
         """The meter of a kind of device (cpu | cuda), None if it is not to be used."""

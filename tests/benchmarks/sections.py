@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from tests.benchmarks import (
     cached_weights,
+    commands,
     growth,
+    image_loss,
     mask_loss,
     memory,
     rasterizer,
@@ -32,7 +34,9 @@ SECTIONS: dict[str, Section] = {
     "rasterizer-cuda": Section("The rasterizer beside gsplat, GPU", rasterizer_cuda.run),
     "growth": Section("Growth with the size of the task", growth.run),
     "cached-weights": Section("Frozen geometry through stored weights", cached_weights.run),
+    "image-loss": Section("The image losses", image_loss.run),
     "mask-loss": Section("The mask losses", mask_loss.run),
     "training-step": Section("A training step by parts", training_step.run),
+    "commands": Section("Whole commands", commands.run),
     "memory": Section("Peak memory of a training step", memory.run),
 }

@@ -24,6 +24,14 @@ HEADS = {
     "ns_per_contribution": "ns/contr.",
     "forward_gain": "gain fwd",
     "backward_gain": "gain bwd",
+    "min_wall_ms": "min wall",
+    "min_cpu_ms": "min cpu",
+    "other_min_wall_ms": "other: min wall",
+    "other_wall_ms": "wall",
+    "other_min_cpu_ms": "min cpu",
+    "other_cpu_ms": "cpu",
+    "other_times_wall": "× wall",
+    "other_times_cpu": "× cpu",
 }
 
 
@@ -48,16 +56,20 @@ class Goal:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with the same keys in the same order; `notes` say what the columns cannot."""
+    """Rows with the same keys in the same order; `notes` say what the columns cannot.
+
+    `machine`: what the hardware can do at best, a line each; without it a ratio says little.
+    """
 
     title: str
     rows: Sequence[dict[str, Value]]
     notes: Sequence[str] = ()
     goals: Sequence[Goal] = field(default=())
+    machine: Sequence[str] = ()
 
     def as_text(self) -> str:
         """For a terminal."""
-        lines = [self.title]
+        lines = [self.title, *(f"  {line}" for line in self.machine)]
         if self.rows:
             cells = [list(map(_head, self.rows[0])), *[_cells(row) for row in self.rows]]
             widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -66,7 +78,7 @@ class Table:
 
     def as_markdown(self) -> str:
         """For a document."""
-        lines = [f"**{self.title}**", ""]
+        lines = [f"**{self.title}**", *self.machine, ""]
         if self.rows:
             heads = list(map(_head, self.rows[0]))
             lines += [_piped(heads), "|" + "---|" * len(heads)]
@@ -76,7 +88,10 @@ class Table:
 
     def as_record(self) -> dict[str, Any]:
         """For the results file."""
-        record: dict[str, Any] = {"title": self.title, "rows": list(self.rows)}
+        record: dict[str, Any] = {"title": self.title}
+        if self.machine:
+            record["machine"] = list(self.machine)
+        record["rows"] = list(self.rows)
         if self.notes:
             record["notes"] = list(self.notes)
         if self.goals:

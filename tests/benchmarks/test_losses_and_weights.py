@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sections on stored weights and mask losses compare like with like, on any device."""
+"""The sections on stored weights and losses compare like with like, on any device."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from tests.benchmarks import cached_weights, mask_loss
+from tests.benchmarks import cached_weights, image_loss, mask_loss
 from tests.benchmarks.options import Options, choose_meters
 from tests.benchmarks.played_gpu import PlayedCuda
 from tests.benchmarks.scenes import SceneSize
@@ -40,6 +40,24 @@ def test_mask_losses(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     assert compared.goals == ()
 
 
+def test_image_losses(options: Options) -> None:
+    (table,) = image_loss.run(options)
+    assert [row["name"] for row in table.rows] == list(image_loss.ROWS)
+    assert all(row["forward_ms"] > 0 and row["backward_ms"] > 0 for row in table.rows)
+    assert table.goals == (), "goals are for larger images"
+
+
+def test_all_image_losses_are_of_the_same_thing() -> None:
+    found = []
+    for losses in image_loss.ROWS.values():
+        image, target = image_loss.make_pair(40, 30, "cpu")
+        l1, dssim = losses(image, target)
+        (l1 + dssim).backward()
+        found.append([l1, dssim, image.grad])
+    for other in found[1:]:
+        torch.testing.assert_close(found[0], other, rtol=1e-4, atol=1e-7)
+
+
 def test_both_losses_are_of_the_same_thing() -> None:
     results = []
     for losses in (mask_loss.fused, mask_loss.plain):
@@ -57,4 +75,6 @@ def test_goals() -> None:
     assert goal.value == 10.0 and goal.bound == 7.0
     rows = [Row("fused", 1, 9, 1, 1, 40, 60), Row("plain torch", 1, 3, 1, 1, 900, 1000)]
     (goal,) = mask_loss.goals(rows)
+    assert image_loss.goals((640, 426), rows)[0].value == 19.0
+    assert image_loss.goals((1600, 1060), rows) == []
     assert goal.value == 19.0 and not goal.reached

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from diff_surfel_rasterization import available_backends
-from iqgs.engine import reconstruction
+from gaussian_renderer import Renderer
+from iqgs.engine.stages.protocol import take_step
 from tests.benchmarks import training_step
 from tests.benchmarks.played_gpu import PlayedCuda
 from tests.benchmarks.scenes import SceneSize
@@ -72,7 +73,7 @@ def test_methods_functions_and_static_methods_are_timed_and_answer() -> None:
 def test_every_route_is_split(route: str, kind: str) -> None:
     backend = available_backends()[-2] if len(available_backends()) > 1 else "reference"
     played: Meter = CudaMeter("cpu", backend, PlayedCuda())
-    render, backward = reconstruction.render, torch.Tensor.backward
+    render, backward = Renderer.render, torch.Tensor.backward
     table = training_step.table(route, TINY, CpuMeter() if kind == "cpu" else played, 2)
     labels = [str(row["name"]) for row in table.rows]
     assert labels[0] == training_step.WHOLE and labels[-1] == training_step.REST
@@ -87,7 +88,7 @@ def test_every_route_is_split(route: str, kind: str) -> None:
         assert any(label.startswith("backward of") and "torch" not in label for label in labels)
     assert expected <= set(labels)
     assert sum(float(row["percent"] or 0) for row in table.rows) == pytest.approx(100)
-    assert reconstruction.render is render and torch.Tensor.backward is backward
+    assert Renderer.render is render and torch.Tensor.backward is backward
 
 
 def test_the_made_scene_has_every_object_and_every_query() -> None:
@@ -95,8 +96,8 @@ def test_the_made_scene_has_every_object_and_every_query() -> None:
     assert labels.shape == (48, 64) and labels.dtype == np.int32
     assert np.array_equal(np.unique(labels), np.arange(1, 61))
     training = make_training(TINY, "cpu")
-    assert training.options is not None and training.options.num_queries == 300
+    assert training.config.method.num_queries == 300
     stage = ROUTES["reconstruction"][0](training)
-    report = stage.step(stage.first)
+    report = take_step(stage, stage.first)
     assert {"l1", "dssim", "normal", "distortion"} <= set(report.terms)
     assert len(training.gaussians) == TINY.splats

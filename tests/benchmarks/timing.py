@@ -269,9 +269,20 @@ def usable_processors() -> int:
 
 def hardware_name() -> str:
     """The processor's own name and how many of them this process may use."""
-    name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text())
-        name = found.group(1).strip() if found else name
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    name = processor_name(text) or platform.processor() or platform.machine()
     return f"{name}, {usable_processors()} processors"
+
+
+def processor_name(cpuinfo: str) -> str | None:
+    """Name, family and model: virtual machines shorten the names of very different processors to
+    "AMD EPYC" or "Intel Xeon Processor". None where the text tells no name.
+    """
+
+    def said(key: str) -> str | None:
+        found = re.search(rf"^{key}\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+        return found[1].strip() if found else None
+
+    name, family, model = said("model name"), said("cpu family"), said("model")
+    return f"{name} family {family} model {model}" if name and family and model else name

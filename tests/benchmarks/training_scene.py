@@ -12,10 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arguments import RunConfig, resolve
-from iqgs.engine.setup import Training, make_method
-from iqgs.engine.stages import Stage
-from iqgs.engine.training import learn_instances, reconstruct, train_jointly
+from arguments import RunConfig
+from iqgs.engine.opening import scene_facts
+from iqgs.engine.run import Run
+from iqgs.engine.run_folder import RunCameras
+from iqgs.engine.settings import resolve_run
+from iqgs.engine.stages.joint import JointTraining
+from iqgs.engine.stages.protocol import Stage
+from iqgs.engine.training import learn_instances, reconstruct
+from iqgs.methods import build_method
 from scene.cameras import Camera
 from scene.dataset import Scene
 from scene.gaussian_model import GaussianModel, random_instance
@@ -47,7 +52,7 @@ ROUTES: dict[str, tuple[Callable[..., Stage], dict[str, Any]]] = {
     ),
     "instances, 4096 pixels, 300 queries": (learn_instances, {}),
     "instances, every pixel, 300 queries": (learn_instances, {"pixels_per_step": 0}),
-    "joint, 4096 pixels, 300 queries": (train_jointly, {}),
+    "joint, 4096 pixels, 300 queries": (JointTraining, {}),
 }
 
 
@@ -106,9 +111,9 @@ def make_gaussians(size: SceneSize, config: RunConfig) -> GaussianModel:
     return GaussianModel(values)
 
 
-def make_training(size: SceneSize, device: str, **settings: object) -> Training:
+def make_training(size: SceneSize, device: str, **settings: object) -> Run:
     """Everything that a stage of training needs, for one made view on `device`."""
-    config = resolve(FULL_STEP, settings)
+    config = resolve_run(FULL_STEP, settings)
     view = make_view(size)
     scene = Scene(
         train=(view,),
@@ -121,6 +126,15 @@ def make_training(size: SceneSize, device: str, **settings: object) -> Training:
         notices=(),
     )
     gaussians = make_gaussians(size, config).to(device)
-    training = Training(config, scene, gaussians, torch.zeros(3))
-    make_method(training)
-    return training
+    facts = scene_facts(config, scene)
+    method = build_method(config.segmentation.method, config.method, facts).to(device)
+    return Run(
+        config=config,
+        folder=Path("made"),
+        cameras=RunCameras.of_scene(scene),
+        gaussians=gaussians,
+        ids=scene.id_table,
+        method=method,
+        facts=facts,
+        loaded_scene=scene,
+    )

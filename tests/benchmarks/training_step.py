@@ -19,12 +19,13 @@ from unittest import mock
 import torch
 
 from diff_surfel_rasterization.backends import native_module
-from iqgs.engine import instances, joint, reconstruction, weight_cache
-from iqgs.engine.joint import JointTraining
-from iqgs.engine.reconstruction import Reconstruction
-from iqgs.engine.stages import Stage
-from iqgs.engine.training import FEW_PIXELS
-from iqgs.model import IQGS
+from gaussian_renderer import Renderer
+from iqgs.engine.lifting import weight_cache
+from iqgs.engine.stages import instances
+from iqgs.engine.stages.joint import JointTraining
+from iqgs.engine.stages.protocol import Stage, take_step
+from iqgs.engine.stages.reconstruction import Reconstruction
+from iqgs.methods.iqgs.method import IQGS
 from tests.benchmarks.options import Options
 from tests.benchmarks.scenes import LARGE, QUICK, STANDARD, SceneSize
 from tests.benchmarks.tables import Table, Value, quotient
@@ -101,24 +102,27 @@ def parts_of(stage: Stage, method: IQGS) -> list[Part]:
     """What a stage's step is made of."""
     whole: Any = stage
     parts = [*native_backwards(), Part("backward of torch", torch.Tensor, "backward")]
-    parts.append(Part("optimizers", whole.optimizer, "step"))
-    if isinstance(stage, Reconstruction):
+    color = stage.color if isinstance(stage, JointTraining) else stage
+    if isinstance(color, Reconstruction):
         parts += [
-            Part("render", reconstruction, "render"),
-            Part("image losses", stage, "terms"),
-            Part("densification signal", stage.densifier, "observe"),
+            Part("optimizers", color.optimizer, "step"),
+            Part("render", Renderer, "render"),
+            Part("image losses", color, "terms"),
+            Part("densification signal", color.densifier, "observe"),
         ]
     if isinstance(stage, JointTraining):
         parts += [
-            Part("splat instances", joint, "splat"),
+            Part("splat instances", Renderer, "splat"),
             Part("optimizers", stage.decoder_optimizer, "step"),
         ]
-    if not isinstance(stage, Reconstruction):
+    if isinstance(stage, instances.InstanceLearning):
         parts += [
+            Part("optimizers", whole.optimizer, "step"),
+            Part("optimizers", whole.attribute, "step"),
             Part("sample pixels", instances, "sample_pixels"),
             Part("splat instances", weight_cache.SampledPixels, "splat"),
         ]
-    if stage.name != Reconstruction.name:
+    if stage.learns_instances:
         parts += [
             Part("decoder", method.projection, "forward"),
             Part("decoder", method.decoder, "forward"),
@@ -134,8 +138,8 @@ def timed_steps(
     """Medians (wall, processor) of the whole step, not looked into, and of each of its parts."""
     numbers = iter(range(stage.first, stage.first + WARM_UPS + 2 * steps))
     for _ in range(WARM_UPS):
-        stage.step(next(numbers))
-    whole = [meter.measure(lambda: stage.step(next(numbers)))[1:] for _ in range(steps)]
+        take_step(stage, next(numbers))
+    whole = [meter.measure(lambda: take_step(stage, next(numbers)))[1:] for _ in range(steps)]
     looked: list[dict[str, list[float]]] = []
     for _ in range(steps):
         timer = PartTimer(meter)
@@ -145,7 +149,7 @@ def timed_steps(
                     mock.patch.object(part.owner, part.attribute, timer.timed(part))
                 )
             with timer.part(REST):
-                stage.step(next(numbers))
+                take_step(stage, next(numbers))
         looked.append(timer.times)
     labels = dict.fromkeys(label for times in looked for label in times)
     columns = {label: [times.get(label, [0.0, 0.0]) for times in looked] for label in labels}
@@ -157,10 +161,9 @@ def medians(rows: Any) -> list[float]:
     return [statistics.median(column) for column in zip(*rows, strict=True)]
 
 
-def threads_for(stage: Stage, pixels: int) -> int:
+def threads_for(stage: Stage) -> int:
     """As the training loop chooses."""
-    few = stage.name == instances.InstanceLearning.name and 0 < pixels < FEW_PIXELS
-    return 1 if few else usable_processors()
+    return 1 if stage.cheap_steps else usable_processors()
 
 
 def table(route: str, size: SceneSize, meter: Meter, steps: int) -> Table:
@@ -171,7 +174,7 @@ def table(route: str, size: SceneSize, meter: Meter, steps: int) -> Table:
     training.method.train()
     stage = make(training)
     with threads_of_torch():
-        threads = threads_for(stage, training.config.segmentation.pixels_per_step)
+        threads = threads_for(stage)
         torch.set_num_threads(threads)
         times = timed_steps(stage, parts_of(stage, training.method), meter, steps)
     whole = times.pop(WHOLE)

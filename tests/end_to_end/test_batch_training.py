@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from iqgs.engine.rendering_path import look_at
+from scene.camera_path import look_at
 from utils.errors import UserError
 from utils.ply import read_ply
 

@@ -17,7 +17,7 @@ import evaluate
 import render
 import train
 from tests.engine.blobs import IDS, write_blobs
-from utils.logs import run_door
+from utils.entry import run_command
 
 ROOT = Path(__file__).parents[2]
 SHORT = [
@@ -46,7 +46,7 @@ def knock(
 ) -> tuple[int, str, str]:
     """(exit code, stdout, stderr) of a door with these arguments."""
     monkeypatch.setattr(sys, "argv", ["door.py", *arguments])
-    code = run_door(door.main)  # type: ignore[attr-defined]
+    code = run_command(door.main)  # type: ignore[attr-defined]
     captured = capsys.readouterr()
     return code, captured.out, captured.err
 
@@ -64,9 +64,9 @@ def knock(
         (train, ["-s", "{scene}", "-m", "{run}", "--start_ply", "no.ply"], "no.ply"),
         (train, ["-s", "{scene}", "-m", "{run}", "--start_checkpoint", "no.pth"], "no.pth"),
         (train, ["-s", "{scene}", "-m", "{run}", "--images", "photos"], "photos"),
-        (render, [], "-m/--model_path"),
+        (render, [], "model_path"),
         (render, ["-m", "nowhere"], "nowhere"),
-        (evaluate, [], "-m/--model_paths"),
+        (evaluate, [], "model_paths"),
         (evaluate, ["-m", "x", "--protocol", "best"], "--protocol"),
     ],
 )
@@ -106,10 +106,10 @@ def test_train_render_evaluate_on_a_folder_of_photographs(
     code, out, _ = knock(monkeypatch, capsys, render, "-m", str(run), "--masks", "--quiet")
     assert code == 0 and out
     folder = run / "test/ours_100"
-    ids = np.asarray(Image.open(folder / "objects_id/00000.png"))
+    ids = np.asarray(Image.open(folder / "objects_id/000.png"))
     assert set(np.unique(ids).tolist()) <= {0, *IDS}
     for name in ("renders", "gt", "concat", "objects_pred", "normals"):
-        assert (folder / name / "00000.png").is_file()
+        assert (folder / name / "000.png").is_file()
     code, out, _ = knock(monkeypatch, capsys, evaluate, "-m", str(run))
     assert code == 0 and "mIoU_pred" in out
     assert "ours_100" in json.loads((run / "results.json").read_text())

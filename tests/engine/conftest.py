@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from arguments import RunConfig, resolve
+from arguments import RunConfig
+from iqgs.engine.settings import resolve_run
 
 from .blobs import write_blobs
 
@@ -41,7 +42,7 @@ def make_config(blobs: Path, tmp_path: Path) -> Callable[..., RunConfig]:
     """make_config(name, **settings) -> settings of a short run in its own folder."""
 
     def make(name: str, **settings: object) -> RunConfig:
-        return resolve(
+        return resolve_run(
             SHORT, {"source_path": str(blobs), "model_path": str(tmp_path / name), **settings}
         )
 

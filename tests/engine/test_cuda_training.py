@@ -14,11 +14,10 @@ from arguments import RunConfig
 from arguments.evaluation import EvaluationParams
 from arguments.rendering import RenderParams
 from diff_surfel_rasterization import backend_problem
-from iqgs.engine import setup
-from iqgs.engine.checkpoint import load_run
-from iqgs.engine.evaluation import evaluate_run
-from iqgs.engine.rendering import render_run
-from iqgs.engine.setup import choose_device
+from iqgs.engine import run as runs
+from iqgs.engine.opening import open_run
+from iqgs.engine.pictures.views import render_run
+from iqgs.engine.scoring.run_scores import evaluate_run
 from iqgs.engine.training import train
 from utils.errors import UserError
 
@@ -35,7 +34,7 @@ def scores_of(make_config: MakeConfig, device: str, seed: int, route: str) -> di
     """PSNR and mIoU of the held-out views of a short run; evaluated where it was trained."""
     config = make_config(f"{device}{seed}{route}", device=device, seed=seed, route=route, **LENGTH)
     assert train(config) == 0
-    run = load_run(config.model.model_path, device=device)
+    run = open_run(config.model.model_path, device=device)
     values = evaluate_run(run, EvaluationParams(model_paths=(config.model.model_path,)))[0].values
     return {name: float(values[name]) for name in SLACK}
 
@@ -65,7 +64,7 @@ def test_a_run_goes_on_on_a_gpu(make_config: MakeConfig, tmp_path: Path, route: 
     checkpoint = str(tmp_path / "run" / "chkpnt10.pth")
     going_on = make_config("on", route=route, device="cuda", start_checkpoint=checkpoint)
     assert train(going_on) == 0
-    run = load_run(tmp_path / "on", device="cuda")
+    run = open_run(tmp_path / "on", device="cuda")
     assert run.gaussians.device.type == "cuda"
     assert render_run(run, RenderParams(model_path=str(tmp_path / "on"), quiet=True))
 
@@ -84,16 +83,16 @@ def test_asking_for_cuda_in_vain_names_the_reason(
 ) -> None:
     why = "the rasterizer was built for the CPU only (no nvcc is found); install one"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    monkeypatch.setattr(setup, "backend_problem", lambda backend: why)
+    monkeypatch.setattr(runs, "backend_problem", lambda backend: why)
     expected = why if has_gpu else "torch sees no GPU; use --device cpu"
     with pytest.raises(UserError, match=re.escape(f"--device cuda cannot be used: {expected}")):
-        choose_device("cuda")
-    assert choose_device("auto").type == "cpu" and choose_device("cpu").type == "cpu"
+        runs.choose_device("cuda")
+    assert runs.choose_device("auto").type == "cpu" and runs.choose_device("cpu").type == "cpu"
     assert [why in record.getMessage() for record in caplog.records] == [True] * has_gpu
 
 
 def test_auto_takes_a_gpu_that_the_rasterizer_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(setup, "backend_problem", lambda backend: None)
-    assert choose_device("auto").type == choose_device("cuda").type == "cuda"
-    assert choose_device("cpu").type == "cpu"
+    monkeypatch.setattr(runs, "backend_problem", lambda backend: None)
+    assert runs.choose_device("auto").type == runs.choose_device("cuda").type == "cuda"
+    assert runs.choose_device("cpu").type == "cpu"

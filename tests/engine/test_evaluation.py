@@ -15,9 +15,10 @@ from PIL import Image
 
 from arguments import RunConfig
 from arguments.evaluation import EvaluationParams, parse_evaluation_arguments
-from iqgs.engine.checkpoint import load_run
-from iqgs.engine.evaluation import evaluate_run, load_truth
-from iqgs.engine.results import evaluate_runs
+from iqgs.engine.opening import open_run
+from iqgs.engine.scoring.results import evaluate_runs
+from iqgs.engine.scoring.run_scores import evaluate_run
+from iqgs.engine.scoring.truth import find_truth
 from iqgs.engine.training import train
 from iqgs.evaluation.scorer import SceneScorer
 from scene.masks import FORMATS, MaskContent
@@ -40,19 +41,19 @@ LEARNED = {
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(scene, run): the three spheres, learned by id."""
-    from arguments import resolve
+    from iqgs.engine.settings import resolve_run
 
     from .conftest import SHORT
 
     folder = tmp_path_factory.mktemp("evaluation")
     scene = write_blobs(folder / "scene", views=17)
     settings = {**SHORT, **LEARNED, "source_path": str(scene), "model_path": str(folder / "run")}
-    assert train(resolve(settings)) == 0
+    assert train(resolve_run(settings)) == 0
     return scene, folder / "run"
 
 
 def test_the_spheres_are_found_in_held_out_views_and_in_space(trained: tuple[Path, Path]) -> None:
-    run = load_run(trained[1])
+    run = open_run(trained[1])
     ours, vote = evaluate_run(run, EvaluationParams(model_paths=(str(trained[1]),)))
     assert (ours.key, vote.key) == ("ours_1100", "vote_1100")
     assert ours.values["views"] == 3
@@ -74,29 +75,39 @@ def test_scores_follow_the_truth_that_is_given(trained: tuple[Path, Path], tmp_p
         ids = np.asarray(Image.open(path))
         renamed.mkdir(exist_ok=True)
         write_id_map(renamed / path.name, np.where(ids == 3, 7, np.where(ids == 7, 3, ids)))
-    run = load_run(run_path)
+    run = open_run(run_path)
     (by_id,) = evaluate_run(
-        run, EvaluationParams((str(run_path),), gt_path=str(renamed), vote=False)
+        run, EvaluationParams(model_paths=(str(run_path),), gt_path=str(renamed), vote=False)
     )
     (by_scene,) = evaluate_run(
-        run, EvaluationParams((str(run_path),), gt_path=str(renamed), matching="scene", vote=False)
+        run,
+        EvaluationParams(
+            model_paths=(str(run_path),), gt_path=str(renamed), matching="scene", vote=False
+        ),
     )
     assert by_id.values["mIoU_gt"] < 0.5 < 0.75 < by_scene.values["mIoU_gt"]
     with pytest.raises(UserError, match="--gt_path nowhere"):
-        load_truth(run, run.scene.test, EvaluationParams((str(run_path),), gt_path="nowhere"))
-    (tmp_path / "others").mkdir()
-    params = EvaluationParams((str(run_path),), gt_path=str(tmp_path / "others"))
-    with pytest.raises(UserError, match="others: no mask for any of the 3 images"):
-        load_truth(run, run.scene.test, params)
+        find_truth(
+            run, run.scene.test, EvaluationParams(model_paths=(str(run_path),), gt_path="nowhere")
+        )
+
+
+def test_a_truth_without_any_mask_of_the_views_is_refused(
+    trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run = open_run(trained[1])
+    params = EvaluationParams(model_paths=("run",), gt_path=str(tmp_path))
+    with pytest.raises(UserError, match="no mask for any of the 3 images"):
+        find_truth(run, run.scene.test, params)
 
 
 def test_truth_that_names_no_objects_is_not_scored_by_id(
     trained: tuple[Path, Path], tmp_path: Path
 ) -> None:
     scene, run_path = trained
-    run = load_run(run_path)
+    run = open_run(run_path)
     for path in (scene / "object_mask").glob("*.png"):
-        content = MaskContent.of_map(id_color_codes(np.asarray(Image.open(path))))
+        content = MaskContent.of_map(np.asarray(Image.open(path)).astype(np.int64) * 7919)
         FORMATS["rgb_ids"].write(tmp_path / "colored" / path.name, content)
         lists = MaskContent.of_layers(content.as_layers(), "view")
         FORMATS["sam_list"].write(tmp_path / f"lists/{path.stem}.json", lists)
@@ -104,31 +115,27 @@ def test_truth_that_names_no_objects_is_not_scored_by_id(
         ("colored", "with numbers and these hold colours"),
         ("lists", "no objects"),
     ):
-        params = EvaluationParams((str(run_path),), gt_path=str(tmp_path / name), vote=False)
+        folder = str(tmp_path / name)
+        params = EvaluationParams(model_paths=("run",), gt_path=folder, vote=False)
         with pytest.raises(UserError, match=f"{name}.*{reason}.*--matching scene"):
             evaluate_run(run, params)
         params = replace(params, matching="scene")
         assert evaluate_run(run, params)[0].values["mIoU_gt"] > 0.75
 
 
-def id_color_codes(ids: np.ndarray) -> np.ndarray:
-    return ids.astype(np.int64) * 7919
-
-
 def test_an_ignored_value_is_scored_on_neither_side(trained: tuple[Path, Path]) -> None:
     """What the run says of the pixels of a value that means nothing is not held against it."""
     scene, run_path = trained
-    run = load_run(run_path, overrides={"ignore_label": 300})
-    assert run.id_table is not None and run.id_table.originals == (3, 7)
-    params = EvaluationParams((str(run_path),), vote=False)
-    truth = load_truth(run, run.scene.test, params)
-    for view in run.scene.test:
-        filed = np.asarray(Image.open(scene / "object_mask" / view.name))
-        np.testing.assert_array_equal(truth.label_maps[view.name] == -1, filed == 300)
+    run = open_run(run_path, overrides={"ignore_label": 300})
+    assert run.ids is not None and run.ids.originals == (3, 7, 300)  # what it learned stays
+    params = EvaluationParams(model_paths=("run",), vote=False)
+    truth = find_truth(run, run.scene.test, params)
     scorer = SceneScorer("id", "background")
     for view in run.scene.test:
         filed = np.asarray(Image.open(scene / "object_mask" / view.name)).astype(np.int64)
-        scorer.add_view(view.name, filed, truth.label_maps[view.name])  # says 300 as ever
+        true = truth.of(view)
+        np.testing.assert_array_equal(true == -1, filed == 300)
+        scorer.add_view(view.name, filed, true)  # says 300 as ever
     values = scorer.result().values
     assert values["mIoU_pred"] == values["mIoU_gt"] == values["PQ"] == 1.0
     assert values["gt_instances"] == values["pred_instances"]
@@ -136,19 +143,19 @@ def test_an_ignored_value_is_scored_on_neither_side(trained: tuple[Path, Path]) 
 
 def test_scene_json_says_what_the_truth_is(trained: tuple[Path, Path]) -> None:
     scene, run_path = trained
-    run = load_run(run_path)
+    run = open_run(run_path)
     (scene / "scene.json").write_text(json.dumps({"ground_truth": "synthetic"}))
     try:
-        params = EvaluationParams((str(run_path),))
-        assert load_truth(run, run.scene.test, params).kind == "synthetic"
-        human = EvaluationParams((str(run_path),), ground_truth="human")
-        assert load_truth(run, run.scene.test, human).kind == "human"
+        params = EvaluationParams(model_paths=(str(run_path),))
+        assert find_truth(run, run.scene.test, params).kind == "synthetic"
+        human = EvaluationParams(model_paths=(str(run_path),), ground_truth="human")
+        assert find_truth(run, run.scene.test, human).kind == "human"
     finally:
         (scene / "scene.json").unlink()
 
 
 def test_results_json_has_the_promised_shape(trained: tuple[Path, Path]) -> None:
-    text, code = evaluate_runs(EvaluationParams((str(trained[1]),)))
+    text, code = evaluate_runs(EvaluationParams(model_paths=(str(trained[1]),)))
     assert code == 0
     assert "mIoU_pred" in text and "mIoU_gt" in text
     stored = json.loads((trained[1] / "results.json").read_text())["ours_1100"]["test"]
@@ -169,7 +176,7 @@ def test_a_broken_run_is_a_failed_row_and_the_rest_is_scored(
         ply.write_bytes(b"ply\nnonsense")
     missing = str(tmp_path / "missing")
     paths = (str(broken), str(trained[1]), missing)
-    text, code = evaluate_runs(EvaluationParams(paths, vote=False, format="csv"))
+    text, code = evaluate_runs(EvaluationParams(model_paths=paths, vote=False, format="csv"))
     assert code == 1
     lines = {line.split(",")[0]: line for line in text.splitlines()}
     assert "holds no run" in lines[missing]
@@ -178,7 +185,9 @@ def test_a_broken_run_is_a_failed_row_and_the_rest_is_scored(
 
 @pytest.mark.parametrize("form", ["text", "json", "csv", "markdown", "latex"])
 def test_every_form_of_the_table_is_printed(trained: tuple[Path, Path], form: str) -> None:
-    text, code = evaluate_runs(EvaluationParams((str(trained[1]),), vote=False, format=form))
+    text, code = evaluate_runs(
+        EvaluationParams(model_paths=(str(trained[1]),), vote=False, format=form)
+    )
     assert code == 0 and str(trained[1].name) in text.replace("\\_", "_")
 
 
@@ -192,9 +201,9 @@ def test_a_view_that_was_trained_on_is_never_scored_as_held_out(
     split = {"train": ["000.png", "001.png"], "test": ["002.png", "003.png"]}
     (scene / "split.json").write_text(json.dumps(split))
     try:
-        run = load_run(copy)
+        run = open_run(copy)
         with pytest.raises(DataError, match=r"002\.png"):
-            evaluate_run(run, EvaluationParams((str(copy),)))
+            evaluate_run(run, EvaluationParams(model_paths=(str(copy),)))
     finally:
         (scene / "split.json").unlink()
 
@@ -202,9 +211,9 @@ def test_a_view_that_was_trained_on_is_never_scored_as_held_out(
 def test_no_views_held_out_is_one_sentence(make_config: Callable[..., RunConfig]) -> None:
     config = make_config("all", eval=False, iterations=2, instance_iterations=2)
     assert train(config) == 0
-    run = load_run(config.model.model_path)
+    run = open_run(config.model.model_path)
     with pytest.raises(UserError, match="--eval"):
-        evaluate_run(run, EvaluationParams((config.model.model_path,)))
+        evaluate_run(run, EvaluationParams(model_paths=(config.model.model_path,)))
 
 
 def test_wrong_command_lines() -> None:

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from arguments import RunConfig
-from iqgs.engine.checkpoint import load_run
-from iqgs.engine.evaluation_3d import surface_scores
+from iqgs.engine.opening import open_run
+from iqgs.engine.scoring.surfaces import surface_scores
 from iqgs.engine.training import train
 from scene.frame import FRAME_FILE, SceneFrame
 from scene.readers.colmap import read_colmap_model, write_colmap_model
+from utils.errors import UserError
 
 from .blobs import IDS, SPHERES
 
@@ -45,7 +46,7 @@ def test_a_far_run_is_the_near_one(
 ) -> None:
     assert train(make_config("far_run", source_path=str(far))) == 0
     assert train(make_config("near_run")) == 0
-    away, near = load_run(tmp_path / "far_run"), load_run(tmp_path / "near_run")
+    away, near = open_run(tmp_path / "far_run"), open_run(tmp_path / "near_run")
     frame = SceneFrame.read(tmp_path / "far_run" / FRAME_FILE)
     assert away.scene.frame == frame and any(frame.origin)
     assert near.scene.frame.origin == (0.0, 0.0, 0.0)
@@ -65,14 +66,18 @@ def test_a_run_is_opened_and_goes_on_in_its_own_coordinates(
     config = make_config("run", source_path=str(far))
     assert train(config) == 0
     path = tmp_path / "run" / FRAME_FILE
+    own = SceneFrame.read(path)
     other = SceneFrame((512000.0, 5412000.0, 300.0), (0.0, 0.0, 1.0))
     other.write(path)
-    assert load_run(tmp_path / "run").scene.frame == other
+    assert open_run(tmp_path / "run").scene.frame == other
     again = replace(config, train=replace(config.train, resume="auto"))
+    with pytest.raises(UserError, match="another size or pose"):  # not those of cameras.json
+        train(again)
+    own.write(path)
     assert train(again) == 0
-    assert SceneFrame.read(path) == other
+    assert SceneFrame.read(path) == own
     path.unlink()  # a run that is older than its scene's frame was trained in the files' own
-    assert load_run(tmp_path / "run").scene.frame == SceneFrame()
+    assert open_run(tmp_path / "run").scene.frame == SceneFrame()
 
 
 def test_labelled_surfaces_are_in_the_coordinates_of_the_files(
@@ -90,6 +95,6 @@ def test_labelled_surfaces_are_in_the_coordinates_of_the_files(
         positions=centers[which] + radius * normals + SHIFT,
         labels=np.array(IDS)[which],
     )
-    scores = surface_scores(load_run(tmp_path / "run"), "id", "background")
+    scores = surface_scores(open_run(tmp_path / "run"), "id", "background")
     assert scores and all(np.isfinite(value) for value in scores.values())
     assert max(scores.values()) > 0.1

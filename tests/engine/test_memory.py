@@ -6,6 +6,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +15,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from arguments import RunConfig
-from iqgs.criterion import total_loss
-from iqgs.decoder import sample_keys
-from iqgs.engine.setup import prepare
-from iqgs.engine.training import learn_instances, train_jointly
-from iqgs.methods import build_method
-from iqgs.types import Matching, QueryPrediction, StepInputs
-from tests.iqgs.toy import OPTIONS
+from arguments.evaluation import EvaluationParams
+from iqgs.engine.opening import begin_run, open_run
+from iqgs.engine.scoring.run_scores import evaluate_run
+from iqgs.engine.settings import resolve_run
+from iqgs.engine.stages.joint import JointTraining
+from iqgs.engine.stages.protocol import take_step
+from iqgs.engine.training import learn_instances, train
+from iqgs.methods.iqgs.criterion import QueryPrediction
+from iqgs.methods.iqgs.decoder import sample_keys
+from iqgs.methods.iqgs.matching import Matching
+from iqgs.methods.protocol import Batch, total_loss
+from tests.iqgs.toy import OPTIONS, build
 
-from .blobs import HEIGHT, WIDTH
+from .blobs import HEIGHT, WIDTH, write_blobs
+from .conftest import SHORT
 
 
 class LargestTensor(TorchDispatchMode):
@@ -95,14 +102,17 @@ class PixelsOf(torch.autograd.Function):
 @pytest.mark.parametrize("route", ["two-stage", "joint"])
 @pytest.mark.parametrize("matching", ["id", "hungarian"])
 def test_300_queries_never_meet_all_pixels(
-    make_config: Callable[..., RunConfig], route: str, matching: str
+    make_config: Callable[..., RunConfig], tmp_path: Path, route: str, matching: str
 ) -> None:
-    training = prepare(make_config("run", route=route, matching=matching, num_queries=300))
-    assert training.options is not None and training.options.num_queries == 300
-    stage = learn_instances(training) if route == "two-stage" else train_jointly(training)
+    training = begin_run(
+        make_config("run", route=route, matching=matching, num_queries=300),
+        tmp_path,
+        torch.device("cpu"),
+    )
+    stage = learn_instances(training) if route == "two-stage" else JointTraining(training)
     with LargestTensor() as seen:
         for iteration in range(stage.first, stage.first + 3):
-            stage.step(iteration)
+            take_step(stage, iteration)
     assert seen.largest > 0
     assert seen.largest < 300 * HEIGHT * WIDTH / 4, seen.shape
 
@@ -113,9 +123,9 @@ def test_a_whole_view_of_the_papers_size_needs_less_than_12_gb() -> None:
     pixels, splats, objects = 1558 * 1039, 1_000_000, 120
     options = replace(OPTIONS, num_queries=300, num_ids=299, attention_keys="pooled")
     with LiveTensors() as seen, torch.device("meta"):
-        method = build_method(options).to("meta")
+        method = build(options).to("meta")
         instance = torch.empty(splats, 16, requires_grad=True)
-        step = StepInputs(
+        step = Batch(
             features=PixelsOf.apply(instance, pixels),
             labels=torch.empty(pixels, dtype=torch.int64),
             instance=instance,
@@ -123,6 +133,8 @@ def test_a_whole_view_of_the_papers_size_needs_less_than_12_gb() -> None:
             splat=lambda values: PixelsOf.apply(values, pixels),
             pairs=torch.empty(5000, 2, dtype=torch.int64),
             alpha=torch.empty(pixels),
+            pixels=torch.empty(pixels, dtype=torch.int64),
+            view=0,
         )
         ids = torch.arange(objects, device="meta")
         features = method.projection(step.features)
@@ -138,3 +150,27 @@ def test_a_whole_view_of_the_papers_size_needs_less_than_12_gb() -> None:
     assert 4 * 300 * pixels > 1.9e9, "one map of all queries is what must not be there"
     assert seen.largest < 4 * 64 * pixels, "nor anything near it"
     assert peak < 12e9, f"{peak / 1e9:.1f} GB"
+
+
+def test_scoring_more_views_takes_no_more_memory(tmp_path: Path) -> None:
+    """A view is forgotten before the next: what is alive at once does not grow with their number.
+
+    A megapixel view needs about 25 such maps of floats (100 MB); 200 of them kept would be 20 GB.
+    """
+    peaks = {}
+    for views in (9, 33):
+        scene = write_blobs(tmp_path / f"scene{views}", views=views)
+        config = resolve_run(
+            {**SHORT, "source_path": str(scene), "model_path": str(tmp_path / f"run{views}")},
+            {"iterations": 10, "instance_iterations": 10},
+        )
+        assert train(config) == 0
+        run = open_run(config.model.model_path)
+        params = EvaluationParams(model_paths=("run",), split="train", quiet=True)
+        with LiveTensors() as seen:
+            ours, vote = evaluate_run(run, params)
+        assert ours.values["views"] == vote.values["views"] == views - -(-views // 8)
+        peaks[views] = seen.peak
+    assert peaks[33] < 1.1 * peaks[9], peaks
+    # Maps of floats, int64 labels and weights of one view, for both ways to segment it.
+    assert peaks[33] < 200 * 4 * HEIGHT * WIDTH + 4 * 2**20

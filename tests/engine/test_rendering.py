@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import errno
-import json
+import logging
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +15,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pytest import LogCaptureFixture
 
 from arguments.rendering import RenderParams, parse_render_arguments
-from iqgs.engine import rendering, rendering_files
-from iqgs.engine.rendering_path import fit_ellipse, focus_point, look_at, path_cameras
-from iqgs.types import Segmentation
+from gaussian_renderer import Lens
+from iqgs.engine.pictures import files
+from iqgs.engine.pictures import views as pictures
+from iqgs.engine.run import Run
+from iqgs.engine.run_folder import RunCameras
+from iqgs.engine.settings import resolve_run
+from iqgs.methods.protocol import Segmentation
+from scene.camera_path import fit_ellipse, focus_point, look_at, path_cameras
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from scene.masks import IdTable, InstanceMasks
@@ -34,12 +40,12 @@ ORIGINALS = (7, 300)  # of the mask files: one of them does not fit 8 bits
 class LeftRight:
     """Splats with a positive first channel are instance 1, with a negative one instance 2."""
 
-    def segment(
-        self, instance_map: torch.Tensor, panoptic: bool = True, alpha: torch.Tensor | None = None
-    ) -> Segmentation:
-        first = instance_map[0]
+    ids = "global"
+
+    def segment(self, lens: Lens, panoptic: bool = True) -> Segmentation:
+        first = lens.features[0]
         labels = torch.where(first > 0.2, 1, torch.where(first < -0.2, 2, 0))
-        return Segmentation(labels, {1: 1.0, 2: 1.0})
+        return Segmentation(labels, {1: 1.0, 2: 1.0}, self.ids)
 
 
 def camera_at(azimuth: float, uid: int = 0, radius: float = 4.0) -> Camera:
@@ -68,29 +74,28 @@ def fake_view(camera: Camera, with_masks: bool) -> SimpleNamespace:
     label_map[:, :5] = 2
     masks = InstanceMasks.from_label_map(label_map) if with_masks else None
     image = torch.full((3, HEIGHT, WIDTH), 0.25)
-    return SimpleNamespace(camera=camera, name=camera.name, image=image, masks=masks)
+    seen = {"camera": camera, "name": camera.name, "image": image, "masks": masks}
+    return SimpleNamespace(**seen, forget=lambda: None)
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> SimpleNamespace:
+def run(tmp_path: Path) -> Run:
     views = [fake_view(camera_at(0.7 * i, i), i != 1) for i in range(3)]
-    return SimpleNamespace(
-        config=SimpleNamespace(
-            pipeline=SimpleNamespace(backend="reference"),
-            segmentation=SimpleNamespace(matching="id"),
-        ),
-        scene=SimpleNamespace(train=tuple(views[:2]), test=tuple(views[2:])),
+    scene = SimpleNamespace(train=tuple(views[:2]), test=tuple(views[2:]))
+    return Run(
+        config=resolve_run({"backend": "reference", "source_path": str(tmp_path / "gone")}),
+        folder=tmp_path,
+        cameras=RunCameras.of_scene(scene),
         gaussians=two_blobs(),
+        ids=IdTable(ORIGINALS),
         method=LeftRight(),
         iteration=12,
-        id_table=IdTable(ORIGINALS),
-        background=torch.zeros(3),
-        model_path=tmp_path,
+        loaded_scene=scene,
     )
 
 
-def params(run: SimpleNamespace, **changes: object) -> RenderParams:
-    return replace(RenderParams(model_path=str(run.model_path), quiet=True), **changes)
+def params(run: Run, **changes: object) -> RenderParams:
+    return replace(RenderParams(model_path=str(run.folder), quiet=True), **changes)
 
 
 def picture(*parts: object) -> np.ndarray:
@@ -98,9 +103,9 @@ def picture(*parts: object) -> np.ndarray:
         return np.array(image)
 
 
-def test_every_kind_of_picture_is_written_for_every_view(run: SimpleNamespace) -> None:
-    written = rendering.render_run(run, params(run))
-    train, test = run.model_path / "train" / "ours_12", run.model_path / "test" / "ours_12"
+def test_every_kind_of_picture_is_written_for_every_view(run: Run) -> None:
+    written = pictures.render_run(run, params(run))
+    train, test = run.folder / "train" / "ours_12", run.folder / "test" / "ours_12"
     assert written == [train, test]
     kinds = {
         "renders",
@@ -113,55 +118,94 @@ def test_every_kind_of_picture_is_written_for_every_view(run: SimpleNamespace) -
         "concat",
     }
     for kind in kinds:
-        names = {path.name for path in (train / kind).glob("*.png")}
-        assert names == {"00000.png", "00001.png"}, kind
-    assert [path.name for path in (train / "gt_objects_color").iterdir()] == ["00000.png"]
-    assert picture(train, "gt", "00000.png")[0, 0].tolist() == [64, 64, 64]
-    assert json.loads((test / "views.json").read_text()) == {"00000": "a/view2.jpg"}
+        names = {path.name for path in (train / kind / "a").glob("*.png")}
+        assert names == {"view0.png", "view1.png"}, kind
+    assert [path.name for path in (train / "gt_objects_color" / "a").iterdir()] == ["view0.png"]
+    assert picture(train, "gt", "a", "view0.png")[0, 0].tolist() == [64, 64, 64]
+    assert (test / "renders" / "a" / "view2.png").is_file()
 
 
-def test_ids_are_those_of_the_mask_files_and_colors_follow_them(run: SimpleNamespace) -> None:
-    rendering.render_run(run, params(run, masks=True))
-    folder = run.model_path / "train" / "ours_12"
-    ids = picture(folder, "objects_id", "00000.png")
+def test_ids_are_those_of_the_mask_files_and_colors_follow_them(run: Run) -> None:
+    pictures.render_run(run, params(run, masks=True))
+    folder = run.folder / "train" / "ours_12"
+    ids = picture(folder, "objects_id", "a", "view0.png")
     assert ids.dtype in (np.uint16, np.int32) and set(np.unique(ids)) == {0, *ORIGINALS}
-    colors = picture(folder, "objects_pred", "00000.png")
+    colors = picture(folder, "objects_pred", "a", "view0.png")
     for number in (0, *ORIGINALS):
         assert (colors[ids == number] == id_color(np.array(number))).all()
-    truth = picture(folder, "gt_objects_color", "00000.png")
+    truth = picture(folder, "gt_objects_color", "a", "view0.png")
     assert (truth[:, :5] == id_color(np.array(300))).all() and not truth[:, 5:].any()
     mask = picture(folder, "masks", "a", "view0", "300.png")
     assert ((mask == 255) == (ids == 300)).all() and set(np.unique(mask)) == {0, 255}
 
 
-def test_queries_of_the_assignment_keep_their_own_numbers(run: SimpleNamespace) -> None:
-    run.config.segmentation.matching = "hungarian"
-    labels = torch.tensor([[0, 5], [9, 9]])
-    assert rendering.original_ids(run, labels).tolist() == [[0, 5], [9, 9]]
+def test_numbers_of_queries_are_not_those_of_the_files(run: Run) -> None:
+    labels = torch.tensor([[0, 1], [2, 2]])
+    assert run.file_ids(labels, "global").tolist() == [[0, 7], [300, 300]]
+    assert run.file_ids(labels + 7, "queries").tolist() == [[7, 8], [9, 9]]
 
 
-def test_depth_is_metric_and_empty_where_nothing_is(run: SimpleNamespace) -> None:
-    palette = rendering.fit_palette(run, [view.camera for view in run.scene.train])
+def test_without_its_scene_a_run_still_has_pictures(run: Run, caplog: LogCaptureFixture) -> None:
+    run.loaded_scene = None
+    with caplog.at_level(logging.WARNING):
+        pictures.render_run(run, params(run, skip_train=True))
+    assert "gone: no such folder" in caplog.text and "-s" in caplog.text
+    folder = run.folder / "test" / "ours_12"
+    assert (folder / "objects_id" / "a" / "view2.png").is_file()
+    assert not (folder / "gt").exists()
+    panel = picture(folder, "concat", "a", "view2.png")
+    assert not panel[:HEIGHT, :WIDTH].any() and panel[:HEIGHT, WIDTH : 2 * WIDTH].any()
+
+
+def test_files_are_called_as_the_photographs() -> None:
+    names = ["a/1.jpg", "b/1.jpg", "2.png", "2.jpg"]
+    assert pictures.file_names(names) == {
+        "a/1.jpg": "a/1", "b/1.jpg": "b/1", "2.png": "2.png", "2.jpg": "2.jpg",
+    }  # fmt: skip
+
+
+def test_views_of_several_sizes_make_one_film(run: Run) -> None:
+    first = run.cameras.train[0]
+    wide = replace(first, width=WIDTH + 6, height=HEIGHT - 3, name="a/wide.jpg")
+    run.cameras = RunCameras((first, wide), ())
+    run.loaded_scene = None
+    pictures.render_run(run, params(run))
+    film = cv2.VideoCapture(str(run.folder / "train" / "ours_12" / "concat" / "result.mp4"))
+    assert int(film.get(cv2.CAP_PROP_FRAME_COUNT)) == 2
+
+
+def test_a_film_that_cannot_be_made_stops_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cv2.VideoWriter, "write", lambda self, frame: None, raising=True)
+    with caplog.at_level(logging.WARNING):
+        pictures.render_run(run, params(run))
+    assert "frames could be encoded" in caplog.text
+    assert (run.folder / "test" / "ours_12" / "renders" / "a" / "view2.png").is_file()
+
+
+def test_depth_is_metric_and_empty_where_nothing_is(run: Run) -> None:
+    palette = pictures.fit_palette(run, run.cameras.train)
     assert 2.5 < palette.depth[0] < palette.depth[1] < 6.0  # cameras stand 4.3 from the middle
-    rendering.render_run(run, params(run, skip_train=True))
-    depth = picture(run.model_path, "test", "ours_12", "depth", "00000.tiff")
+    pictures.render_run(run, params(run, skip_train=True))
+    depth = picture(run.folder, "test", "ours_12", "depth", "a", "view2.tiff")
     assert depth.dtype == np.float32 and depth.shape == (HEIGHT, WIDTH)
     assert (depth[0] == 0).all() and 2.5 < depth[depth > 0].mean() < 6.0
-    assert not (run.model_path / "train").exists()
+    assert not (run.folder / "train").exists()
 
 
-def test_a_run_without_instances_has_colour_only(run: SimpleNamespace) -> None:
-    run.method, run.id_table = None, None
-    rendering.render_run(run, params(run, skip_test=True))
-    folder = run.model_path / "train" / "ours_12"
+def test_a_run_without_instances_has_colour_only(run: Run) -> None:
+    run.method, run.ids = None, None
+    pictures.render_run(run, params(run, skip_test=True))
+    folder = run.folder / "train" / "ours_12"
     assert not (folder / "objects_id").exists() and not (folder / "gt_objects_color").exists()
-    assert picture(folder, "concat", "00000.png").shape == (HEIGHT, 4 * WIDTH, 3)
+    assert picture(folder, "concat", "a", "view0.png").shape == (HEIGHT, 4 * WIDTH, 3)
 
 
-def test_videos_hold_a_frame_per_view_and_per_step_of_the_path(run: SimpleNamespace) -> None:
-    paths = rendering.render_run(run, params(run, render_path=True, path_frames=6, fps=5))
-    assert paths[-1] == run.model_path / "traj" / "ours_12" / "result.mp4"
-    concat = run.model_path / "train" / "ours_12" / "concat" / "result.mp4"
+def test_videos_hold_a_frame_per_view_and_per_step_of_the_path(run: Run) -> None:
+    paths = pictures.render_run(run, params(run, render_path=True, path_frames=6, fps=5))
+    assert paths[-1] == run.folder / "traj" / "ours_12" / "result.mp4"
+    concat = run.folder / "train" / "ours_12" / "concat" / "result.mp4"
     for path, frames in ((paths[-1], 6), (concat, 2)):
         video = cv2.VideoCapture(str(path))
         assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == frames
@@ -178,34 +222,21 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
 
     monkeypatch.setattr("os.fsync", no_room)
     with pytest.raises(RunError, match=r"disk full: need .* MB, free .* MB"):
-        rendering_files.write_picture(tmp_path / "a.png", np.zeros((4, 4), np.uint8))
+        files.write_picture(tmp_path / "a.png", np.zeros((4, 4), np.uint8))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_video_whose_frames_did_not_arrive_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cv2.VideoWriter, "write", lambda self, frame: None, raising=True)
-    frames = [np.zeros((8, 8, 3), np.uint8)] * 3
-    with pytest.raises(RunError, match="of 3 frames"):
-        rendering_files.write_video(tmp_path / "v.mp4", frames, 5)
-    assert not (tmp_path / "v.mp4").exists()
-
-
-def test_ids_have_sixteen_bits_where_all_of_the_scene_fit() -> None:
+def test_ids_have_sixteen_bits_where_all_of_the_run_fit(run: Run) -> None:
     found = torch.tensor([[0, 1, 2]])
     for top, dtype in ((65535, np.uint16), (65536, np.int32)):
-        run = SimpleNamespace(
-            id_table=IdTable((7, top)),
-            config=SimpleNamespace(segmentation=SimpleNamespace(matching="id")),
-        )
-        ids = rendering.original_ids(run, found)  # type: ignore[arg-type]
+        run.ids = IdTable((7, top))
+        ids = pictures.picture_ids(run, run.file_ids(found, "global"))
         assert ids.dtype == dtype and ids.tolist() == [[0, 7, top]]
 
 
 def test_ids_beyond_sixteen_bits_are_written_with_thirty_two(tmp_path: Path) -> None:
     for ids, name in ((np.array([[0, 65535]], np.uint16), "a.png"), (np.array([[0, 70000]]), "b")):
-        rendering_files.write_id_picture(tmp_path / f"{name[0]}.png", ids)
+        files.write_id_picture(tmp_path / f"{name[0]}.png", ids)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.tiff"]
     assert np.asarray(Image.open(tmp_path / "a.png")).tolist() == [[0, 65535]]
     assert np.asarray(Image.open(tmp_path / "b.tiff")).tolist() == [[0, 70000]]

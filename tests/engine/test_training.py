@@ -14,12 +14,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from arguments import RunConfig, resolve
-from iqgs.engine.checkpoint import going_on_settings, load_run
+from arguments import RunConfig
+from iqgs.engine.opening import given_splats, open_run
+from iqgs.engine.settings import going_on_settings, resolve_run, scene_of
 from iqgs.engine.training import train
+from scene.splat_files.splat_file import write_splats
+from tests.scene.splat_files.formula import discs
+from utils.checkpoints import load_checkpoint
 from utils.errors import DataError, UserError
-from utils.ply import read_ply
-from utils.storage import load_checkpoint
+from utils.ply import read_ply, read_ply_file
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -61,7 +64,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         "quiet": True,
         "test_iterations": [-1],
     }
-    assert train(resolve(going_on_settings(typed), typed)) == 0
+    assert train(resolve_run(going_on_settings(typed), typed)) == 0
     assert_same_state(tmp_path / "whole", tmp_path / "second", last)
     folder = f"point_cloud/iteration_{last}"
     for name in ("point_cloud.ply", "point_cloud_viewer.ply"):
@@ -100,7 +103,7 @@ def test_a_signal_saves_everything_and_the_run_goes_on_from_there(
         timer = threading.Timer(delay, os.kill, (os.getpid(), number))
         previous = signal.signal(number, lambda *_: None)  # a late signal must not end pytest
         timer.start()
-        stopped = train(resolve(_flat(config), {"overwrite": True})) == code
+        stopped = train(resolve_run(_flat(config), {"overwrite": True})) == code
         timer.join()
         signal.signal(number, previous)
         if stopped:
@@ -109,7 +112,7 @@ def test_a_signal_saves_everything_and_the_run_goes_on_from_there(
     saved = sorted((tmp_path / "stopped").glob("chkpnt*.pth"))
     assert len(saved) >= 1
     typed = {"resume": "auto", "model_path": str(tmp_path / "stopped")}
-    assert train(resolve(going_on_settings(typed), typed)) == 0
+    assert train(resolve_run(going_on_settings(typed), typed)) == 0
     assert_same_state(tmp_path / "whole", tmp_path / "stopped", 40)
 
 
@@ -119,6 +122,7 @@ def _flat(config: RunConfig) -> dict[str, object]:
         **vars(config.pipeline),
         **vars(config.optimization),
         **vars(config.segmentation),
+        **vars(config.method),
         **vars(config.train),
     }
 
@@ -133,12 +137,12 @@ def test_resume_passes_over_a_damaged_checkpoint(
         (run / name).write_bytes(data[: len(data) // 2])
     typed = {"resume": "auto", "model_path": str(run)}
     with caplog.at_level(logging.INFO):
-        assert train(resolve(going_on_settings(typed), typed)) == 0
+        assert train(resolve_run(going_on_settings(typed), typed)) == 0
     assert "chkpnt30.pth" in caplog.text and "going on from" in caplog.text
     for path in run.glob("chkpnt*.pth"):
         path.write_bytes(b"nothing")
     with pytest.raises(DataError, match="no checkpoint"):
-        train(resolve(going_on_settings(typed), typed))
+        train(resolve_run(going_on_settings(typed), typed))
 
 
 @pytest.mark.parametrize("change", [{"num_queries": 50}, {"feature_dim": 8}, {"iterations": 25}])
@@ -148,7 +152,7 @@ def test_going_on_with_other_settings_is_refused_with_both_values(
     assert train(make_config("run", checkpoint_iterations=[10])) == 0
     typed = {"resume": "auto", "model_path": str(tmp_path / "run"), **change}
     with pytest.raises(UserError, match=rf"--{next(iter(change))} was .*, now"):
-        train(resolve(going_on_settings(typed), typed))
+        train(resolve_run(going_on_settings(typed), typed))
 
 
 def test_a_folder_with_a_run_is_not_overwritten_silently(
@@ -158,7 +162,7 @@ def test_a_folder_with_a_run_is_not_overwritten_silently(
     assert train(config) == 0
     with pytest.raises(UserError, match="already holds a run"):
         train(config)
-    assert train(resolve(_flat(config), {"overwrite": True})) == 0
+    assert train(resolve_run(_flat(config), {"overwrite": True})) == 0
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"):
         train(make_config("file"))
@@ -179,7 +183,7 @@ def test_instances_are_learned_from_a_ply_alone(make_config: MakeConfig, tmp_pat
     )
     ply = tmp_path / "scene/point_cloud/iteration_300/point_cloud.ply"
     assert train(make_config("ids", start_ply=str(ply), instance_iterations=250)) == 0
-    run = load_run(tmp_path / "ids")
+    run = open_run(tmp_path / "ids")
     assert run.iteration == 250 and run.method is not None
     before, after = (
         read_ply(ply),
@@ -188,12 +192,28 @@ def test_instances_are_learned_from_a_ply_alone(make_config: MakeConfig, tmp_pat
     assert all((before[name] == after[name]).all() for name in ("x", "scale_0", "opacity"))
     viewer = read_ply(tmp_path / "ids/point_cloud/iteration_250/point_cloud_viewer.ply")
     assert {3, 7, 300} <= set(viewer["instance"].tolist()) <= {0, 3, 7, 300}
+    comments = read_ply_file(tmp_path / "ids/point_cloud/iteration_250/point_cloud_viewer.ply")
+    assert "Vertical axis: y" in comments.comments  # the cameras tell where up is
+
+
+def test_3d_gaussians_are_made_flat_where_that_is_asked_for(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    path = tmp_path / "gaussians.ply"
+    write_splats(path, discs(count=30, scales=3))
+    scene = scene_of(make_config("a"))
+    with pytest.raises(DataError, match="--flatten_ply"):
+        given_splats(make_config("a", start_ply=str(path)), scene, torch.Generator())
+    config = make_config("a", start_ply=str(path), flatten_ply=True)
+    splats = given_splats(config, scene, torch.Generator())
+    assert splats.scales.shape == (30, 2)
+    assert splats.instance_dim == config.segmentation.instance_dim
 
 
 def test_scene_without_masks_reconstructs_only(make_config: MakeConfig, tmp_path: Path) -> None:
     assert train(make_config("plain", no_masks=True, iterations=5)) == 0
-    run = load_run(tmp_path / "plain")
-    assert run.method is None and run.id_table is None
+    run = open_run(tmp_path / "plain")
+    assert run.method is None and run.ids is None
 
 
 def test_stray_and_unfinished_iterations_are_ignored(
@@ -203,15 +223,15 @@ def test_stray_and_unfinished_iterations_are_ignored(
     clouds = tmp_path / "run/point_cloud"
     for name in ("iteration_abc", "iteration_99", ".DS_Store", "iteration_"):
         (clouds / name).mkdir()
-    assert load_run(tmp_path / "run").iteration == 4
+    assert open_run(tmp_path / "run").iteration == 4
     with pytest.raises(DataError, match="no iteration 7"):
-        load_run(tmp_path / "run", 7)
+        open_run(tmp_path / "run", 7)
 
 
 def test_a_non_finite_loss_names_step_view_and_term(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import iqgs.engine.reconstruction as module
+    import iqgs.engine.stages.reconstruction as module
 
     def broken(_: object, image: torch.Tensor, valid: object) -> dict[str, torch.Tensor]:
         return {"l1": image.sum() * float("nan"), "dssim": image.sum()}

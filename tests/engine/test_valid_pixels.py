@@ -16,15 +16,15 @@ from torch import Tensor
 import scene.pictures as pictures
 from arguments import RunConfig
 from arguments.evaluation import EvaluationParams
+from diff_surfel_rasterization.losses import ssim_map
 from diff_surfel_rasterization.types import BlendWeights
-from iqgs.baselines.vote import VoteAccumulator
-from iqgs.engine.checkpoint import load_run
-from iqgs.engine.evaluation import evaluate_run
-from iqgs.engine.reconstruction import photometric_terms
+from iqgs.engine.opening import open_run
+from iqgs.engine.scoring.run_scores import evaluate_run
+from iqgs.engine.stages.reconstruction import photometric_terms
 from iqgs.engine.training import train
 from iqgs.evaluation.scorer import SceneScorer
+from iqgs.methods.vote import VoteAccumulator
 from scene.lenses import Lens, Pinhole, sampled_image, valid_pixels
-from utils.image_quality import ssim_map
 
 from .blobs import FOCAL, HEIGHT, WIDTH, write_blobs
 
@@ -115,7 +115,7 @@ def test_what_lies_outside_the_photograph_changes_no_run(
         monkeypatch.setattr(pictures, "sampled_image", filled)
         assert train(make_config(name, source_path=str(bent))) == 0
         (folder,) = (tmp_path / name / "point_cloud").glob("iteration_40")
-        ours, vote = evaluate_run(load_run(tmp_path / name), EvaluationParams((name,)))
+        ours, vote = evaluate_run(open_run(tmp_path / name), EvaluationParams(model_paths=(name,)))
         values = {key: ours.values[key] for key in ("PSNR", "SSIM", "PSNR_affine", "mIoU_gt", "PQ")}
         return (folder / "point_cloud.ply").read_bytes(), {**values, "vote": vote.values["PQ"]}
 

@@ -9,8 +9,8 @@ import torch
 from diff_surfel_rasterization import QuadWeights
 from diff_surfel_rasterization.quads import quad_pixels, quads_from_rows, quads_of_entries
 from diff_surfel_rasterization.types import BlendWeights
-from iqgs.engine.weight_cache import WeightCache, draw_distinct, fit_view, sample_pixels
-from iqgs.engine.weight_files import CachedView
+from iqgs.engine.lifting.weight_cache import WeightCache, draw_distinct, fit_view, sample_pixels
+from iqgs.engine.lifting.weight_files import CachedView
 
 WIDTH, HEIGHT, SPLATS = 20, 14, 30
 

@@ -13,17 +13,19 @@ import torch
 
 from arguments import RunConfig
 from diff_surfel_rasterization import QuadWeights, splat_weights
-from gaussian_renderer import splat, view_weights
-from iqgs.engine.setup import Training, prepare
-from iqgs.engine.training import learn_instances
-from iqgs.engine.weight_cache import MIN_WEIGHT, WeightCache, fit_view, sample_pixels
-from iqgs.engine.weight_files import (
+from gaussian_renderer import MIN_WEIGHT, splat, view_weights
+from iqgs.engine.lifting.weight_cache import WeightCache, fit_view, sample_pixels
+from iqgs.engine.lifting.weight_files import (
     CachedView,
     Choice,
     WeightFiles,
     geometry_digest,
     view_fingerprint,
 )
+from iqgs.engine.opening import begin_run
+from iqgs.engine.run import Run
+from iqgs.engine.stages.protocol import Stage, take_step
+from iqgs.engine.training import learn_instances
 from utils.errors import UserError
 
 from .test_weight_cache import make_weights
@@ -44,7 +46,7 @@ def same(first: CachedView | None, second: CachedView) -> bool:
     if first is None or (first.pixels is None) != (second.pixels is None):
         return False
     pairs = [*zip(first.weights.tensors, second.weights.tensors, strict=True)]
-    pairs += [(first.touched, second.touched)]
+    pairs += [(first.touched, second.touched), (first.shown, second.shown)]
     if first.pixels is not None and second.pixels is not None:
         pairs.append((first.pixels, second.pixels))
     sizes = replace(
@@ -195,12 +197,20 @@ def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     assert not left.exists()
 
 
+def begin(config: RunConfig) -> Run:
+    return begin_run(config, Path(config.model.model_path), CPU)
+
+
+def totals_of(stage: Stage, steps: int) -> list[float]:
+    return [take_step(stage, i).total.item() for i in range(stage.first, stage.first + steps)]
+
+
 @pytest.fixture
-def training(make_config: Callable[..., RunConfig]) -> Training:
-    return prepare(make_config("run"))
+def training(make_config: Callable[..., RunConfig]) -> Run:
+    return begin(make_config("run"))
 
 
-def test_every_splat_camera_and_threshold_counts(training: Training) -> None:
+def test_every_splat_camera_and_threshold_counts(training: Run) -> None:
     camera = training.scene.train[0].camera
     splats = geometry_digest(training.gaussians)
     fingerprint = view_fingerprint(splats, camera, 0.004)
@@ -224,8 +234,8 @@ def test_every_splat_camera_and_threshold_counts(training: Training) -> None:
 
 
 def losses(config: RunConfig, steps: int = 6) -> list[float]:
-    stage = learn_instances(prepare(config))
-    return [stage.step(i).total for i in range(stage.first, stage.first + steps)]
+    stage = learn_instances(begin(config))
+    return totals_of(stage, steps)
 
 
 def test_learning_from_disk_is_learning_from_memory(
@@ -247,7 +257,7 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
 def test_steps_on_whole_views_see_the_rendered_features(
     cache_gb: float, make_config: Callable[..., RunConfig]
 ) -> None:
-    training = prepare(make_config("run", pixels_per_step=0, cache_gb=cache_gb))
+    training = begin(make_config("run", pixels_per_step=0, cache_gb=cache_gb))
     stage = learn_instances(training)
     view = training.scene.train[0]
     sampled = sample_pixels(stage.cache.view(0), 0, torch.Generator())
@@ -264,5 +274,5 @@ def test_steps_on_whole_views_see_the_rendered_features(
         (ours,) = torch.autograd.grad(found, instance, upstream, retain_graph=True)
         (theirs,) = torch.autograd.grad(expected, instance, upstream)
         assert error(ours, theirs) < tolerance
-    totals = [stage.step(i).total for i in range(stage.first, stage.first + 3)]
+    totals = totals_of(stage, 3)
     assert all(np.isfinite(totals)) and len(set(totals)) == 3

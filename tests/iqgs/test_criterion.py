@@ -9,17 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from iqgs.criterion import total_loss
-from iqgs.decoder import score
-from iqgs.methods import build_method
-from iqgs.model import IQGS
-from iqgs.types import TERM_NAMES, StepInputs
-from tests.iqgs.toy import OPTIONS
+from iqgs.methods.iqgs.decoder import score
+from iqgs.methods.iqgs.method import IQGS
+from iqgs.methods.protocol import Batch, total_loss
+from tests.iqgs.toy import OPTIONS, TERM_NAMES, build, learn
 
 SMALL = replace(OPTIONS, feature_dim=4, instance_dim=5)
 
 
-def make_step(labels: list[int], seed: int = 0) -> tuple[StepInputs, Tensor]:
+def make_step(labels: list[int], seed: int = 0) -> tuple[Batch, Tensor]:
     """A step over 12 splats, with its dense weights [P, N]; float64."""
     generator = torch.Generator().manual_seed(seed)
     pixels = len(labels)
@@ -28,7 +26,7 @@ def make_step(labels: list[int], seed: int = 0) -> tuple[StepInputs, Tensor]:
     weights[:, [1, 4]] = 0.0  # splats out of sight
     touched = weights.sum(0).nonzero().flatten()
     local = weights[:, touched]
-    step = StepInputs(
+    step = Batch(
         features=weights @ instance,
         labels=torch.tensor(labels),
         instance=instance,
@@ -36,12 +34,14 @@ def make_step(labels: list[int], seed: int = 0) -> tuple[StepInputs, Tensor]:
         splat=lambda values: local @ values,
         pairs=torch.tensor([[0, 1], [2, 3], [11, 4]]),
         alpha=weights.sum(1),
+        pixels=torch.arange(pixels),
+        view=0,
     )
     return step, weights
 
 
 def slow_terms(
-    method: IQGS, step: StepInputs, weights: Tensor, owner: dict[int, int], supervised: range
+    method: IQGS, step: Batch, weights: Tensor, owner: dict[int, int], supervised: range
 ) -> dict[str, Tensor]:
     """Eq. 11-14 query by query; owner maps id -> query."""
     project = method.projection
@@ -73,12 +73,12 @@ def slow_terms(
 
 @pytest.mark.parametrize("zero_label", ["background", "ignore"])
 def test_id_terms_are_the_loops(zero_label: str) -> None:
-    method = build_method(replace(SMALL, zero_label=zero_label)).double()
+    method = build(replace(SMALL, zero_label=zero_label)).double()
     step, weights = make_step([0, 0, 2, -1, 2, 2, 5, 5, 0, -1, 6])
     owner = {i: i for i in (0, 2, 5, 6) if zero_label == "background" or i > 0}
     first = 0 if zero_label == "background" else 1
     expected = slow_terms(method, step, weights, owner, range(first, 7))
-    actual = method.terms(step)
+    actual = learn(method, step)
     assert set(actual) == set(TERM_NAMES)
     for name in TERM_NAMES:
         torch.testing.assert_close(actual[name], expected[name], rtol=1e-5, atol=1e-7)
@@ -87,35 +87,35 @@ def test_id_terms_are_the_loops(zero_label: str) -> None:
 @pytest.mark.parametrize("zero_label", ["background", "ignore"])
 def test_hungarian_terms_are_the_loops_with_all_unmatched_queries_empty(zero_label: str) -> None:
     options = replace(SMALL, zero_label=zero_label, matching="hungarian", num_queries=9)
-    method = build_method(options).double()
+    method = build(options).double()
     step, weights = make_step([0, 0, 2, -1, 2, 2, 5, 5, 0, -1, 6])
-    method.terms(step)
+    learn(method, step)
     found = method.matched.nonzero().flatten().tolist()  # only the first step so far
     keep = step.labels >= (0 if zero_label == "background" else 1)
     queries = method.decoder(method.projection(step.features))
     logits = score(queries, method.projection(step.features))[method.matcher.first :, keep]
-    matching = method.matcher(logits, step.labels[keep])
+    matching = method.matcher(step.labels[keep], lambda _: logits, method.usage)
     assert sorted(matching.query.tolist()) == found
     owner = dict(zip(matching.target.tolist(), matching.query.tolist(), strict=True))
     expected = slow_terms(method, step, weights, owner, range(method.matcher.first, 9))
-    actual = method.terms(step)
+    actual = learn(method, step)
     for name in TERM_NAMES:
         torch.testing.assert_close(actual[name], expected[name], rtol=1e-5, atol=1e-7)
 
 
 def test_hungarian_terms_do_not_change_when_the_queries_change_places() -> None:
-    method = build_method(replace(SMALL, matching="hungarian", num_queries=9)).double()
+    method = build(replace(SMALL, matching="hungarian", num_queries=9)).double()
     step, _ = make_step([0, 1, 1, 2, 2, 3, 3, 0, 6])
-    before = method.terms(step)
+    before = learn(method, step)
     with torch.no_grad():
         order = 1 + torch.randperm(8, generator=torch.Generator().manual_seed(5))
         method.decoder.queries[1:] = method.decoder.queries[order]
-    for name, value in method.terms(step).items():
+    for name, value in learn(method, step).items():
         torch.testing.assert_close(value, before[name])
 
 
 def test_gradient_of_the_whole_loss() -> None:
-    method = build_method(SMALL).double()
+    method = build(SMALL).double()
     step, weights = make_step([0, 2, 2, 5, 1])
 
     def loss(instance: Tensor, queries: Tensor, weight: Tensor) -> Tensor:
@@ -135,8 +135,8 @@ class Terms(torch.nn.Module):
         super().__init__()
         self.method = method.eval()
 
-    def forward(self, step: StepInputs) -> dict[str, Tensor]:
-        return self.method.terms(step)
+    def forward(self, step: Batch) -> dict[str, Tensor]:
+        return learn(self.method, step)
 
 
 def with_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -144,29 +144,29 @@ def with_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def test_feature_target_is_equation_13_literally() -> None:
-    method = build_method(replace(SMALL, reg_target="feature")).double()
+    method = build(replace(SMALL, reg_target="feature")).double()
     step, _ = make_step([0, 1, 1])
     features = method.projection(step.instance)
     pairs = step.pairs.tolist()
     expected = sum(((features[i] - features[j]) ** 2).sum() for i, j in pairs) / len(pairs)
-    torch.testing.assert_close(method.terms(step)["reg3d"], expected)
+    torch.testing.assert_close(learn(method, step)["reg3d"], expected)
 
 
 def test_consistency_means_something_only_behind_the_sigmoid() -> None:
-    method = build_method(SMALL).double()
+    method = build(SMALL).double()
     step, weights = make_step([0, 1, 2, 3, 4, 5, 6])
     queries = method.decoder(method.projection(step.features))
     raw_3d = weights @ score(queries, method.projection(step.instance)).T
     raw_2d = score(queries, method.projection(step.features)).T
     torch.testing.assert_close(raw_3d, raw_2d)  # an identity: nothing to learn from raw scores
-    assert method.terms(step)["consistency"].item() > 0.01
+    assert learn(method, step)["consistency"].item() > 0.01
 
 
 @pytest.mark.parametrize(
     ("zero_label", "unknown"), [("ignore", 0), ("ignore", -1), ("background", -1)]
 )
 def test_ignored_pixels_enter_no_loss(zero_label: str, unknown: int) -> None:
-    method = build_method(replace(SMALL, zero_label=zero_label)).double()
+    method = build(replace(SMALL, zero_label=zero_label)).double()
     step, _ = make_step([unknown, 3, unknown, 4, 3])
     seen: list[Tensor] = []
 
@@ -175,7 +175,7 @@ def test_ignored_pixels_enter_no_loss(zero_label: str, unknown: int) -> None:
         seen[0].retain_grad()
         return seen[0]
 
-    method.terms(replace(step, splat=splat))["consistency"].backward()
+    learn(method, replace(step, splat=splat))["consistency"].backward()
     assert seen[0].grad is not None
     assert not seen[0].grad[[0, 2]].any()
     assert seen[0].grad[[1, 3, 4]].all()
@@ -186,9 +186,9 @@ def test_ignored_pixels_enter_no_loss(zero_label: str, unknown: int) -> None:
 def test_a_step_without_any_labelled_pixel_is_zero_with_zero_gradient(
     matching: str, zero_label: str, unknown: int
 ) -> None:
-    method = build_method(replace(SMALL, zero_label=zero_label, matching=matching)).double()
+    method = build(replace(SMALL, zero_label=zero_label, matching=matching)).double()
     step, _ = make_step([unknown] * 3)
-    total = total_loss(method.terms(step), method.weights)
+    total = total_loss(learn(method, step), method.weights)
     total.backward()
     assert total.item() == 0.0
     assert step.instance.grad is not None
@@ -197,22 +197,22 @@ def test_a_step_without_any_labelled_pixel_is_zero_with_zero_gradient(
 
 
 def test_no_pairs_means_no_smoothness() -> None:
-    method = build_method(SMALL).double()
+    method = build(SMALL).double()
     step, _ = make_step([0, 1, 1])
     for target in ("probability", "feature"):
-        method = build_method(replace(SMALL, reg_target=target)).double()
+        method = build(replace(SMALL, reg_target=target)).double()
         empty = replace(step, pairs=torch.zeros(0, 2, dtype=torch.int64))
-        assert method.terms(empty)["reg3d"].item() == 0.0
+        assert learn(method, empty)["reg3d"].item() == 0.0
 
 
 def test_terms_of_weight_zero_are_not_formed() -> None:
-    method = build_method(replace(SMALL, lambda_reg=0.0, lambda_geom=0.0)).double()
+    method = build(replace(SMALL, lambda_reg=0.0, lambda_geom=0.0)).double()
     step, _ = make_step([0, 1, 1])
 
     def refuse(values: Tensor) -> Tensor:
         raise AssertionError("splat was called for a term of weight 0")
 
-    assert set(method.terms(replace(step, splat=refuse))) == {"mask", "dice"}
+    assert set(learn(method, replace(step, splat=refuse))) == {"mask", "dice"}
 
 
 def test_total_is_the_weighted_sum_and_wants_a_weight_for_each_term() -> None:
@@ -228,15 +228,15 @@ def test_total_is_the_weighted_sum_and_wants_a_weight_for_each_term() -> None:
 def test_consistency_a_few_queries_at_a_time_changes_nothing(
     zero_label: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = build_method(replace(SMALL, zero_label=zero_label)).double()
+    method = build(replace(SMALL, zero_label=zero_label)).double()
     step, _ = make_step([0, 0, 2, 2, 2, 5, 5, 0, 6])
 
     def gradients() -> tuple[Tensor, ...]:
-        term = method.terms(step)["consistency"]
+        term = learn(method, step)["consistency"]
         inputs = (method.projection.weight, method.decoder.queries, step.instance)
         return (term, *torch.autograd.grad(term, inputs, retain_graph=True))
 
     whole = gradients()
-    monkeypatch.setattr("iqgs.criterion.CELLS_AT_ONCE", 20)  # two queries at a time
+    monkeypatch.setattr("iqgs.methods.iqgs.criterion.CELLS_AT_ONCE", 20)  # two queries at a time
     for found, expected in zip(gradients(), whole, strict=True):
         torch.testing.assert_close(found, expected)

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import torch
 
-from iqgs.decoder import (
+from iqgs.methods.iqgs.decoder import (
     Attention,
     InstanceProjection,
     QueryDecoder,
     sample_keys,
     score,
-    select_rows,
 )
+from utils.tensors import select_rows
 
 
 def generator() -> torch.Generator:

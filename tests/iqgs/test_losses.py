@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from iqgs.losses import (
+from iqgs.methods.iqgs.losses import (
     DICE_SMOOTHING,
     OVERLAP_EPSILON,
     dice_loss,

@@ -8,11 +8,37 @@ import itertools
 import pytest
 import torch
 
-from iqgs.losses import dice_loss, focal_loss
-from iqgs.matching import HungarianMatcher, IDMatcher, MatchingCost, matching_sample, owners
+from iqgs.methods.iqgs.losses import dice_loss, focal_loss
+from iqgs.methods.iqgs.matching import (
+    HungarianMatcher,
+    IDMatcher,
+    Matching,
+    MatchingCost,
+    matching_sample,
+    owners,
+)
+from iqgs.methods.iqgs.params import HungarianParams
 from utils.errors import RunError, UserError
 
 COST = MatchingCost(mask=20.0, dice=1.0, gamma=2.0, alpha=None)
+
+
+def hungarian(
+    queries: int, background: bool, cost: MatchingCost, usage_cost: float
+) -> HungarianMatcher:
+    return HungarianMatcher(queries, background, cost, HungarianParams(usage_cost=usage_cost))
+
+
+def match(
+    matcher: IDMatcher | HungarianMatcher,
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    usage: torch.Tensor | None = None,
+) -> Matching:
+    """One call for both, with logits of all labelled pixels at hand."""
+    if usage is None:
+        usage = torch.zeros(matcher.stop)
+    return matcher(labels, lambda chosen: logits if chosen is None else logits[:, chosen], usage)
 
 
 def views(seed: int, ids: int, queries: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -24,7 +50,7 @@ def views(seed: int, ids: int, queries: int) -> tuple[torch.Tensor, torch.Tensor
 
 def test_id_matching_gives_every_present_id_its_own_query() -> None:
     labels = torch.tensor([4, 0, 4, 2, 2, 0])
-    matching = IDMatcher(6, 5, background=True)(labels)
+    matching = match(IDMatcher(6, 5, background=True), labels[:0], labels)
     assert matching.query.tolist() == matching.target.tolist() == [0, 2, 4]
     assert owners(matching, labels).tolist() == labels.tolist()
 
@@ -36,17 +62,17 @@ def test_id_matching_names_the_flag_and_the_number_needed() -> None:
     ):
         IDMatcher(300, 300, background=True)
     with pytest.raises(UserError, match="compact id 9"):
-        IDMatcher(10, 5, background=True)(torch.tensor([9]))
+        match(IDMatcher(10, 5, background=True), torch.zeros(0), torch.tensor([9]))
 
 
 @pytest.mark.parametrize("background", [True, False])
 def test_hungarian_is_the_cheapest_of_all_assignments(background: bool) -> None:
     for seed in range(5):
         logits, labels = views(seed, ids=3, queries=6)
-        matcher = HungarianMatcher(6, background, COST, 0.0)
+        matcher = hungarian(6, background, COST, 0.0)
         if not background:
             labels, logits = labels[labels > 0], logits[:, labels > 0]
-        matching = matcher(logits[matcher.first :], labels)
+        matching = match(matcher, logits[matcher.first :], labels)
 
         def cost_of(queries: tuple[int, ...], logits=logits, labels=labels) -> float:  # noqa: B008
             masks = torch.stack([labels == i for i in (1, 2, 3)])
@@ -64,10 +90,10 @@ def test_hungarian_is_the_cheapest_of_all_assignments(background: bool) -> None:
 
 def test_hungarian_follows_a_permutation_of_the_queries() -> None:
     logits, labels = views(7, ids=4, queries=9)
-    matcher = HungarianMatcher(9, True, COST, 0.0)
-    before = matcher(logits, labels)
+    matcher = hungarian(9, True, COST, 0.0)
+    before = match(matcher, logits, labels)
     order = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + torch.randperm(8)])
-    after = matcher(logits[order], labels)
+    after = match(matcher, logits[order], labels)
     assert torch.equal(after.target, before.target)
     assert torch.equal(order[after.query], before.query)
 
@@ -76,7 +102,7 @@ def test_background_is_pinned_even_if_another_query_fits_it_better() -> None:
     labels = torch.tensor([0] * 30 + [1] * 10)
     logits = torch.full((4, 40), -1.0)
     logits[2] = torch.where(labels == 0, 9.0, -9.0)
-    matching = HungarianMatcher(4, True, COST, 0.0)(logits, labels)
+    matching = match(hungarian(4, True, COST, 0.0), logits, labels)
     assert matching.query[0] == 0
     assert matching.target.tolist() == [0, 1]
     assert matching.query[1] != 2
@@ -90,27 +116,27 @@ def test_perfect_queries_are_found() -> None:
         logits[query] = torch.where(labels == number, 6.0, -6.0)
     for alpha in (None, 0.25):
         cost = MatchingCost(20.0, 1.0, 2.0, alpha)
-        matching = HungarianMatcher(7, True, cost, 0.0)(logits, labels)
+        matching = match(hungarian(7, True, cost, 0.0), logits, labels)
         assert matching.query.tolist() == order.tolist()
         assert torch.equal(owners(matching, labels), order[labels])
 
 
 def test_hungarian_refuses_more_objects_than_queries_and_broken_scores() -> None:
     labels = torch.arange(1, 6)
-    matching = HungarianMatcher(6, True, COST, 0.0)(torch.randn(6, 5), labels)
+    matching = match(hungarian(6, True, COST, 0.0), torch.randn(6, 5), labels)
     assert sorted(matching.query.tolist()) == [1, 2, 3, 4, 5]
     with pytest.raises(UserError, match="--num_queries 6 or more"):
-        HungarianMatcher(5, True, COST, 0.0)(torch.randn(5, 5), labels)
+        match(hungarian(5, True, COST, 0.0), torch.randn(5, 5), labels)
     with pytest.raises(RunError, match="not finite"):
-        HungarianMatcher(6, True, COST, 0.0)(torch.full((6, 5), float("nan")), labels)
+        match(hungarian(6, True, COST, 0.0), torch.full((6, 5), float("nan")), labels)
 
 
 def test_a_view_of_background_only_or_of_nothing() -> None:
-    matcher = HungarianMatcher(4, True, COST, 0.0)
-    only = matcher(torch.randn(4, 6), torch.zeros(6, dtype=torch.int64))
+    matcher = hungarian(4, True, COST, 0.0)
+    only = match(matcher, torch.randn(4, 6), torch.zeros(6, dtype=torch.int64))
     assert only.query.tolist() == only.target.tolist() == [0]
-    nothing = HungarianMatcher(4, False, COST, 0.0)(
-        torch.randn(3, 0), torch.zeros(0, dtype=torch.int64)
+    nothing = match(
+        hungarian(4, False, COST, 0.0), torch.randn(3, 0), torch.zeros(0, dtype=torch.int64)
     )
     assert nothing.query.numel() == 0
 
@@ -121,10 +147,10 @@ def test_an_unknown_object_goes_to_a_query_that_owns_nothing() -> None:
     logits = torch.zeros(4, 6)
     logits[1] = torch.where(labels == 1, 8.0, -8.0)  # query 1 knows object 1
     usage = torch.tensor([1.0, 1.0, 0.9, 0.0])  # query 2 owns something that this view lacks
-    matcher = HungarianMatcher(4, True, COST, 0.3)
-    assert matcher(logits, labels, usage).query.tolist() == [0, 1, 3]
+    matcher = hungarian(4, True, COST, 0.3)
+    assert match(matcher, logits, labels, usage).query.tolist() == [0, 1, 3]
     flipped = torch.tensor([1.0, 1.0, 0.0, 0.9])
-    assert matcher(logits, labels, flipped).query.tolist() == [0, 1, 2]
+    assert match(matcher, logits, labels, flipped).query.tolist() == [0, 1, 2]
 
 
 def test_the_matching_sample_holds_every_id() -> None:

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from diff_surfel_rasterization.types import BlendWeights
-from iqgs.baselines.vote import SPLAT_CHANNELS, VoteAccumulator, VoteMethod
-from tests.iqgs.toy import SIZE, ToyWorld, make_world, mean_iou
+from iqgs.methods.protocol import FitView
+from iqgs.methods.vote import VoteAccumulator, VoteMethod
+from tests.iqgs.toy import SIZE, SplatHolder, ToyView, ToyWorld, make_world, mean_iou
 
 
 def random_weights(seed: int, pixels: int, n_splats: int) -> BlendWeights:
@@ -48,9 +51,9 @@ def test_wrong_sizes_and_labels_are_refused() -> None:
     weights = random_weights(0, 20, 8)
     with pytest.raises(ValueError, match="20 pixels"):
         votes.add(weights, torch.zeros(3, 3, dtype=torch.int32))
-    with pytest.raises(ValueError, match=r"0\.\.3"):
+    with pytest.raises(ValueError, match=r"-1\.\.3"):
         votes.add(weights, torch.full((4, 5), 4))
-    with pytest.raises(ValueError, match=r"0\.\.3"):
+    with pytest.raises(ValueError, match=r"-1\.\.3"):
         votes.add(weights, torch.full((4, 5), -2))
     with pytest.raises(ValueError, match="7 splats"):
         VoteAccumulator(7, 3).add(weights, torch.zeros(4, 5, dtype=torch.int32))
@@ -61,59 +64,118 @@ def world() -> ToyWorld:
     return make_world()
 
 
+class WeightsLens:
+    """A lens of a toy view: blending weights, and how many rows the view has."""
+
+    def __init__(self, view: ToyView, n_splats: int) -> None:
+        self.view, self.gaussians = view, range(n_splats)
+        self.camera = SimpleNamespace(height=SIZE, width=SIZE)
+
+    def weights(self, min_weight: float) -> BlendWeights:
+        return self.view.blend_weights(len(self.gaussians))
+
+
+def vote_of(world: ToyWorld, views: list[ToyView], background: bool = True) -> VoteMethod:
+    method = VoteMethod(world.num_ids, background)
+    for view in views:
+        lens = WeightsLens(view, len(world.labels))
+        method.fit([FitView(lens, view.labels.view(SIZE, SIZE))])
+    method.finish([])
+    return method
+
+
+def of_labels(labels: torch.Tensor, confidence: torch.Tensor, n_ids: int) -> VoteMethod:
+    method = VoteMethod(n_ids, True)
+    method.load_state_dict({"labels": labels, "confidence": confidence})
+    return method
+
+
 def test_the_vote_segments_the_toy_world(world: ToyWorld) -> None:
+    method = vote_of(world, world.views[:-2])
     n_splats = len(world.labels)
-    votes = VoteAccumulator(n_splats, world.num_ids)
-    for view in world.views[:-2]:
-        votes.add(view.blend_weights(n_splats), view.labels.view(SIZE, SIZE))
-    method = VoteMethod.from_votes(votes)
-    one_hot = method.one_hot(torch.arange(world.num_ids + 1))
-    maps = [method.segment(v.render(one_hot)) for v in world.views[-2:]]
+    maps = [method.segment(WeightsLens(v, n_splats)) for v in world.views[-2:]]
     true = [v.labels for v in world.views[-2:]]
     assert mean_iou([m.label_map.flatten() for m in maps], true) > 0.9
-    seen = votes.confidence() > 0.9
+    seen = method.confidence > 0.9
     assert (method.labels[seen] == world.labels[seen]).float().mean() > 0.97
-    points = method.segment_points(torch.zeros(n_splats, 16))
-    assert torch.equal(points.labels, votes.labels())
-    assert method.terms is not None
-    other = VoteMethod(torch.zeros(0), torch.zeros(0), 1)
+    points = method.label_splats(SplatHolder(torch.zeros(n_splats, 0)))
+    assert torch.equal(points.labels, method.labels)
+    other = VoteMethod(world.num_ids, True)
     other.load_state_dict(method.state_dict())
-    again = other.segment(world.views[-1].render(one_hot))
+    again = other.segment(WeightsLens(world.views[-1], n_splats))
     assert torch.equal(again.label_map, maps[-1].label_map)
 
 
+def test_a_vote_that_was_interrupted_goes_on(world: ToyWorld) -> None:
+    whole = vote_of(world, world.views)
+    first = VoteMethod(world.num_ids, True)
+    second = VoteMethod(world.num_ids, True)
+    for number, view in enumerate(world.views):
+        if number == 5:
+            second.load_state_dict(first.state_dict())
+            first = second
+        lens = WeightsLens(view, len(world.labels))
+        first.fit([FitView(lens, view.labels.view(SIZE, SIZE))])
+    first.finish([])
+    assert torch.equal(first.labels, whole.labels)
+    assert torch.equal(first.confidence, whole.confidence)
+
+
+def one_hot_segmentation(
+    method: VoteMethod, view: ToyView, panoptic: bool
+) -> tuple[torch.Tensor, dict[int, float]]:
+    """The definition: one-hot attributes of all ids rendered (Eq. 1), argmax, filter, argmax."""
+    ids = torch.unique(method.labels)
+    chosen = (method.labels[:, None] == ids[None]) & (method.confidence[:, None] > 0)
+    shares = view.render(chosen.float()).flatten(1)
+    if panoptic:
+        row = shares.argmax(0)
+        sure = torch.stack([((row == i) & (shares[i] > 0.5)).sum() for i in range(len(ids))])
+        own = (shares > 0.5).sum(1)
+        keep = ((sure / own.clamp_min(1) > 0.6) & (sure >= 4)) | (ids == 0)
+        ids, shares = ids[keep], shares[keep]
+    value, row = shares.max(0)
+    labels = torch.where(value > 0, ids[row], 0)
+    means = {int(i): float(value[labels == i].mean()) for i in torch.unique(labels) if i > 0}
+    return labels.view(SIZE, SIZE), means
+
+
 @pytest.mark.parametrize("panoptic", [True, False])
-def test_rendering_a_few_ids_at_a_time_changes_nothing(world: ToyWorld, panoptic: bool) -> None:
-    """40 small random regions, so that several chunks are needed and slivers are dropped."""
+def test_shares_from_weights_are_rendered_one_hot_attributes(
+    world: ToyWorld, panoptic: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """40 small random regions, several chunks of pixels, slivers that are dropped."""
+    monkeypatch.setattr("iqgs.methods.winners.CHUNK_ELEMENTS", 3000)
     generator = torch.Generator().manual_seed(0)
     cell = (world.positions * 7).long()
     labels = torch.randperm(49, generator=generator)[cell[:, 0] * 7 + cell[:, 1]]
     confidence = torch.ones(len(labels))
     confidence[::11] = 0.0
-    method = VoteMethod(labels, confidence, 48)
-    view = world.views[0]
-    whole = method.segment(view.render(method.one_hot(torch.arange(49))), panoptic)
-    widest = 0
+    method = of_labels(labels, confidence, 48)
+    found = method.segment(WeightsLens(world.views[0], len(labels)), panoptic)
+    label_map, scores = one_hot_segmentation(method, world.views[0], panoptic)
+    assert torch.equal(found.label_map, label_map)
+    assert found.scores == pytest.approx(scores, abs=1e-6)
+    assert len(found.scores) > 10
 
-    def splat(values: torch.Tensor) -> torch.Tensor:
-        nonlocal widest
-        widest = max(widest, values.shape[1])
-        return view.render(values)
 
-    parts = method.segment_view(splat, SIZE, panoptic)
-    assert widest == SPLAT_CHANNELS
-    assert torch.equal(parts.label_map, whole.label_map)
-    assert parts.scores == pytest.approx(whole.scores)
-    assert len(whole.scores) > SPLAT_CHANNELS
+def test_pixels_without_a_target_add_no_vote() -> None:
+    weights = random_weights(0, 20, 8)
+    labels = torch.randint(0, 4, (20,), generator=torch.Generator().manual_seed(3))
+    silent = labels.clone()
+    silent[::3] = -1
+    kept, full = VoteAccumulator(8, 3), VoteAccumulator(8, 3)
+    kept.add(weights, silent)
+    full.add(weights, labels)
+    dropped = VoteAccumulator(8, 3)
+    only = torch.where(silent == -1, labels, -1)
+    dropped.add(weights, only)
+    torch.testing.assert_close(kept.votes + dropped.votes, full.votes)
 
 
 def test_ignored_zero_label_never_wins(world: ToyWorld) -> None:
-    n_splats = len(world.labels)
-    votes = VoteAccumulator(n_splats, world.num_ids, background=False)
-    for view in world.views:
-        votes.add(view.blend_weights(n_splats), view.labels.view(SIZE, SIZE))
-    method = VoteMethod.from_votes(votes)
+    method = vote_of(world, world.views, background=False)
     view = world.views[0]
-    result = method.segment(view.render(method.one_hot(torch.arange(7))), panoptic=False)
+    result = method.segment(WeightsLens(view, len(world.labels)), panoptic=False)
     covered = result.label_map.flatten()[view.labels > 0]
     assert (covered > 0).float().mean() > 0.99

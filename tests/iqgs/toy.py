@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -12,30 +12,82 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from diff_surfel_rasterization.types import BlendWeights
-from iqgs.criterion import total_loss
-from iqgs.model import IQGS
-from iqgs.types import MethodOptions, StepInputs
+from iqgs.methods import build_method
+from iqgs.methods.iqgs.method import IQGS
+from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
+from iqgs.methods.protocol import Batch, SceneFacts, total_loss
 
 SIZE = 40  # pixels on a side of a view
 BLEND = 4  # splats that share a pixel
 
-OPTIONS = MethodOptions(
-    matching="id",
-    num_queries=7,
-    feature_dim=16,
-    instance_dim=16,
-    num_ids=6,
-    zero_label="background",
-    lambda_mask=20.0,
-    lambda_dice=1.0,
-    lambda_reg=1.0,
-    lambda_geom=1.0,
-    focal_gamma=2.0,
-    focal_alpha=None,
-    reg_target="probability",
-    attention_pixels=4096,
-    seed=0,
-)
+TERM_NAMES = ("mask", "dice", "reg3d", "consistency")  # in the order of Eq. 15
+
+
+@dataclass(frozen=True)
+class Options:
+    """What builds a method in these tests: settings and facts in one record, for `replace`."""
+
+    matching: str = "id"
+    num_queries: int = 7
+    feature_dim: int = 16
+    instance_dim: int = 16
+    num_ids: int = 6
+    zero_label: str = "background"
+    lambda_mask: float = 20.0
+    lambda_dice: float = 1.0
+    lambda_reg: float = 1.0
+    lambda_geom: float = 1.0
+    focal_gamma: float = 2.0
+    focal_alpha: float = -1.0
+    reg_target: str = "probability"
+    attention_pixels: int = 4096
+    attention_keys: str = "strided"
+    literal_attention: bool = False
+    steady_matching: bool = False
+    usage_cost: float = 0.0
+    matching_pixels: int = 12_544
+    seed: int = 0
+
+
+OPTIONS = Options()
+
+
+def build(options: Options) -> IQGS:
+    """IQGS or IQGS-H of these options."""
+    record = IQGSParams if options.matching == "id" else HungarianParams
+    names = {field.name for field in fields(record)} & set(vars(options))
+    params = record(**{name: getattr(options, name) for name in names})
+    background = options.zero_label == "background"
+    facts = SceneFacts(options.num_ids, 0, background, options.instance_dim, options.seed)
+    method = build_method("iqgs" if options.matching == "id" else "iqgs-h", params, facts)
+    assert isinstance(method, IQGS)
+    return method
+
+
+def learn(method: IQGS, batch: Batch) -> dict[str, Tensor]:
+    """The terms of a step that is made: in training mode the method remembers it."""
+    made = method.terms(batch)
+    if method.training:
+        method.observe(made.seen)
+    return made.terms
+
+
+class MapLens:
+    """A lens of a rendered map [D_obj, H, W], solid everywhere unless alpha says otherwise."""
+
+    def __init__(self, features: Tensor, alpha: Tensor | None = None) -> None:
+        self.features = features
+        self.alpha = torch.ones_like(features[:1]) if alpha is None else alpha
+
+
+class SplatHolder:
+    """Splats of which nothing but the attribute [N, D_obj] is known."""
+
+    def __init__(self, instance: Tensor) -> None:
+        self.instance = instance
+
+    def __len__(self) -> int:
+        return len(self.instance)
 
 
 @dataclass(frozen=True)
@@ -53,7 +105,7 @@ class ToyView:
         start = torch.arange(0, self.splat.numel() + 1, BLEND)
         return BlendWeights(start, self.splat.reshape(-1).int(), self.weight.reshape(-1), n_splats)
 
-    def step(self, instance: Tensor, pixels: Tensor, pairs: Tensor, labels: Tensor) -> StepInputs:
+    def step(self, instance: Tensor, pixels: Tensor, pairs: Tensor, labels: Tensor) -> Batch:
         touched, local = torch.unique(self.splat[pixels], return_inverse=True)
         weight = self.weight[pixels][..., None]
 
@@ -61,7 +113,8 @@ class ToyView:
             return (values[local] * weight).sum(1)
 
         features = splat(instance[touched])
-        return StepInputs(features, labels, instance, touched, splat, pairs, weight.sum((1, 2)))
+        alpha = weight.sum((1, 2))
+        return Batch(features, labels, instance, touched, splat, pairs, alpha, pixels, 0)
 
 
 @dataclass(frozen=True)
@@ -130,7 +183,7 @@ def train(
         pixels = torch.randperm(SIZE * SIZE, generator=generator)[:512]
         chosen = torch.randint(len(world.pairs), (200,), generator=generator)
         step = view.step(instance, pixels, world.pairs[chosen], view.labels[pixels])
-        total_loss(method.terms(step), method.weights).backward()
+        total_loss(learn(method, step), method.weights).backward()
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()

@@ -11,10 +11,30 @@ import sys
 
 import torch
 
-from diff_surfel_rasterization import native
+from diff_surfel_rasterization import losses, native
+from diff_surfel_rasterization.losses import native as native_losses
 from tests.rasterizer import cuda_host
 from tests.rasterizer.cuda_cases import CASES
+from tests.rasterizer.losses.image_cases import make_pair, make_weight, with_gradient
+from tests.rasterizer.losses.test_mask_loss import leaves, make, with_gradients
 from tests.rasterizer.scenes import detached, map_tensors, random_loss
+
+IMAGE_LOSS, MASK_LOSS = "image loss", "mask loss"
+
+
+def results(case: str) -> dict[str, torch.Tensor]:
+    """Values and gradients of a case of the rasterizer, or of one of the losses."""
+    if case == IMAGE_LOSS:
+        image, target = make_pair(37, 70)
+        x = image.requires_grad_()
+        found = with_gradient(losses.image_loss(x, target, make_weight(37, 70)), x)
+    elif case == MASK_LOSS:
+        queries, features, owner = make(9, 1500, 35)
+        pair = leaves(queries, features, dtype=torch.float32)
+        found = with_gradients(losses.mask_loss(*pair, owner, 2.0, 0.25), *pair)
+    else:
+        return picture(case)
+    return {f"{case} {i}": tensor.detach() for i, tensor in enumerate(found)}
 
 
 def picture(case: str) -> dict[str, torch.Tensor]:
@@ -27,16 +47,17 @@ def picture(case: str) -> dict[str, torch.Tensor]:
 
 
 def main(library: str, cases: list[str]) -> None:
-    expected = {case: picture(case) for case in cases}
+    expected = {case: results(case) for case in cases}
     torch.ops.load_library(library)
     handle = ctypes.CDLL(library)
     operators = getattr(torch.ops, cuda_host.NAMESPACE)
     native._operators = lambda function, tensor: operators
+    native_losses.operators = lambda: operators
     for reverse in (0, 1):
         handle.cuda_shim_reverse(reverse)
         for case in cases:
             try:
-                found = picture(case)
+                found = results(case)
             except RuntimeError as error:
                 sys.stdout.write(f"caught: {str(error).splitlines()[0]}\n")
                 return

@@ -56,9 +56,9 @@ def host_jobs(sources: Path, more: tuple[str, ...] = ()) -> dict[Path, list[str]
     include = ["-DIQGS_HOST_SHIM", f"-I{SHIM}"]
     kernels = ["-x", "c++", "-std=c++17", *KERNEL_FLAGS, *more, *include]
     binding = ["-O1", "-fPIC", *include, *build_script().torch_flags(torch)[0]]
-    jobs = {path: kernels for path in sorted((sources / "cuda").glob("*.cu"))}
-    jobs |= {path: binding for path in sorted((sources / "bindings").glob("cuda_*.cpp"))}
-    jobs[sources / "bindings" / "schema.cpp"] = binding
+    jobs = {path: kernels for path in sorted(sources.rglob("cuda/*.cu"))}
+    jobs |= {path: binding for path in sorted(sources.rglob("bindings/cuda_*.cpp"))}
+    jobs |= {path: binding for path in sorted(sources.rglob("bindings/schema.cpp"))}
     jobs[sources / "cpu" / "memory_pool.cpp"] = kernels
     jobs[SHIM / "cuda_shim.cpp"] = kernels
     return jobs
@@ -82,7 +82,8 @@ def build(
 
     def compile_one(job: tuple[Path, list[str]]) -> Path:
         source, flags = job
-        name = f"{source.parent.name}_{source.name}.o"
+        inside = source.relative_to(sources if source.is_relative_to(sources) else SHIM)
+        name = f"{'_'.join(inside.parts)}.o"
         if only is not None and others is not None and source not in only:
             return others / name
         target = folder / name
@@ -106,8 +107,9 @@ def run(command: list[str]) -> None:
 def cached_library() -> Path:
     """The library of the sources as they are, built where it is not there yet."""
     digest = hashlib.sha256(f"{torch.__version__} {compiler()} {KERNEL_FLAGS}".encode())
-    for path in sorted([*SOURCES.rglob("*.*"), *SHIM.rglob("*.*")]):
-        digest.update(path.name.encode() + path.read_bytes())
+    for root in (SOURCES, SHIM):
+        for path in sorted(root.rglob("*.*")):
+            digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     folder = Path(tempfile.gettempdir()) / f"iqgs-cuda-shim-{digest.hexdigest()[:16]}"
     library = folder / "shim.so"
     if not library.exists():

@@ -16,17 +16,18 @@ import torch
 from diff_surfel_rasterization import (
     available_backends,
     blend_weights,
-    mask_loss,
     quad_weights,
     rasterize,
     sample_quads,
     splat_quads,
     splat_weights,
 )
+from diff_surfel_rasterization.losses import image_loss, mask_loss
 from tests.rasterizer.cuda_cases import CASES
+from tests.rasterizer.losses.image_cases import make_pair, make_weight
+from tests.rasterizer.losses.test_mask_loss import leaves, make
 from tests.rasterizer.quad_cases import case_of
 from tests.rasterizer.scenes import detached, map_tensors, random_loss
-from tests.rasterizer.test_mask_loss import leaves, make
 
 DEVICE = "cuda"
 
@@ -60,6 +61,14 @@ def lose(size: tuple[int, ...]) -> None:
     (focal.sum() + dice.sum()).backward()
 
 
+def compare(weighted: bool) -> None:
+    """The image losses forward and backward."""
+    image, target = (t.to(DEVICE) for t in make_pair(70, 90))
+    weight = make_weight(70, 90).to(DEVICE) if weighted else None
+    l1, dssim = image_loss(image.requires_grad_(), target, weight)
+    (l1 + dssim).backward()
+
+
 def main() -> None:
     """Ends with code 0 when everything ran; what is wrong the checker says."""
     if "cuda" not in available_backends():
@@ -70,6 +79,8 @@ def main() -> None:
         multiply(name, 16)
     for size in ((30, 2048, 16), (9, 1500, 35)):
         lose(size)
+    for weighted in (False, True):
+        compare(weighted)
     torch.cuda.synchronize()
     sys.stdout.write("every kernel has run\n")
 

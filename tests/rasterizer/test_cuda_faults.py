@@ -14,6 +14,7 @@ import pytest
 from diff_surfel_rasterization import available_backends
 from tests.rasterizer import cuda_host
 from tests.rasterizer.cuda_cases import CASES
+from tests.rasterizer.cuda_fault_probe import IMAGE_LOSS, MASK_LOSS
 
 if "cpu" not in available_backends():
     pytest.skip("the native library is not built", allow_module_level=True)
@@ -60,17 +61,29 @@ FAULTS = {
         "if (!hit) return;",
         "caught",
     ),
+    "removed barrier between the directions of the image's window": (
+        "image_loss.cu",
+        "moments[m][row][column] = sums[m];\n  }\n  __syncthreads();",
+        "moments[m][row][column] = sums[m];\n  }",
+        "caught",
+    ),
+    "removed barrier between the halves of a sum": (
+        "image_loss.cu",
+        "half /= 2) {\n    __syncthreads();",
+        "half /= 2) {",
+        "caught",
+    ),
 }
 
 
 def changed_sources(folder: Path, file: str, text: str, instead: str) -> list[Path]:
     """Copy csrc/ to `folder`, change one text; returns the kernel files that this touches."""
     shutil.copytree(cuda_host.SOURCES, folder)
-    path = folder / "cuda" / file
+    path = next(folder.rglob(f"cuda/{file}"))
     original = path.read_text(encoding="utf-8")
     assert text in original, f"{file} has changed: plant the fault anew"
     path.write_text(original.replace(text, instead), encoding="utf-8")
-    kernels = (folder / "cuda").glob("*.cu")
+    kernels = folder.rglob("cuda/*.cu")
     return [p for p in kernels if p.name == file or f'"{file}"' in p.read_text(encoding="utf-8")]
 
 
@@ -92,7 +105,8 @@ def test_planted_fault(fault, tmp_path):
     file, text, instead, outcome = FAULTS[fault]
     changed = changed_sources(tmp_path / "csrc", file, text, instead)
     library = cuda_host.build(tmp_path / "csrc", tmp_path / "build", only=changed)
-    done = probe(library, "saturated", "long_tiles")
+    cases = [IMAGE_LOSS] if file == "image_loss.cu" else ["saturated", "long_tiles"]
+    done = probe(library, *cases)
     assert done.returncode == 0, done.stderr
     assert outcome in done.stdout, done.stdout
 
@@ -120,11 +134,11 @@ def test_no_kernel_leaves_its_memory(planted, tmp_path):
     instead = text.replace("[i]", "[i + int64_t(p.camera.width) * p.camera.height]")
     changed_sources(tmp_path / "csrc", file, text, instead if planted else text)
     flags = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize=vptr")
-    kernels = [*(tmp_path / "csrc" / "cuda").glob("*.cu"), cuda_host.SHIM / "cuda_shim.cpp"]
+    kernels = [*(tmp_path / "csrc").rglob("cuda/*.cu"), cuda_host.SHIM / "cuda_shim.cpp"]
     library = cuda_host.build(tmp_path / "csrc", tmp_path / "build", only=kernels, more=flags)
     done = probe(
         library,
-        *(["saturated"] if planted else CASES),
+        *(["saturated"] if planted else [*CASES, IMAGE_LOSS, MASK_LOSS]),
         LD_PRELOAD=" ".join(sanitizer_libraries()),
         ASAN_OPTIONS="detect_leaks=0,detect_stack_use_after_return=0,verify_asan_link_order=0",
     )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stored weights and mask losses on a GPU: `pytest -m cuda`. The same kernels run on any machine
-through the host shim (test_cuda_host_products.py, test_cuda_host_mask_loss.py).
+"""Stored weights on a GPU: `pytest -m cuda`. The same kernels run on any machine through the host
+shim (test_cuda_host_products.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from diff_surfel_rasterization import (
     blend_weights,
-    mask_loss,
     quad_weights,
     sample_quads,
     splat_quads,
@@ -24,7 +23,6 @@ from diff_surfel_rasterization import (
 from tests.rasterizer.cuda_cases import ON_A_GPU
 from tests.rasterizer.quad_cases import CASES, case_of
 from tests.rasterizer.scenes import map_tensors
-from tests.rasterizer.test_mask_loss import leaves, make, plain, with_gradients
 
 pytestmark = ON_A_GPU
 
@@ -107,30 +105,13 @@ def test_chosen_pixels_equal_those_of_the_cpu():
         assert torch.equal(got.cpu(), want), name
 
 
-@pytest.mark.parametrize(("gamma", "alpha"), [(2.0, None), (2.0, 0.25), (0.0, None)])
-@pytest.mark.parametrize("size", [(1, 1, 16), (30, 2048, 16), (9, 1500, 35), (300, 40_000, 16)])
-def test_mask_losses(size, gamma, alpha):
-    queries, features, owner = make(*size)
-    double = leaves(queries, features, dtype=torch.float64)
-    expected = with_gradients(plain(*double, owner, gamma, alpha), *double)
-    runs = []
-    for _ in range(2):
-        there = leaves(queries.to(DEVICE), features.to(DEVICE), dtype=torch.float32)
-        losses = mask_loss(*there, owner.to(DEVICE), gamma, alpha)
-        runs.append([t.detach() for t in with_gradients(losses, *there)])
-    assert_close_and_repeatable(*runs, [t.detach() for t in expected], 2e-6)
-
-
-def test_products_and_losses_on_a_stream_of_the_callers():
+def test_products_on_a_stream_of_the_callers():
     surfels, view = case_of("small")
     table = moved(quad_weights(surfels, view, MIN_WEIGHT))
     count = len(surfels.means)
-    queries, features, owner = (t.to(DEVICE) for t in make(9, 1500))
 
     def everything() -> list[Tensor]:
-        there = leaves(queries, features, dtype=torch.float32)
-        losses = with_gradients(mask_loss(*there, owner, 2.0, None), *there)
-        return [*product(lambda v: splat_quads(table, v), count, 16, DEVICE), *losses]
+        return product(lambda v: splat_quads(table, v), count, 16, DEVICE)
 
     expected = everything()
     stream = torch.cuda.Stream()

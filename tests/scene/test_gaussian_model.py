@@ -8,6 +8,7 @@ import pytest
 import torch
 from plyfile import PlyData
 
+from scene.frame import SceneFrame
 from scene.gaussian_model import (
     PARAMETER_NAMES,
     GaussianModel,
@@ -167,13 +168,24 @@ def test_dialect_of_2dgs_has_no_attributes(tmp_path: Path) -> None:
     assert (GaussianModel.load_ply(path, 6).instance == 0).all()
 
 
-def test_three_scales_are_refused_or_dropped(tmp_path: Path) -> None:
+def test_three_scales_are_refused_or_made_flat(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     thickness = np.linspace(-5, -4, 20, dtype=np.float32)
     path = _edited_ply(tmp_path / "gg.ply", scale_2=thickness)
-    with pytest.raises(FormatError, match="--drop_scale_2"):
+    with pytest.raises(FormatError, match="--flatten_ply"):
         GaussianModel.load_ply(path)
-    model = GaussianModel.load_ply(path, drop_scale_2=True)
+    model = GaussianModel.load_ply(path, flatten=True)
     assert same(model, make_model())
+    assert len(caplog.messages) == 1 and "made flat" in caplog.messages[0]
+
+
+def test_the_frame_asked_for_moves_the_splats(tmp_path: Path) -> None:
+    model = make_model()
+    model.save_ply(tmp_path / "a.ply", frame=SceneFrame((7.0, 0.0, 0.0)))
+    moved = GaussianModel.load_ply(tmp_path / "a.ply", frame=SceneFrame((5.0, 0.0, 0.0)))
+    torch.testing.assert_close(moved.means, model.means + torch.tensor([2.0, 0, 0]))
+    assert same(GaussianModel.load_ply(tmp_path / "a.ply"), model)
 
 
 @pytest.mark.parametrize(
@@ -184,9 +196,8 @@ def test_three_scales_are_refused_or_dropped(tmp_path: Path) -> None:
         ({"f_rest_3": None}, "f_rest"),
         ({"rot_3": None}, "'rot_3' is missing"),
         ({"scale_1": None}, "got 1 scales"),
-        ({"scale_0": None}, "'scale_0' is missing"),
-        ({"x": np.full(20, np.nan)}, "'x' is not finite"),
-        ({f"rot_{i}": np.zeros(20) for i in range(4)}, "zero quaternion"),
+        ({"x": np.full(20, np.nan)}, "none of the 20 splats"),
+        ({f"rot_{i}": np.zeros(20) for i in range(4)}, "none of the 20 splats"),
         ({"obj_dc_1": None}, "obj_dc"),
     ],
 )

@@ -18,7 +18,7 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 from arguments import ModelParams
-from arguments.synthetic import SHUFFLED, MaskKnobs, SyntheticParams, parse_synthetic_arguments
+from arguments.synthetic import SHUFFLED, MaskFaults, SyntheticParams, parse_synthetic_arguments
 from scene.dataset import Scene, load_scene
 from scene.synthetic.writer import POINT_NOISE, degrade_folder, make_scene
 from utils.errors import DataError, UserError
@@ -191,14 +191,14 @@ def test_degrading_any_folder(tmp_path: Path) -> None:
         "worse/a/one.png",
         "worse/b/one.png",
     ]
-    degrade_folder(tmp_path, "masks", "worse", MaskKnobs(), 1)  # its own folder again
+    degrade_folder(tmp_path, "masks", "worse", MaskFaults(), 1)  # its own folder again
     with pytest.raises(UserError, match="source"):
-        degrade_folder(tmp_path, "masks", "masks", MaskKnobs(), 0, overwrite=True)
+        degrade_folder(tmp_path, "masks", "masks", MaskFaults(), 0, overwrite=True)
     with pytest.raises(DataError, match="no masks"):
-        degrade_folder(tmp_path, "nothing", "worse", MaskKnobs(), 0)
+        degrade_folder(tmp_path, "nothing", "worse", MaskFaults(), 0)
     (tmp_path / "worse.json").unlink()
     with pytest.raises(UserError, match="--overwrite"):
-        degrade_folder(tmp_path, "masks", "worse", MaskKnobs(), 0)
+        degrade_folder(tmp_path, "masks", "worse", MaskFaults(), 0)
 
 
 def run_script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from arguments.synthetic import SHUFFLED, MaskKnobs
+from arguments.synthetic import SHUFFLED, MaskFaults
 from scene.masks import FORMATS, MaskContent
 from scene.masks.degradation import degrade_folder, degrade_masks, warp
 from utils.errors import DataError, UserError
@@ -27,7 +27,7 @@ def board(views: int) -> list[np.ndarray]:
 
 
 def degraded(
-    knobs: MaskKnobs,
+    knobs: MaskFaults,
     views: int = 20,
     seed: int = 0,
 ) -> tuple[list[np.ndarray], list[np.ndarray], dict[str, int]]:
@@ -128,14 +128,14 @@ def test_pixels_without_a_target_stay_so_and_huge_ids_need_no_huge_table() -> No
     for ids in maps:
         ids[ids == 7] = 2**31 - 5000
         ids[:30, :30] = -1
-    result, counts = degrade_masks(maps, MaskKnobs(boundary=0), np.random.default_rng(2))
+    result, counts = degrade_masks(maps, MaskFaults(boundary=0), np.random.default_rng(2))
     for a, b in zip(maps, result, strict=True):
         np.testing.assert_array_equal(a == -1, b == -1)
     assert counts["objects"] == len(np.unique(np.stack(maps))) - 1
     again, _ = degrade_masks(maps, SHUFFLED, np.random.default_rng(2))
     assert max(int(ids.max()) for ids in again) <= 100
     with pytest.raises(DataError, match="renumber"):
-        degrade_masks([ids + 4990 for ids in maps], MaskKnobs(), np.random.default_rng(2))
+        degrade_masks([ids + 4990 for ids in maps], MaskFaults(), np.random.default_rng(2))
 
 
 def test_folders_of_any_format_are_degraded(tmp_path: Path) -> None:
@@ -171,20 +171,20 @@ def test_outlines_move_by_what_was_asked() -> None:
 
 
 def test_same_seed_same_masks_other_seed_others() -> None:
-    one, again, other = (degraded(MaskKnobs(), 5, seed)[1] for seed in (3, 3, 4))
+    one, again, other = (degraded(MaskFaults(), 5, seed)[1] for seed in (3, 3, 4))
     assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
     assert any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def test_knobs_out_of_range_are_refused() -> None:
     with pytest.raises(UserError, match="--missing"):
-        MaskKnobs(missing=1.5)
+        MaskFaults(missing=1.5)
     with pytest.raises(UserError, match="--boundary"):
-        MaskKnobs(boundary=-1)
+        MaskFaults(boundary=-1)
 
 
 def test_empty_views_stay_empty() -> None:
     maps = [np.zeros((20, 30), np.int32)] * 3
-    result, counts = degrade_masks(maps, MaskKnobs(fresh=True), np.random.default_rng(0))
+    result, counts = degrade_masks(maps, MaskFaults(fresh=True), np.random.default_rng(0))
     assert not any(ids.any() for ids in result)
     assert counts.get("masks", 0) == 0

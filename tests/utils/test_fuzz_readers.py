@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import struct
@@ -10,18 +11,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from plyfile import PlyData, PlyElement
 
+from scene.frame import SceneFrame
 from scene.gaussian_model import GaussianModel
 from utils.cfg_args import parse_cfg_args
 from utils.errors import FormatError
-from utils.ply import read_ply
+from utils.ply import read_ply, read_ply_file
 
 SPECIAL_INTEGERS = (0, 1, 0x7F, 0xFF, 0xFFFF, 1 << 31, (1 << 32) - 1, 1 << 40, (1 << 63) - 1)
 SPECIAL_FLOATS = (0.0, -0.0, float("nan"), float("inf"), -float("inf"), 3.4e38, 1e-45, -1e30)
+# A longer hunt: IQGS_FUZZ_CASES=200000 pytest tests/utils/test_fuzz_readers.py
+CASES = int(os.environ.get("IQGS_FUZZ_CASES", "3000"))
 SECONDS_A_CASE = 1.0
 MEMORY_GROWTH = 200 << 20
 
@@ -74,8 +77,11 @@ def mutated(seed_bytes: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
+COMPRESSED = Path(__file__).parents[1] / "scene/splat_files/discs.compressed.ply"
+
+
 def _ply_seeds(folder: Path) -> list[bytes]:
-    """Two and three scales, each little-endian, big-endian and ascii."""
+    """Two and three scales, each little-endian, big-endian and ascii, and a compressed file."""
     names = {
         "means": (60, 3), "log_scales": (60, 2), "quaternions": (60, 4), "opacity_logits": (60, 1),
         "sh_dc": (60, 1, 3), "sh_rest": (60, 3, 3), "instance": (60, 2),
@@ -85,31 +91,35 @@ def _ply_seeds(folder: Path) -> list[bytes]:
     seeds = []
     for viewer in (False, True):
         path = folder / "seed.ply"
-        GaussianModel(values).save_ply(path, viewer=viewer)
+        GaussianModel(values).save_ply(path, viewer=viewer, frame=SceneFrame((1, 2, 3), (0, 0, 1)))
         seeds.append(path.read_bytes())
         rows = PlyData.read(path)["vertex"].data
         for text, order in ((False, ">"), (True, "=")):
             other = rows.astype(rows.dtype.newbyteorder(order))
             PlyData([PlyElement.describe(other, "vertex")], text, order).write(path)
             seeds.append(path.read_bytes())
-    return seeds
+    return [*seeds, COMPRESSED.read_bytes()]
 
 
 def test_ply_reader(tmp_path: Path) -> None:
     seeds, rng = _ply_seeds(tmp_path), random.Random(0)
     path, results = tmp_path / "case.ply", {"read": 0, "refused": 0, "loaded": 0}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for case in range(1500):
+    for case in range(CASES):
+        path.unlink(missing_ok=True)  # rewriting the same file waits for the disk
         path.write_bytes(mutated(seeds[case % len(seeds)], rng))
         start = time.process_time()
         try:
-            columns = read_ply(path)
+            columns = read_ply_file(path).elements["vertex"]
             results["read"] += 1
             assert len({column.shape for column in columns.values()}) == 1
             model = GaussianModel.load_ply(path)
+            read_ply(path)
             results["loaded"] += 1
             assert all(bool(p.isfinite().all()) for p in model.params.values())
-            assert bool(np.isfinite(model.rotations.detach().numpy()).all())
+            assert bool(model.scales.isfinite().all()) and bool(model.opacities.isfinite().all())
+            lengths = model.rotations.detach().norm(dim=1)
+            assert float((lengths - 1).abs().max()) < 1e-5
         except FormatError:
             results["refused"] += 1
         assert time.process_time() - start < SECONDS_A_CASE

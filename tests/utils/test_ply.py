@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from plyfile import PlyData, PlyElement
 
-from scene.splat_files import columns as splat_columns
+from utils import ply
 from utils.errors import DataError, FormatError, RunError
-from utils.ply import read_ply, write_ply
+from utils.ply import all_finite, dump_ply, read_ply, read_ply_file, stacked, write_ply
 from utils.storage import atomic_write
 
 HEADER = "ply\nformat {form} 1.0\nelement vertex {count}\n"
@@ -119,9 +119,21 @@ BAD = {
     "lone carriage return": _file("ascii", 1, "property float x\n", b"1\n").replace(
         b"vertex 1\n", b"vertex 1\relement vertex 99999999999\n"
     ),
-    "bytes in header": _file("ascii", 1, "property float x\n", b"1\n").replace(
-        b"end_", b"comment \xff\nend_"
+    "bytes in a name": _file("ascii", 1, "property float x\n", b"1\n").replace(b" x", b" \xff"),
+    "unknown keyword": _file("ascii", 1, "property float x\n", b"1\n").replace(
+        b"end_", b"elements face 3\nend_"
     ),
+    "property of nothing": b"ply\nformat ascii 1.0\nproperty float x\nend_header\n1\n",
+    "list without a name": _file("ascii", 1, "property list uchar int\n", b"1\n"),
+    "version": _file("ascii", 1, "property float x\n", b"1\n").replace(b"1.0", b"2.0"),
+    "empty rows": _file("ascii", 1, "property float x\n", b"\n\n"),
+    "more values than properties": _file("ascii", 2, "property float x\n", b"1 2\n3 4\n"),
+    "rows of two lengths": _file("ascii", 2, "property float x\n", b"1\n3 4\n"),
+    "fraction of a whole number": _file("ascii", 1, "property int x\n", b"1.5\n"),
+    "beyond its type": _file("ascii", 1, "property uchar x\n", b"256\n"),
+    "not a number among whole ones": _file("ascii", 1, "property int x\n", b"nan\n"),
+    "ascii beyond float": _file("ascii", 1, "property float x\n", b"1e39\n"),
+    "underscored value": _file("ascii", 1, "property float x\n", b"1_0\n"),
 }
 
 
@@ -160,10 +172,111 @@ def test_missing_file_and_folder(tmp_path: Path, name: str) -> None:
         read_ply(tmp_path / name)
 
 
+def test_comments_in_any_language_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.ply"
+    write_ply(path, {"x": np.arange(3.0)}, ["made here", "up: -y"])
+    assert read_ply_file(path).comments == ("made here", "up: -y")
+    assert PlyData.read(path).comments == ["made here", "up: -y"]
+    path.write_bytes(path.read_bytes().replace(b"made here", "größer".encode()))
+    assert read_ply_file(path).comments[0] == "größer"
+    assert read_ply(path)["x"].tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="one line"):
+        write_ply(path, {"x": np.zeros(1)}, ["a\nelement vertex 99"])
+
+
+@pytest.mark.parametrize("code", ["i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8"])
+def test_every_type_comes_back_as_it_was(tmp_path: Path, code: str) -> None:
+    limits = np.finfo(code) if code[0] == "f" else np.iinfo(code)
+    column = np.array([limits.min, 0, limits.max], code)
+    write_ply(tmp_path / "a.ply", {"flag": np.array([True, False, True]), "x": column})
+    ours, foreign = read_ply(tmp_path / "a.ply"), PlyData.read(tmp_path / "a.ply")["vertex"]
+    for rows in (ours, foreign):
+        assert rows["x"].dtype == code and np.array_equal(rows["x"], column)
+        assert rows["flag"].tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_elements_before_and_after_the_vertices(tmp_path: Path, text: bool) -> None:
+    """Those asked for are read, those before are passed over, what follows is never looked at."""
+    tables = {
+        "camera": {"fx": np.array([2.5, 3.5])},
+        "vertex": {"x": np.arange(4.0), "n": np.arange(4, dtype=np.uint16)},
+        "sh": {"c": np.array([7, 9, 200], np.uint8)},
+        "late": {"t": np.arange(1000.0)},
+    }
+    elements = [PlyElement.describe(_structured(t), name) for name, t in tables.items()]
+    path = tmp_path / "a.ply"
+    PlyData(elements, text, "<").write(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    file = read_ply_file(path, also=("sh", "chunk"))
+    assert list(file.elements) == ["vertex", "sh"]
+    for name, columns in file.elements.items():
+        assert list(columns) == list(tables[name])
+        assert all(np.array_equal(columns[key], tables[name][key]) for key in columns)
+    with pytest.raises(FormatError, match="'late'"):
+        read_ply_file(path, also=("late",))
+
+
+def test_a_file_that_shrinks_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ply(tmp_path / "a.ply", _columns())
+    whole = (tmp_path / "a.ply").stat()
+    (tmp_path / "a.ply").write_bytes((tmp_path / "a.ply").read_bytes()[:-3])
+    monkeypatch.setattr(ply.os, "fstat", lambda _: whole)
+    with pytest.raises(FormatError, match="shorter while"):
+        read_ply(tmp_path / "a.ply")
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ply, "BLOCK_ROWS", 7)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_columns_side_by_side_in_every_arrangement() -> None:
+    rows = np.zeros(40, [("a", "f4"), ("b", "f4"), ("i", "i4"), ("c", "f4"), ("d", "f8")])
+    rng = np.random.default_rng(0)
+    for name in rows.dtype.names:
+        rows[name] = rng.integers(-99, 99, 40)
+    apart = rng.normal(size=40)
+    for names in ("ab", "abc", "ba", "aa", "dcab", "iab", "d"):
+        columns = [*(rows[name] for name in names), apart, apart[::-1], rows["a"]]
+        expected = np.stack([column.astype(np.float32) for column in columns], axis=1)
+        assert np.array_equal(stacked(columns), expected), names
+        assert all_finite(columns)
+    assert np.isinf(stacked([np.full(3, 1e300)])).all()
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("row", [0, 6, 7, 39])
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_one_value_that_is_not_finite_is_found(name: str, row: int, value: float) -> None:
+    rows = np.zeros(40, [("a", "f4"), ("b", "f4"), ("i", "i4"), ("c", "f8")])
+    rows["a"] = rows["b"] = 3e38
+    columns = [rows[key] for key in "abic"]
+    assert all_finite(columns)  # although their sum is infinite in float32
+    rows[name][row] = value
+    assert not all_finite(columns)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_files_of_many_blocks(tmp_path: Path) -> None:
+    for n in (0, 6, 7, 8, 50):
+        columns = _columns(n)
+        write_ply(tmp_path / "a.ply", columns)
+        ours, foreign = read_ply(tmp_path / "a.ply"), PlyData.read(tmp_path / "a.ply")["vertex"]
+        assert all(np.array_equal(ours[key], columns[key]) for key in columns)
+        assert all(np.array_equal(foreign[key], columns[key]) for key in columns)
+
+
 def test_writer_refuses_what_would_not_come_back(tmp_path: Path) -> None:
     for columns in ({}, {"x": np.zeros(2), "y": np.zeros(3)}, {"x": np.zeros((2, 2))}):
         with pytest.raises(ValueError, match="common length"):
             write_ply(tmp_path / "a.ply", columns)
+    with pytest.raises(ValueError, match="no place"):
+        write_ply(tmp_path / "a.ply", {"x": np.array(["a"])})
     with pytest.raises(ValueError, match="32-bit"):
         write_ply(tmp_path / "a.ply", {"x": np.array([2**40])})
     assert not any(tmp_path.iterdir())
@@ -174,7 +287,8 @@ def test_disk_full_keeps_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("utils.storage._open_temporary", lambda _: io.FileIO("/dev/full", "w"))
     with pytest.raises(RunError, match=r"disk full: need 0\.4 MB, free \d.* MB in "):
-        splat_columns.write(tmp_path / "a.ply", {"x": np.zeros(100_000)})
+        columns = {"x": np.zeros(100_000, np.float32)}
+        atomic_write(tmp_path / "a.ply", lambda stream: dump_ply(stream, columns), 400_000)
     with pytest.raises(RunError, match="disk full"):
         atomic_write(tmp_path / "b", lambda stream: stream.write(b"0" * 100_000))
     assert not any(tmp_path.iterdir())

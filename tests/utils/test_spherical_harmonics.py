@@ -11,6 +11,7 @@ from utils.spherical_harmonics import (
     coefficient_count,
     evaluate,
     rgb_to_sh_dc,
+    rotation_matrix,
     sh_dc_to_rgb,
 )
 
@@ -77,3 +78,32 @@ def test_counts() -> None:
     assert [coefficient_count(d) for d in range(4)] == [1, 4, 9, 16]
     with pytest.raises(ValueError, match="degree"):
         coefficient_count(4)
+
+
+def _rotation(seed: int) -> torch.Tensor:
+    from scipy.spatial.transform import Rotation
+
+    return torch.from_numpy(Rotation.random(random_state=seed).as_matrix())
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_turned_coefficients_show_the_same_colours_along_turned_directions(degree: int) -> None:
+    turn, directions = _rotation(3), _directions(100)
+    generator = torch.Generator().manual_seed(1)
+    sh = torch.randn(100, coefficient_count(degree), 3, generator=generator, dtype=torch.float64)
+    turned = rotation_matrix(turn, degree) @ sh
+    expected = evaluate(sh, directions, degree)
+    torch.testing.assert_close(evaluate(turned, directions @ turn.T, degree), expected)
+    if degree:  # the directions that were not turned show something else
+        assert (evaluate(turned, directions, degree) - expected).abs().max() > 0.1
+
+
+def test_rotation_matrices_are_orthogonal_and_follow_each_other() -> None:
+    first, second = _rotation(1), _rotation(2)
+    both = rotation_matrix(second @ first, 3)
+    torch.testing.assert_close(both, rotation_matrix(second, 3) @ rotation_matrix(first, 3))
+    torch.testing.assert_close(both @ both.T, torch.eye(16, dtype=torch.float64))
+    for degree in range(4):  # harmonics of other degrees do not mix in
+        block = slice(degree * degree, (degree + 1) ** 2)
+        assert both[block, : block.start].abs().sum() == 0
+        assert both[block, block.stop :].abs().sum() == 0

@@ -14,16 +14,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from utils.checkpoints import load_checkpoint, newest_good, save_checkpoint
 from utils.errors import DataError, RunError, UserError
-from utils.storage import (
-    atomic_folder,
-    atomic_write,
-    load_checkpoint,
-    newest_good,
-    save_checkpoint,
-    sweep_stale,
-    write_text,
-)
+from utils.storage import atomic_folder, atomic_write, sweep_stale, write_text
 
 ROOT = Path(__file__).parents[2]
 STATE = {
@@ -36,7 +29,8 @@ STATE = {
 # save, until it is killed; then what it left is loaded.
 KILLER = """
 import os, random, signal, sys, time, torch
-from utils.storage import load_checkpoint, newest_good, save_checkpoint, sweep_stale
+from utils.checkpoints import load_checkpoint, newest_good, save_checkpoint
+from utils.storage import sweep_stale
 path, waits = sys.argv[1], random.Random(0)
 state = {"i": 0, "t": torch.zeros(300_000)}
 save_checkpoint(path, state)
@@ -206,7 +200,7 @@ def test_full_disk_names_need_and_room(tmp_path: Path, monkeypatch: pytest.Monke
 SMALL_DISK = """
 import sys, torch
 from utils.errors import RunError
-from utils.storage import load_checkpoint, save_checkpoint
+from utils.checkpoints import load_checkpoint, save_checkpoint
 path = sys.argv[1] + "/c.pth"
 save_checkpoint(path, {"i": 1})
 try:

@@ -83,9 +83,7 @@ def _refuse_inexact(path: Path, image: Image.Image) -> None:
             f"{path}: pixel type {image.mode} cannot hold ids; expected whole numbers", "ids"
         )
     tag = getattr(image, "tag_v2", {}).get(_ORIENTATION, 1)
-    if (
-        tag != 1
-    ):  # Pillow would turn the pixels, and those of a PNG or of the photograph it does not
+    if tag != 1:  # Pillow turns such pixels, but not those of other formats
         raise MaskError(f"{path}: a TIFF with orientation tag {tag}; save it without", "ids")
     raw_modes = " ".join(str(tile[3]) for tile in getattr(image, "tile", ()))
     if image.mode[0] != "I" and ";16" in raw_modes:

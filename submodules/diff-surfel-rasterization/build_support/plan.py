@@ -46,21 +46,24 @@ def torch_flags(torch: ModuleType) -> tuple[list[str], list[str]]:
 def host_jobs(
     sources: Path, work: Path, torch: ModuleType, compiler: list[str], cuda: bool
 ) -> list[Job]:
-    """Kernels of the CPU, and the bindings: of the CUDA kernels (`cuda`) or all others."""
+    """Kernels of the CPU, and the bindings: of the CUDA kernels (`cuda`) or all others.
+
+    They lie in the folders `cpu` and `bindings`, those of the losses one level deeper.
+    """
     identity = f"{compiler_identity(compiler)}\n{torch.__version__}"
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     flags: dict[Path, list[str]] = {}
-    for source in [] if cuda else sorted((sources / "cpu").glob("*.cpp")):
+    for source in [] if cuda else sorted(sources.rglob("cpu/*.cpp")):
         if source.name in INSTRUCTION_SETS:
             if x86 or not INSTRUCTION_SETS[source.name]:
                 flags[source] = KERNEL + INSTRUCTION_SETS[source.name]
         else:
             flags[source] = KERNEL + (["-DIQGS_X86_KERNELS"] if x86 else [])
-    for source in sorted((sources / "bindings").glob("*.cpp")):
+    for source in sorted(sources.rglob("bindings/*.cpp")):
         if source.name.startswith("cuda_") == cuda:
             flags[source] = OPTIMIZE + torch_flags(torch)[0]
     return [
-        Job(source, (*compiler, *words), object_file(work, source), identity)
+        Job(source, (*compiler, *words), object_file(work, sources, source), identity)
         for source, words in flags.items()
     ]
 
@@ -70,19 +73,21 @@ def cuda_jobs(sources: Path, work: Path, decision: Decision, workers: int) -> li
     nvcc, host = decision.nvcc, decision.host
     if nvcc is None or host is None:
         return []
-    files = sorted((sources / "cuda").glob("*.cu"))
+    files = sorted(sources.rglob("cuda/*.cu"))
     flags = [*CUDA, f"-ccbin={host.command}", *gencode_flags(decision.targets)]
     threads = max(1, workers // max(len(files), 1))  # within one file, over the architectures
     if threads > 1:
         flags.append(f"--threads={threads}")
     identity = f"{dotted(nvcc.version)} {host.kind} {dotted(host.version)}"
     return [
-        Job(source, (nvcc.command, *flags), object_file(work, source), identity) for source in files
+        Job(source, (nvcc.command, *flags), object_file(work, sources, source), identity)
+        for source in files
     ]
 
 
-def object_file(work: Path, source: Path) -> Path:
-    return work / f"{source.parent.name}_{source.stem}.o"
+def object_file(work: Path, sources: Path, source: Path) -> Path:
+    """Named by the source's whole path below `sources`: file names recur in other folders."""
+    return work / f"{'_'.join(source.relative_to(sources).with_suffix('').parts)}.o"
 
 
 def link_command(

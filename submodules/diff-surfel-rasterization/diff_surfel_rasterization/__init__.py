@@ -7,8 +7,7 @@ from .api import rasterize
 from .backends import available_backends, backend_problem
 from .checks import check_quads
 from .compat import GaussianRasterizationSettings, GaussianRasterizer
-from .mask_loss import mask_loss
-from .quads import drop_unseen, keep_pixels
+from .quads import drop_unseen, keep_pixels, keep_quads
 from .types import (
     BlendWeights,
     QuadWeights,
@@ -34,7 +33,7 @@ __all__ = [
     "check_quads",
     "drop_unseen",
     "keep_pixels",
-    "mask_loss",
+    "keep_quads",
     "quad_weights",
     "rasterize",
     "sample_quads",

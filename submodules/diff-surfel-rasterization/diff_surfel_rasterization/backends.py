@@ -57,15 +57,6 @@ def backend_problem(backend: str, device: torch.device | None = None) -> str | N
     return _gpu_problem(module, device) if backend == "cuda" else None
 
 
-def native_function(name: str) -> Callable[..., Any] | None:
-    """Function `name` of the native module, None if there is no such thing in this build."""
-    module = native_module()
-    if module is None:
-        return None
-    function: Callable[..., Any] | None = getattr(module, name, None)
-    return function
-
-
 def available_backends() -> tuple[str, ...]:
     """Backends that `rasterize` accepts here beside "auto", fastest first.
 
@@ -84,8 +75,8 @@ def _warn_slow(device_type: str, problem: str) -> None:
     )
 
 
-def implementation(verb: str, requested: str, tensor: Tensor) -> Callable[..., Any]:
-    """The function that does `verb` ("rasterize", "blend_weights", "splat_weights", "mask_loss").
+def choose_backend(verb: str, requested: str, tensor: Tensor) -> str:
+    """The backend that serves a call of `verb`: "cpu", "cuda" or "reference".
 
     "auto" follows device and type of `tensor`; native code is float32 only, so any other type
     goes to the reference.
@@ -97,25 +88,35 @@ def implementation(verb: str, requested: str, tensor: Tensor) -> Callable[..., A
     if requested not in BACKENDS:
         choices = ", ".join(BACKENDS)
         raise ValueError(f"{verb}: backend must be one of {choices}, got {requested!r}")
-    fallback: Callable[..., Any] = getattr(reference, f"{verb}_reference")
     device = tensor.device.type
     if requested == "reference" or (requested == "auto" and tensor.dtype != torch.float32):
-        return fallback
+        return "reference"
     backend = device if requested == "auto" else requested
     problem = backend_problem(backend, tensor.device if device == backend == "cuda" else None)
-    native = native_function(f"{verb}_{backend}")
-    if native is None:
-        problem = problem or f"there is no native {verb} for {backend}"
+    if backend not in BACKENDS:
+        problem = problem or f"there is no native code for {backend}"
     if requested == "auto":
-        if native is not None and problem is None:
-            return native
-        _warn_slow(device, problem or "")
-        return fallback
-    if native is None or problem is not None:
+        if problem is None:
+            return backend
+        _warn_slow(device, problem)
+        return "reference"
+    if problem is not None:
         raise RuntimeError(f"{verb}: backend {requested!r} cannot be used: {problem}")
     if device != requested or tensor.dtype != torch.float32:
         raise ValueError(
             f"{verb}: backend {requested!r} needs float32 tensors on {requested}, "
             f"got {tensor.dtype} on {device}"
         )
-    return native
+    return backend
+
+
+def implementation(verb: str, requested: str, tensor: Tensor) -> Callable[..., Any]:
+    """The function that does `verb` ("rasterize", "blend_weights", "splat_weights", ...).
+
+    Raises:
+        ValueError, RuntimeError: as `choose_backend`.
+    """
+    backend = choose_backend(verb, requested, tensor)
+    home = reference if backend == "reference" else native_module()
+    function: Callable[..., Any] = getattr(home, f"{verb}_{backend}")
+    return function

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields
 
 import torch
@@ -177,30 +176,3 @@ def check_quads(weights: QuadWeights) -> None:
         sound = sound and (len(index) == 0 or 0 <= int(index.min()) <= int(index.max()) < end)
     if not sound:
         raise ValueError(f"{function}: the weights point outside themselves; they are damaged")
-
-
-def check_mask_loss(
-    queries: Tensor, features: Tensor, owner: Tensor, gamma: float, alpha: float | None
-) -> None:
-    """Arguments of `mask_loss`.
-
-    Raises:
-        ValueError: with one sentence about the first thing that does not fit.
-    """
-    name = "mask_loss"
-    check_shape(name, "queries", queries, ("M", "D"))
-    check_shape(name, "features", features, ("P", queries.shape[1]))
-    check_shape(name, "owner", owner, (len(features),))
-    if not queries.dtype.is_floating_point:
-        _fail(name, "queries", "of a floating type", queries.dtype)
-    if features.dtype != queries.dtype:
-        _fail(name, "features", f"{queries.dtype} like queries", features.dtype)
-    if owner.dtype not in (torch.int32, torch.int64):
-        _fail(name, "owner", "int32 or int64", owner.dtype)
-    for argument, value in (("features", features), ("owner", owner)):
-        if value.device != queries.device:
-            _fail(name, argument, f"on {queries.device} like queries", value.device)
-    if not 0 <= gamma < math.inf:
-        _fail(name, "gamma", "0 or positive", gamma)
-    if alpha is not None and not 0 <= alpha <= 1:
-        _fail(name, "alpha", "in 0..1 or None for no balance", alpha)

@@ -114,6 +114,30 @@ def keep_pixels(weights: QuadWeights, pixels: Tensor) -> QuadWeights:
     )
 
 
+def keep_quads(weights: QuadWeights, quads: Tensor) -> tuple[QuadWeights, Tensor]:
+    """The same view with the entries of `quads` [K] alone, and their pixels [R] ascending."""
+    start = weights.quad_start
+    chosen = quads.sort().values
+    sizes = start.diff()[chosen]
+    ends = sizes.cumsum(0)
+    total = int(ends[-1]) if len(ends) else 0
+    shift = torch.repeat_interleave(start[chosen] - ends + sizes, sizes, output_size=total)
+    entries = shift + torch.arange(total, device=start.device)
+    kept_sizes = torch.zeros_like(start)
+    kept_sizes[chosen + 1] = sizes
+    pixels = quad_pixels(weights.width, weights.height, start.device)[chosen].reshape(-1)
+    kept = QuadWeights(
+        quad_start=kept_sizes.cumsum(0),
+        row=weights.row[entries],
+        weight=weights.weight[entries],
+        extra=weights.extra,
+        width=weights.width,
+        height=weights.height,
+        n_splats=weights.n_splats,
+    )
+    return kept, pixels[pixels >= 0].sort().values
+
+
 def drop_unseen(weights: QuadWeights) -> tuple[QuadWeights, Tensor]:
     """The same weights over the U splats that have any, and which splats these are, [U] int64."""
     count, extra = weights.n_splats, weights.extra.long()

@@ -47,7 +47,7 @@ std::vector<Tensor> rasterize_backward(at::TensorList splats, at::ArrayRef<doubl
   return out;
 }
 
-std::string instruction_set() {
+std::string set_in_use() {
   return kernels().name;
 }
 
@@ -57,7 +57,7 @@ IQGS_IMPLEMENT_CPU(m) {
 }
 
 TORCH_LIBRARY_FRAGMENT(iqgs_surfel, m) {
-  m.def("instruction_set() -> str", instruction_set);
+  m.def("instruction_set() -> str", set_in_use);
 }
 
 }  // namespace

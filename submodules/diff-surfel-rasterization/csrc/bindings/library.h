@@ -16,6 +16,8 @@
 // One level of indirection, so that the names above are expanded before torch's macros paste them.
 #define IQGS_DEFINE_OPERATORS_(name, m) TORCH_LIBRARY(name, m)
 #define IQGS_DEFINE_OPERATORS(m) IQGS_DEFINE_OPERATORS_(IQGS_OPERATORS, m)
+#define IQGS_ADD_OPERATORS_(name, m) TORCH_LIBRARY_FRAGMENT(name, m)
+#define IQGS_ADD_OPERATORS(m) IQGS_ADD_OPERATORS_(IQGS_OPERATORS, m)
 #define IQGS_IMPLEMENT_OPERATORS_(name, key, m) TORCH_LIBRARY_IMPL(name, key, m)
 #define IQGS_IMPLEMENT_CPU(m) IQGS_IMPLEMENT_OPERATORS_(IQGS_OPERATORS, CPU, m)
 #define IQGS_IMPLEMENT_CUDA(m) IQGS_IMPLEMENT_OPERATORS_(IQGS_OPERATORS, IQGS_CUDA_KEY, m)

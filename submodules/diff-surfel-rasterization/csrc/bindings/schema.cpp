@@ -18,12 +18,6 @@ IQGS_DEFINE_OPERATORS(m) {
       "splat_weights_backward(Tensor row_start, Tensor splat, Tensor weight, Tensor rows, "
       "bool all_rows, Tensor grad, int splat_count, int stream) -> Tensor");
   m.def(
-      "mask_loss(Tensor queries, Tensor features, Tensor owner, float gamma, float alpha, "
-      "int stream) -> Tensor[]");
-  m.def(
-      "mask_loss_backward(Tensor queries, Tensor features, Tensor owner, float gamma, float alpha, "
-      "Tensor overlap, Tensor grad_focal, Tensor grad_dice, int[] wanted, int stream) -> Tensor[]");
-  m.def(
       "quad_weights(Tensor[] splats, float[] camera, int[] options, float min_weight, "
       "int stream) -> Tensor[]");
   m.def("splat_quads(Tensor[] weights, int[] sizes, Tensor values, int stream) -> Tensor");

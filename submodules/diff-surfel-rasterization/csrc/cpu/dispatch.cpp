@@ -22,48 +22,48 @@ bool converts_halves() {
 }
 #endif
 
-int fastest_supported() {
+InstructionSet fastest_supported() {
 #if defined(IQGS_X86_KERNELS)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
-    return 2;
+    return InstructionSet::AVX512;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && converts_halves())
-    return 1;
+    return InstructionSet::AVX2;
 #endif
-  return 0;
+  return InstructionSet::BASELINE;
 }
 
-const KernelTable& table(int level) {
-#if defined(IQGS_X86_KERNELS)
-  if (level == 2) return avx512::TABLE;
-  if (level == 1) return avx2::TABLE;
-#else
-  (void)level;
-#endif
-  return baseline::TABLE;
-}
-
-const KernelTable& choose() {
+InstructionSet choose() {
   static const char* const NAMES[] = {"baseline", "avx2", "avx512"};
-  const int best = fastest_supported();
+  const int best = static_cast<int>(fastest_supported());
   const char* wish = std::getenv("IQGS_ISA");
-  if (!wish || !*wish) return table(best);
+  if (!wish || !*wish) return static_cast<InstructionSet>(best);
   for (int level = 0; level < 3; ++level) {
     if (std::strcmp(wish, NAMES[level]) != 0) continue;
     if (level > best)
       throw std::runtime_error(std::string("IQGS_ISA=") + wish +
                                ": this processor or build has no more than " + NAMES[best]);
-    return table(level);
+    return static_cast<InstructionSet>(level);
   }
   throw std::runtime_error(std::string("IQGS_ISA=") + wish + ": expected avx512, avx2 or baseline");
 }
 
 }  // namespace
 
-const KernelTable& kernels() {
-  static const KernelTable& chosen = choose();
+InstructionSet instruction_set() {
+  static const InstructionSet chosen = choose();
   return chosen;
+}
+
+const KernelTable& kernels() {
+#if defined(IQGS_X86_KERNELS)
+  if (instruction_set() == InstructionSet::AVX512) return avx512::TABLE;
+  if (instruction_set() == InstructionSet::AVX2) return avx2::TABLE;
+#else
+  instruction_set();  // refuses a wish that it cannot fulfil
+#endif
+  return baseline::TABLE;
 }
 
 }  // namespace iqgs

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../common/mask_math.h"
 #include "../common/params.h"
 #include "../common/quads.h"
 #include "../common/sparse.h"
@@ -75,9 +74,6 @@ struct KernelTable {
   // Quads first .. last.
   void (*gather_quads)(const QuadProductParams&, int64_t first, int64_t last, Arena&);
   void (*scatter_quads)(const QuadProductParams&, int64_t first, int64_t last, Arena&);
-  // Pixels first .. last: sums [M, MASK_SUMS], or gradients; see cpu/mask_loss.h.
-  void (*mask_sums)(const MaskLossParams&, int64_t first, int64_t last, double* sums, Arena&);
-  void (*mask_grads)(const MaskGradParams&, int64_t first, int64_t last, double* queries, Arena&);
 };
 
 namespace baseline {
@@ -91,6 +87,9 @@ extern const KernelTable TABLE;
 }
 
 // The fastest set that this processor runs; IQGS_ISA=avx512|avx2|baseline lowers it.
+enum class InstructionSet { BASELINE, AVX2, AVX512 };
+InstructionSet instruction_set();
+
 const KernelTable& kernels();
 
 }  // namespace iqgs

@@ -6,8 +6,6 @@
 //
 #include "blend_backward.h"
 #include "blend_forward.h"
-#include "mask_backward.h"
-#include "mask_forward.h"
 #include "project_backward.h"
 #include "project_forward.h"
 #include "quad_products.h"
@@ -22,9 +20,9 @@ namespace IQGS_ISA {
 #define IQGS_NAME(x) IQGS_STRING(x)
 
 const KernelTable TABLE = {
-    IQGS_NAME(IQGS_ISA), project,     project_backward, blend_forward, blend_backward,
-    weigh_pixels,        gather_rows, scatter_rows,     weigh_quads,   gather_quads,
-    scatter_quads,       mask_sums,   mask_grads,
+    IQGS_NAME(IQGS_ISA), project,      project_backward, blend_forward,
+    blend_backward,      weigh_pixels, gather_rows,      scatter_rows,
+    weigh_quads,         gather_quads, scatter_quads,
 };
 
 }  // namespace IQGS_ISA

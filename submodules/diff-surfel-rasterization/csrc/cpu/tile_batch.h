@@ -3,28 +3,13 @@
 #pragma once
 
 #include "../common/bounds_math.h"
+#include "carver.h"
 #include "half_planes.h"
 #include "kernels.h"
 #include "lanes_math.h"
 
 namespace iqgs {
 namespace IQGS_ISA {
-
-// A cache line's worth of floats: rows start on cache lines.
-IQGS_INLINE int padded(int floats) {
-  return (floats + LANES - 1) / LANES * LANES;
-}
-
-// Splits an arena into arrays.
-struct Carver {
-  char* next;
-  template <class T>
-  IQGS_INLINE T* take(size_t count) {
-    T* r = reinterpret_cast<T*>(next);
-    next += (count * sizeof(T) + 63) / 64 * 64;
-    return r;
-  }
-};
 
 constexpr int SHAPE_FIELDS = 7;  // of a footprint that are used
 

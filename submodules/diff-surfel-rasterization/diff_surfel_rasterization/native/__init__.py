@@ -27,8 +27,6 @@ from ..types import (
     SampledWeights,
     Surfels,
 )
-from .mask_loss import mask_loss_cpu as mask_loss_cpu
-from .mask_loss import mask_loss_cuda as mask_loss_cuda
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _INFO = load_library(_PACKAGE)

@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""Methods to compare with; each is one file behind the same protocol."""

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run: its settings, splats, method and cameras, in training or opened again.
+
+A run opens from its own folder. The scene with its photographs is read when somebody asks for it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from arguments import RunConfig
+from diff_surfel_rasterization import backend_problem
+from gaussian_renderer import MIN_WEIGHT, Lens, Renderer
+from iqgs.engine.run_folder import RunCameras
+from iqgs.engine.settings import scene_of
+from iqgs.methods.protocol import IdKind, Method, SceneFacts, SplatLabels
+from scene.cameras import Camera
+from scene.dataset import Scene
+from scene.frame import SceneFrame
+from scene.gaussian_model import GaussianModel
+from scene.masks import IdTable
+from scene.view import View
+from utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+SEEN_WEIGHT = 0.01  # pixels: blending weight in one view, far below one visible pixel
+SURE_CONFIDENCE = 0.5  # probability above which an id claims a splat rather than leaves it
+MOST_VIEWS = 32  # views that stand for all: which splats are seen, and the mean of the queries
+
+
+@dataclass
+class Run:
+    """What is trained, or was."""
+
+    config: RunConfig
+    folder: Path
+    cameras: RunCameras
+    gaussians: GaussianModel
+    ids: IdTable | None = None  # None: no masks
+    frame: SceneFrame = field(default_factory=SceneFrame)
+    method: Method | None = None  # None: reconstructed only
+    facts: SceneFacts | None = None  # what the method was built for
+    iteration: int = 0
+    saved_labels: SplatLabels | None = None  # in the numbers of the files, as they were saved
+    loaded_scene: Scene | None = None
+
+    @property
+    def scene(self) -> Scene:
+        """The scene with its photographs and masks; read at the first use."""
+        if self.loaded_scene is None:
+            self.loaded_scene = scene_of(self.config, self.frame)
+        return self.loaded_scene
+
+    @property
+    def has_scene(self) -> bool:
+        """Whether the scene's folder is where the settings say."""
+        return self.loaded_scene is not None or Path(self.config.model.source_path).is_dir()
+
+    def views(self) -> tuple[View, ...]:
+        """All views of the scene: training views, then those held out."""
+        return (*self.scene.train, *self.scene.test)
+
+    @property
+    def learning_method(self) -> Method:
+        """The method. ValueError where there is none."""
+        if self.method is None:
+            raise ValueError("this run has no method: its scene has no masks")
+        return self.method
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """How this run's views are rendered."""
+        white = 1.0 if self.config.model.white_background else 0.0
+        # On the CPU, as cameras are: the rasterizer takes both as numbers, and reading them from
+        # a GPU would wait for it.
+        pipeline = self.config.pipeline
+        return Renderer(torch.full((3,), white), pipeline.backend, pipeline.depth_ratio)
+
+    def lens(self, camera: Camera) -> Lens:
+        """The run's splats through one camera."""
+        return self.renderer.lens(camera, self.gaussians)
+
+    def lenses(self, cameras: Sequence[Camera]) -> Iterator[Lens]:
+        """The splats through each of these cameras, one after the other."""
+        return (self.lens(camera) for camera in cameras)
+
+    def masked_views(self) -> list[View]:
+        """The training views that have masks."""
+        return [view for view in self.scene.train if view.mask_path is not None]
+
+    def file_ids(self, labels: Tensor, ids: IdKind) -> NDArray[np.int32]:
+        """A method's ids in the numbers of the mask files, where they have such numbers."""
+        found = labels.cpu().numpy().astype(np.int32)
+        if ids != "global" or self.ids is None:
+            return found
+        return self.ids.to_original(found)
+
+
+def spread(items: Sequence[View], most: int) -> Sequence[View]:
+    """At most `most` views, evenly spread."""
+    return items[:: max(1, -(-len(items) // most))]
+
+
+@torch.no_grad()
+def seen_splats(run: Run) -> Tensor:
+    """Which splats [N] bool show in the training views at all; of the others nothing is known."""
+    seen = torch.zeros(len(run.gaussians), dtype=torch.bool, device=run.gaussians.device)
+    for camera in spread_cameras(run):
+        weights = run.lens(camera).weights(MIN_WEIGHT)
+        total = torch.zeros(len(seen), device=seen.device)
+        seen |= total.index_add_(0, weights.splat.long(), weights.weight) > SEEN_WEIGHT
+    return seen
+
+
+def spread_cameras(run: Run) -> Sequence[Camera]:
+    """The training cameras that stand for all."""
+    cameras = run.cameras.train
+    return cameras[:: max(1, -(-len(cameras) // MOST_VIEWS))]
+
+
+@torch.no_grad()
+def splat_labels(run: Run, seen: Tensor | None = None) -> SplatLabels:
+    """Instance of every splat, in the numbers of the mask files where the method has them.
+
+    0 where no training view shows the splat (`seen` [N] bool, where it is known already), or where
+    its best id does not claim it: an attribute that no pixel ever taught is noise, and such splats
+    would litter extracted objects.
+    """
+    if run.saved_labels is not None:
+        return run.saved_labels
+    found = run.learning_method.label_splats(run.gaussians)
+    sure = found.confidence > SURE_CONFIDENCE
+    sure &= seen_splats(run) if seen is None else seen
+    labels = torch.where(sure, found.labels, torch.zeros_like(found.labels))
+    numbers = torch.from_numpy(run.file_ids(labels, found.ids))
+    return replace(found, labels=numbers.long(), confidence=found.confidence.cpu())
+
+
+def choose_device(wanted: str) -> torch.device:
+    """`auto` takes a GPU where torch and the rasterizer both have it.
+
+    Raises UserError for `cuda` where that cannot be, with the reason and what to do.
+    """
+    if wanted == "cpu":
+        return torch.device("cpu")
+    has_gpu = torch.cuda.is_available()
+    problem = backend_problem("cuda") if has_gpu else "torch sees no GPU; use --device cpu"
+    if problem is None:
+        return torch.device("cuda")
+    if wanted == "cuda":
+        raise UserError(f"--device cuda cannot be used: {problem}")
+    if has_gpu:
+        logger.warning("a GPU is there, but the CPU is used: %s", problem)
+    return torch.device("cpu")

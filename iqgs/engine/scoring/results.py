@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several runs -> results.json in each, and one table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from arguments.evaluation import EvaluationParams
+from iqgs.engine.opening import open_for
+from iqgs.engine.scoring.run_scores import IMAGE_SCORES, Evaluated, evaluate_run
+from iqgs.engine.settings import saved_settings
+from iqgs.evaluation.lerf_mask import lerf_mask_scores
+from iqgs.evaluation.report import ResultTable, object_table, write_per_view, write_results
+from iqgs.evaluation.scorer import PROTOCOLS
+from utils.errors import DataError, IQGSError
+from utils.storage import write_text
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_runs(
+    params: EvaluationParams, overrides: Mapping[str, Any] | None = None
+) -> tuple[str, int]:
+    """Score all runs: (the table in the wanted form, exit code). One broken run is a FAILED row.
+
+    `overrides` are settings of the runs that the command line changes, such as `source_path`.
+    """
+    rows: list[dict[str, Any]] = []
+    objects = ""
+    for path in params.model_paths:
+        try:
+            found = (
+                _lerf_rows(Path(path), params, overrides or {})
+                if params.protocol == "lerf-mask"
+                else _run_rows(Path(path), params, overrides or {})
+            )
+        except IQGSError as error:
+            logger.error("%s: %s", path, error)
+            rows.append(
+                {"run": path, "scene": Path(path).name, "split": params.split, "error": str(error)}
+            )
+            continue
+        rows += [row for row, _ in found]
+        first = found[0][1]
+        scores = None if first is None else first.scores
+        if scores is not None and len(params.model_paths) == 1 and params.objects:
+            objects = object_table(scores.objects)
+    primary = (*PROTOCOLS[params.protocol].primary, *IMAGE_SCORES)
+    table = ResultTable(
+        tuple(rows), primary if params.protocol == "iqgs" else PROTOCOLS[params.protocol].primary
+    )
+    text = str(getattr(table, params.format)())
+    if objects and params.format == "text":
+        text += "\n" + objects
+    return text, 1 if table.failed else 0
+
+
+def _run_rows(
+    path: Path, params: EvaluationParams, overrides: Mapping[str, Any]
+) -> list[tuple[dict[str, Any], Evaluated | None]]:
+    run = open_for(path, params, overrides)
+    scene = Path(run.config.model.source_path).name
+    rows: list[tuple[dict[str, Any], Evaluated | None]] = []
+    for found in evaluate_run(run, params):
+        write_results(path / "results.json", found.key, found.split, found.values)
+        write_per_view(path / "per_view.json", found.key, found.split, found.per_view)
+        name = str(path) if found.key.startswith("ours") else f"{path} (vote)"
+        rows.append(
+            (
+                {
+                    "run": name,
+                    "scene": scene,
+                    "method": found.key,
+                    "split": found.split,
+                    **found.values,
+                },
+                found,
+            )
+        )
+    return rows
+
+
+def _lerf_rows(
+    path: Path, params: EvaluationParams, overrides: Mapping[str, Any]
+) -> list[tuple[dict[str, Any], Evaluated | None]]:
+    """LERF-Mask: <view>/<prompt>.png against the scene's test_mask."""
+    source = Path(overrides.get("source_path") or saved_settings(path)["source_path"])
+    folder = Path(params.predictions) if params.predictions else _newest_text_folder(path)
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder}: no predicted masks; pass --predictions, the folder that holds "
+            "<view>/<prompt>.png"
+        )
+    found = lerf_mask_scores(source / (params.gt_path or "test_mask"), folder)
+    key = f"lerf-mask:{folder.name}"
+    write_results(path / "results.json", key, "test", found.values)
+    row = {
+        "run": str(path),
+        "scene": source.name,
+        "method": key,
+        "split": "test",
+        "ground_truth": "human",
+        **found.values,
+    }
+    return [(row, None)]
+
+
+def _newest_text_folder(path: Path) -> Path:
+    found = sorted(path.glob("test/ours_*_text/test_mask"))
+    return found[-1] if found else path / "test" / "ours_N_text" / "test_mask"
+
+
+def write_table(text: str, output: str) -> None:
+    """The table to a file."""
+    write_text(Path(output), text)

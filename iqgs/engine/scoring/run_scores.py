@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of a run, from memory: a view is rendered, segmented, compared with its truth, forgotten.
+
+No score is ever read back from a picture, and the memory does not grow with the number of views.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from arguments.evaluation import EvaluationParams
+from gaussian_renderer import Lens
+from iqgs.engine.run import Run
+from iqgs.engine.run_folder import trained_names
+from iqgs.engine.scoring.surfaces import extracted_iou, surface_scores
+from iqgs.engine.scoring.truth import (
+    DEFAULT_FOLDER,
+    Ids,
+    Truth,
+    check_numbering,
+    find_truth,
+)
+from iqgs.evaluation.scorer import PROTOCOLS, SceneScorer, SceneScores
+from iqgs.evaluation.views import check_held_out
+from iqgs.methods import METHODS, build_method
+from iqgs.methods.protocol import FitView, Method, Segmentation
+from scene.view import View
+from utils.errors import UserError
+from utils.image_quality import affine_corrected, only_valid, psnr, ssim
+
+logger = logging.getLogger(__name__)
+
+FILTER = "panoptic 0.6, 4 px"  # iqgs.methods.winners' constants, printed beside every score
+IMAGE_SCORES = ("PSNR", "PSNR_affine", "SSIM")
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What one row of the table is made of."""
+
+    key: str  # ours_2000, vote_2000
+    split: str
+    values: dict[str, Any]  # as in results.json
+    scores: SceneScores | None  # None: the run has no instances
+    per_view: dict[str, dict[str, float]]
+
+
+@dataclass
+class Contestant:
+    """One way to segment the views of a run."""
+
+    key: str
+    method: Method
+    scorer: SceneScorer
+
+    def add(self, run: Run, lens: Lens, name: str, truth: Ids) -> None:
+        """Segment one view with and without the panoptic filter, and count it."""
+        kept, strict = (self.method.segment(lens, panoptic=filtered) for filtered in (True, False))
+        self.scorer.add_view(
+            name,
+            run.file_ids(kept.label_map, kept.ids),
+            truth,
+            _scores_of(run, kept),
+            prediction_strict=run.file_ids(strict.label_map, strict.ids),
+        )
+
+
+def _scores_of(run: Run, found: Segmentation) -> dict[int, float]:
+    """Winning probabilities by the numbers of the files, where the ids have such numbers."""
+    if found.ids != "global" or run.ids is None:
+        return dict(found.scores)
+    originals = (0, *run.ids.originals)
+    return {originals[i]: score for i, score in found.scores.items()}
+
+
+def views_of(run: Run, split: str) -> Sequence[View]:
+    """The views of a split; UserError where the run held none out."""
+    views = run.scene.test if split == "test" else run.scene.train
+    if not views:
+        raise UserError(
+            f"{run.folder} holds no {split} views out; train it with --eval, or "
+            "score its training views with --split train"
+        )
+    if split == "test":  # the scene's split may have changed since the run was trained
+        check_held_out([view.name for view in views], trained_names(run.folder))
+    return views
+
+
+def evaluate_run(run: Run, params: EvaluationParams) -> list[Evaluated]:
+    """One row for the run's method, one for the vote on the same splats (`--no-vote` leaves it)."""
+    views = views_of(run, params.split)
+    truth = find_truth(run, views, params)
+    contestants = _contestants(run, params, truth)
+    rows: dict[str, dict[str, float]] = {}
+    for view in tqdm(views, desc=f"Scoring {run.folder.name}", disable=params.quiet, leave=False):
+        lens = run.lens(view.camera)
+        rows[view.name] = score_image(lens, view)
+        mask = truth.of(view) if contestants else None
+        if mask is not None:
+            for contestant in contestants:
+                contestant.add(run, lens, view.name, mask)
+        view.forget()
+    return _evaluated(run, params, truth, contestants, rows)
+
+
+def score_image(lens: Lens, view: View) -> dict[str, float]:
+    """PSNR, exposure-corrected PSNR and SSIM of a view."""
+    color = lens.render(with_surface=False).color.clamp(0, 1)
+    image, valid = view.image_on(color.device), view.valid_on(color.device)
+    shown, truth = only_valid(color, valid), only_valid(image, valid)
+    return {
+        "PSNR": float(psnr(shown, truth)),
+        "SSIM": float(ssim(color, image, valid)),
+        "PSNR_affine": float(psnr(affine_corrected(shown, truth).clamp(0, 1), truth)),
+    }
+
+
+def _contestants(run: Run, params: EvaluationParams, truth: Truth) -> list[Contestant]:
+    """The run's method and, where its ids mean the same in every view, the vote beside it."""
+    if run.method is None or run.facts is None:
+        return []
+    if truth.masks is None:
+        logger.info("%s: these views have no true masks: images only", run.folder)
+        return []
+    protocol = PROTOCOLS[params.protocol]
+    zero_label = protocol.zero_label or run.config.model.zero_label
+
+    def scorer(default: str) -> SceneScorer:
+        matching = params.matching or protocol.matching or default
+        names = dict(truth.names)
+        return SceneScorer(matching, zero_label, min_area=params.min_area, names=names)
+
+    known = run.method.ids == "global"
+    ours = scorer("id" if known else "scene")
+    if ours.matching == "id":
+        check_numbering(run, truth, params.gt_path or DEFAULT_FOLDER)
+    found = [Contestant(f"ours_{run.iteration}", run.method, ours)]
+    if params.vote and known and run.config.segmentation.method != "vote":
+        found.append(Contestant(f"vote_{run.iteration}", fitted_vote(run), scorer("id")))
+    return found
+
+
+def fitted_vote(run: Run) -> Method:
+    """The vote from the masks that the run was trained on."""
+    assert run.facts is not None
+    vote = build_method("vote", METHODS["vote"].params(), run.facts).to(run.gaussians.device)
+    for view in run.masked_views():
+        labels = view.label_map_on(run.gaussians.device)
+        vote.fit([FitView(run.lens(view.camera), labels)])
+        view.forget()
+    vote.finish([])
+    return vote
+
+
+def _evaluated(
+    run: Run,
+    params: EvaluationParams,
+    truth: Truth,
+    contestants: list[Contestant],
+    rows: dict[str, dict[str, float]],
+) -> list[Evaluated]:
+    """The rows of the table."""
+    images = {key: float(np.mean([row[key] for row in rows.values()])) for key in IMAGE_SCORES}
+    header = {"ground_truth": truth.kind, "filter": FILTER, "splats": len(run.gaussians)}
+    if not contestants:
+        values = {**images, "views": len(rows), **header}
+        return [Evaluated(f"ours_{run.iteration}", params.split, values, None, rows)]
+    found = []
+    for contestant in contestants:
+        scores = contestant.scorer.result()
+        values = {**scores.values, **header, "intervals": _intervals(scores)}
+        per_view = scores.per_view
+        if contestant is contestants[0]:
+            scorer = contestant.scorer
+            values.update(surface_scores(run, scorer.matching, scorer.zero_label))
+            values.update(extracted_iou(run, views_of(run, params.split), truth, scores))
+            values.update(images)
+            per_view = {name: {**row, **per_view.get(name, {})} for name, row in rows.items()}
+        found.append(Evaluated(contestant.key, params.split, values, scores, per_view))
+    return found
+
+
+def _intervals(scores: SceneScores) -> dict[str, list[float]]:
+    return {key: [float(low), float(high)] for key, (low, high) in scores.intervals.items()}

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the views of a run are scored against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from arguments.evaluation import EvaluationParams
+from iqgs.engine.run import Run
+from scene.masks import (
+    MaskCollection,
+    MaskRequest,
+    collect_masks,
+    numbering_problem,
+    read_label_names,
+    refuse_errors,
+)
+from scene.view import View
+from utils.errors import UserError
+from utils.json_files import read_json
+
+Ids = NDArray[np.int32]
+DEFAULT_FOLDER = "object_mask"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true masks of some views; each is read when it is needed."""
+
+    masks: MaskCollection | None  # None: the scene has none
+    kind: str  # human | synthetic | pseudo:<folder> | none
+    names: Mapping[int, str]  # of objects, by the numbers of the files
+
+    def __contains__(self, view: str) -> bool:
+        """Whether a view of this name has true masks."""
+        return self.masks is not None and view in self.masks.masks
+
+    def of(self, view: View) -> Ids | None:
+        """True ids [H, W] of a view, in the numbers of the files; None where it has none.
+
+        0: no instance, -1: nobody said, so nothing is scored there.
+        """
+        if self.masks is None or view.name not in self:
+            return None
+        return self.masks.label_map(view.camera, view.picture)
+
+
+def find_truth(run: Run, views: Sequence[View], params: EvaluationParams) -> Truth:
+    """True masks of these views; those without one are left out of the instance scores."""
+    model = run.config.model
+    source = Path(model.source_path)
+    wanted = params.gt_path or DEFAULT_FOLDER
+    folder = source / wanted  # an absolute --gt_path wins over the scene's folder
+    if not folder.is_dir():
+        if params.gt_path:
+            raise UserError(f"--gt_path {wanted}: no such folder in {source}")
+        return Truth(None, "none", {})
+    colors = {} if run.ids is None else run.ids.colors
+    labels = source / "labels.json"
+    # Pixels are read again view by view: kept, they would grow with the number of views.
+    request = MaskRequest(folder, labels, "background", model.ignore_label, False, colors)
+    pictures = {view.name: view.picture for view in views}
+    found = collect_masks(request, [view.camera for view in views], None, pictures)
+    # Without --gt_path a scene without true masks is scored by its images.
+    refuse_errors([f for f in found.findings if params.gt_path or f.kind != "none"])
+    names = read_label_names(labels, found.table.colors)
+    return Truth(found if found.masks else None, _kind(source, wanted, params), names)
+
+
+def check_numbering(run: Run, truth: Truth, folder: str) -> None:
+    """UserError where the ids of the truth cannot be those of the run (scored by id)."""
+    if run.ids is None or truth.masks is None:
+        return
+    problem = numbering_problem(run.ids, truth.masks)
+    if problem:
+        raise UserError(f"{folder}: {problem}; score with --matching scene")
+
+
+def _kind(source: Path, folder: str, params: EvaluationParams) -> str:
+    if params.ground_truth in ("human", "synthetic"):
+        return params.ground_truth
+    about = source / "scene.json"
+    if not params.ground_truth and about.is_file():
+        return str(read_json(about).get("ground_truth", f"pseudo:{folder}"))
+    return f"pseudo:{folder}"

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The segmentation methods by name. A method is one file (or folder) that owns its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from iqgs.methods import vote
+from iqgs.methods.iqgs.method import build as build_iqgs
+from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
+from iqgs.methods.protocol import Method, SceneFacts
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the table of methods."""
+
+    summary: str
+    params: type  # frozen dataclass: its group of flags and its constructor's argument
+    build: Callable[[Any, SceneFacts, torch.Generator], Method]
+    file: str  # of a saved iteration
+    attribute: bool = True  # splats carry a learned attribute of `instance_dim` channels
+    closed_form: bool = False  # it is fitted view by view instead of trained
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+_SHORT: dict[str, Any] = {"num_queries": 0, "attention_pixels": 2048}
+_PAPER: dict[str, Any] = {"focal_alpha": 0.25}
+
+METHODS: dict[str, Entry] = {
+    "iqgs": Entry(
+        "queries own global ids (the paper's method)",
+        IQGSParams,
+        build_iqgs,
+        "iqgs.pth",
+        presets={"default": _SHORT, "paper": _PAPER, "paper-literal": _PAPER},
+    ),
+    "iqgs-h": Entry(
+        "queries are matched in every view (ids may be fresh in each)",
+        HungarianParams,
+        build_iqgs,
+        "iqgs.pth",
+        presets={
+            "default": {**_SHORT, "steady_matching": True, "usage_cost": 0.3},
+            "paper": _PAPER,
+            "paper-literal": _PAPER,
+        },
+    ),
+    "vote": Entry(
+        "every splat takes the id with most blending weight; closed form",
+        vote.VoteParams,
+        vote.build,
+        "vote.pth",
+        attribute=False,
+        closed_form=True,
+    ),
+}
+
+
+def build_method(name: str, params: Any, facts: SceneFacts) -> Method:
+    """A fresh method on the CPU; the same seed gives the same weights. Raises UserError."""
+    generator = torch.Generator().manual_seed(facts.seed)
+    return METHODS[name].build(params, facts, generator)

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""IQGS as one method: projection, decoder, matcher and criterion, and how its result is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+from gaussian_renderer import Lens
+from iqgs.methods.iqgs.criterion import QueryPrediction, SegmentationCriterion
+from iqgs.methods.iqgs.decoder import InstanceProjection, QueryDecoder, sample_keys, score
+from iqgs.methods.iqgs.matching import HungarianMatcher, IDMatcher, Matching, MatchingCost
+from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
+from iqgs.methods.protocol import (
+    Batch,
+    FitView,
+    IdKind,
+    SceneFacts,
+    Segmentation,
+    SplatLabels,
+    StepTerms,
+)
+from iqgs.methods.winners import SOLID_ALPHA, Winners, find_winners, mean_scores, panoptic_keep
+from scene.gaussian_model import GaussianModel
+from utils.errors import UserError
+
+MEAN_MOMENTUM = 0.99  # running mean of queries over about the last hundred views
+STEADY_MOMENTUM = 0.95  # of the queries that matching looks at: follows training in some views
+USAGE_MOMENTUM = 0.99  # of how often a query was matched
+EVEN_LOGIT = 0.0  # sigma(s) > 0.5 where s > 0
+
+
+@dataclass(frozen=True)
+class SeenQueries:
+    """What a step leaves for the running statistics."""
+
+    queries: Tensor  # [Q, D] enriched, detached
+    matched: Tensor  # [M] int64
+
+
+def build(params: IQGSParams, facts: SceneFacts, generator: torch.Generator) -> IQGS:
+    """A fresh decoder for the ids of a scene; `num_queries` 0 is decided here. UserError."""
+    hungarian = isinstance(params, HungarianParams)
+    queries = params.num_queries
+    if queries == 0:
+        # about twice the objects of the densest view (DETR's habit), or one query an id
+        queries = 2 * facts.densest_view + 1 if hungarian else facts.num_ids + 1
+        queries = max(queries, 2)
+    if queries < 2:
+        raise UserError("--num_queries must be at least 2: query 0 stands for no instance.")
+    matcher: IDMatcher | HungarianMatcher
+    if isinstance(params, HungarianParams):
+        cost = MatchingCost(
+            params.lambda_mask, params.lambda_dice, params.focal_gamma, params.alpha
+        )
+        matcher = HungarianMatcher(queries, facts.zero_is_background, cost, params)
+    else:
+        matcher = IDMatcher(queries, facts.num_ids, facts.zero_is_background)
+    return IQGS(
+        InstanceProjection(facts.instance_dim, params.feature_dim, generator),
+        QueryDecoder(queries, params.feature_dim, generator, not params.literal_attention),
+        matcher,
+        params,
+    )
+
+
+class IQGS(nn.Module):
+    """Query-based instance segmentation of splats, with ID or Hungarian matching.
+
+    Beside its parameters the state holds `matched`, the queries that ever owned an object in
+    training (only they may win a pixel), and `mean_queries`, the enriched queries averaged over
+    training views, which label the splats: `observe` keeps a running mean, and `finish` replaces
+    it by the exact mean under the final weights.
+    """
+
+    matched: Tensor
+    mean_queries: Tensor
+    mean_weight: Tensor
+    steady_queries: Tensor
+    usage: Tensor
+
+    def __init__(
+        self,
+        projection: InstanceProjection,
+        decoder: QueryDecoder,
+        matcher: IDMatcher | HungarianMatcher,
+        params: IQGSParams,
+    ) -> None:
+        super().__init__()
+        self.projection = projection
+        self.decoder = decoder
+        self.matcher = matcher
+        self.params = params
+        self.criterion = SegmentationCriterion(params)
+        self.ids: IdKind = "global" if isinstance(matcher, IDMatcher) else "queries"
+        queries = decoder.queries
+        self.register_buffer("matched", torch.zeros(queries.shape[0], dtype=torch.bool))
+        self.register_buffer("mean_queries", torch.zeros_like(queries))
+        self.register_buffer("mean_weight", torch.zeros(()))
+        self.register_buffer("steady_queries", torch.zeros_like(queries))
+        self.register_buffer("usage", torch.zeros(queries.shape[0]))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of every term (Eq. 15)."""
+        return self.params.weights
+
+    @property
+    def neighbors(self) -> tuple[int, int, int]:
+        """The neighbour pairs of Eq. 13."""
+        wanted = self.params.reg3d_sample_size if self.params.lambda_reg else 0
+        return self.params.reg3d_k, wanted, self.params.reg3d_interval
+
+    def terms(self, batch: Batch) -> StepTerms:
+        """Unweighted loss terms of one step, and what `observe` keeps of it."""
+        keep = self._labelled(batch.labels)
+        features = self.projection(batch.features)
+        pooled = self.params.attention_keys == "pooled"
+        queries = self.decoder(sample_keys(features, self.params.attention_pixels, pooled))
+        shown = features if keep is None else features[keep]
+        labels = batch.labels if keep is None else batch.labels[keep]
+        matching = self._match(queries, shown, labels)
+        supervised = range(self.matcher.first, self.matcher.stop)
+        prediction = QueryPrediction(queries, shown, supervised)
+        terms = self.criterion(batch, prediction, matching, keep, self.projection)
+        return StepTerms(terms, SeenQueries(queries.detach(), matching.query))
+
+    def _labelled(self, labels: Tensor) -> Tensor | None:
+        """The pixels [P] bool that have a target; None: all of them."""
+        if not self.matcher.background:
+            return labels > 0
+        return labels >= 0 if bool((labels < 0).any()) else None
+
+    @torch.no_grad()
+    def _match(self, queries: Tensor, shown: Tensor, labels: Tensor) -> Matching:
+        """Which query owns which object of the view.
+
+        With `steady_matching` the assignment is made by queries averaged over recent views: judged
+        by its own enriched queries a view may swap two objects for good, and the attention then
+        learns to swap them by view.
+        """
+        if self.matcher.steady and bool(self.mean_weight > 0):
+            queries = self.steady_queries
+        candidates = queries[self.matcher.first : self.matcher.stop]
+
+        def logits(chosen: Tensor | None) -> Tensor:
+            return score(candidates, shown if chosen is None else shown[chosen])
+
+        return self.matcher(labels, logits, self.usage)
+
+    @torch.no_grad()
+    def observe(self, seen: SeenQueries) -> None:
+        """Note which queries matched, and exponential means that are exact over the first views."""
+        self.matched[seen.matched] = True
+        self.mean_weight += 1.0
+        newest = self.mean_weight.reciprocal()
+        self.mean_queries.lerp_(seen.queries, newest.clamp_min(1.0 - MEAN_MOMENTUM))
+        self.steady_queries.lerp_(seen.queries, newest.clamp_min(1.0 - STEADY_MOMENTUM))
+        self.usage.mul_(USAGE_MOMENTUM)
+        self.usage[seen.matched] += 1.0 - USAGE_MOMENTUM
+
+    def fit(self, views: Iterable[FitView]) -> None:
+        """Nothing: queries are trained."""
+
+    @torch.no_grad()
+    def enrich(self, instance_map: Tensor) -> Tensor:
+        """Queries [Q, D] of a view with rendered attributes [D_obj, H, W]. Keys are the pixels of a
+        regular grid or, pooled, the means of its cells."""
+        height, width = instance_map.shape[-2:]
+        most = self.params.attention_pixels
+        stride = max(1, math.ceil(math.sqrt(height * width / most)))
+        if self.params.attention_keys == "pooled":
+            sampled = avg_pool2d(instance_map[None], stride, ceil_mode=True)[0]
+        else:
+            sampled = instance_map[:, stride // 2 :: stride, stride // 2 :: stride]
+        return self.decoder(self.projection(sampled.flatten(1).T))
+
+    @torch.no_grad()
+    def finish(self, lenses: Iterable[Lens]) -> None:
+        """Set the mean queries to the exact mean over these views."""
+        total, count = torch.zeros_like(self.mean_queries), 0
+        for lens in lenses:
+            total += self.enrich(lens.features)
+            count += 1
+        if count == 0:
+            raise ValueError("expected at least one view to average the queries over")
+        self.mean_queries.copy_(total / count)
+        self.mean_weight.fill_(float(count))
+
+    @torch.no_grad()
+    def segment(self, lens: Lens, panoptic: bool = True) -> Segmentation:
+        """Instances of a view: argmax over the matched queries.
+
+        With `panoptic` a query is kept in this view only if it wins most of its own mask. Pixels
+        where nothing was rendered, those that show more empty space than splats (no feature speaks
+        for what was not rendered), and those of the background query are 0. Ids are compact ids
+        for ID matching and query numbers for Hungarian matching.
+        """
+        features = lens.features
+        columns = features.flatten(1) * (lens.alpha.flatten() >= SOLID_ALPHA)
+        labels, probability = self._decide(self.enrich(features), columns, panoptic)
+        scores = mean_scores(labels, probability)
+        return Segmentation(labels.view(features.shape[1], -1), scores, self.ids)
+
+    @torch.no_grad()
+    def label_splats(self, gaussians: GaussianModel) -> SplatLabels:
+        """Instances of splats from their attributes, by the mean enriched queries."""
+        instance = gaussians.instance.detach()
+        labels, confidence = self._decide(self.mean_queries, instance.T, panoptic=False)
+        return SplatLabels(labels, confidence, self.ids)
+
+    def _decide(self, queries: Tensor, columns: Tensor, panoptic: bool) -> tuple[Tensor, Tensor]:
+        """Labels and winning probabilities of columns [D_obj, n]."""
+        numbers = self.matched.nonzero().flatten()
+        labels = torch.zeros(columns.shape[1], dtype=torch.int64, device=columns.device)
+        probability = torch.zeros_like(columns[0])
+        if numbers.numel() == 0 or columns.shape[1] == 0:
+            return labels, probability
+        winners = self._winners(queries[numbers], columns)
+        if panoptic:
+            keep = panoptic_keep(winners) | (numbers == 0)  # the background is no claim
+            if bool((winners.area[~keep] > 0).any()):
+                numbers = numbers[keep]
+                if numbers.numel() == 0:
+                    return labels, probability
+                winners = self._winners(queries[numbers], columns)
+        rendered = (columns != 0).any(dim=0)
+        labels = torch.where(rendered, numbers[winners.row], labels)
+        return labels, torch.where(rendered, torch.sigmoid(winners.value), probability)
+
+    def _winners(self, queries: Tensor, columns: Tensor) -> Winners:
+        weights = queries @ self.projection.weight  # [M, D_obj]: no feature map is formed
+        count, size = weights.shape[0], columns.shape[1]
+        return find_winners(lambda part: weights @ columns[:, part], count, size, EVEN_LOGIT)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for the optimizer; the learning rates are the engine's."""
+        return [
+            {"name": "projection", "params": list(self.projection.parameters())},
+            {"name": "decoder", "params": list(self.decoder.parameters())},
+        ]

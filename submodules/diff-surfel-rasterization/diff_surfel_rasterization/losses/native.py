@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The losses of the compiled library, on the device of their tensors; float32 only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def operators() -> Any:
+    """The compiled operators; the dispatcher chooses by the tensors' device."""
+    return torch.ops.iqgs_surfel
+
+
+def _stream(tensor: Tensor) -> int:
+    """Address of the CUDA stream to work on; 0 on the CPU."""
+    if tensor.device.type != "cuda":
+        return 0
+    return int(torch.cuda.current_stream(tensor.device).cuda_stream)
+
+
+class _MaskLoss(torch.autograd.Function):
+    """Focal and dice of every query; first derivatives only."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, features: Tensor, owner: Tensor, gamma: float, alpha: float
+    ) -> tuple[Tensor, Tensor]:
+        focal, dice, overlap = operators().mask_loss(
+            queries, features, owner, gamma, alpha, _stream(queries)
+        )
+        ctx.save_for_backward(queries, features, owner, overlap)
+        ctx.options = gamma, alpha
+        return focal, dice
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, focal: Tensor, dice: Tensor) -> tuple[Tensor | None, ...]:
+        queries, features, owner, overlap = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:2]
+        gradients = operators().mask_loss_backward(
+            queries, features, owner, *ctx.options, overlap, focal, dice,
+            [int(w) for w in wanted], _stream(queries),
+        )  # fmt: skip
+        kept = (g if w else None for g, w in zip(gradients, wanted, strict=True))
+        return (*kept, None, None, None)
+
+
+def mask_loss_native(
+    queries: Tensor, features: Tensor, owner: Tensor, gamma: float, alpha: float | None
+) -> tuple[Tensor, Tensor]:
+    """Focal [M] and dice [M]; see `mask_loss`."""
+    owner = owner.to(torch.int32).contiguous()
+    balance = -1.0 if alpha is None else alpha
+    focal, dice = _MaskLoss.apply(
+        queries.contiguous(), features.contiguous(), owner, gamma, balance
+    )
+    return focal, dice
+
+
+class _ImageLoss(torch.autograd.Function):
+    """L1 and 1 - SSIM as one tensor [2]; first derivatives only."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, target: Tensor, weight: Tensor, learns: bool) -> Tensor:
+        losses, total, slope = operators().image_loss(image, target, weight, learns, _stream(image))
+        if learns:
+            ctx.save_for_backward(image, target, weight, total, slope)
+        result: Tensor = losses
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        image, target, weight, total, slope = ctx.saved_tensors
+        result: Tensor = operators().image_loss_backward(
+            image, target, weight, total, slope, gradient, _stream(image)
+        )
+        return result, None, None, None
+
+
+def image_loss_native(
+    image: Tensor, target: Tensor, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """L1 and 1 - SSIM; see `image_loss`."""
+    # No number at all stands for weights of one: nothing is read then.
+    given = image.new_empty(0) if weight is None else weight.to(torch.float32).contiguous()
+    learns = image.requires_grad and torch.is_grad_enabled()
+    losses = _ImageLoss.apply(image.contiguous(), target.contiguous(), given, learns)
+    l1, dssim = losses.unbind()
+    return l1, dssim
