@@ -37,7 +37,7 @@ class Scene:
     source_path: Path
     kind: str  # colmap | transforms | blender
     notices: tuple[str, ...]  # what the user should know, one sentence each
-    frame: SceneFrame  # what the coordinates of cameras and points mean in the files
+    frame: SceneFrame = SceneFrame()  # what the coordinates mean in those of the files
     model: ColmapModel | None = None  # tracks and observations, in the coordinates of the files
 
 
