@@ -117,7 +117,6 @@ def _make_views(
             background,
             params.data_cache,
             picture=image.picture,
-            image_id=image.image_id,
         )
     return views, table
 

@@ -31,13 +31,11 @@ class View:
         data_cache: bool = True,
         *,
         picture: StoredPicture | None = None,
-        image_id: int | None = None,
     ) -> None:
         self.camera = camera
         self.image_path = image_path
         self.mask_path = mask_path
         self.picture = picture  # how the files' pixels become the camera's; None: resampled
-        self.image_id = image_id  # COLMAP's number of the image, for tracks and observations
         self._id_table = id_table
         self._background = background
         self._data_cache = data_cache
@@ -53,6 +51,11 @@ class View:
     def name(self) -> str:
         """The image's name with its sub-path."""
         return self.camera.name
+
+    @property
+    def image_id(self) -> int | None:
+        """COLMAP's number of the image, for tracks and observations; None without a model."""
+        return None if self.picture is None else self.picture.image_id
 
     @property
     def image(self) -> Tensor:
