@@ -95,17 +95,14 @@ def _make_views(
     views = {}
     for image in posed:
         name = image.camera.name
-        read = None if found is None else found.masks.get(name)
         views[name] = View(
             image.camera,
             image.path,
-            None if read is None else read.path,
+            None if found is None else found.masks.get(name),
             table,
             background,
             params.data_cache,
-            read_mask=read,
             picture=image.picture,
-            image_id=image.image_id,
         )
     return views, table
 

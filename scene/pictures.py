@@ -30,6 +30,7 @@ class StoredPicture:
     poses_upright: bool = False  # the poses are of the upright picture, not of the stored pixels
     lens: Lens | None = None  # of the picture that the poses see; None: a pinhole
     mask_orientation: str = "auto"  # auto | stored | upright: what decides where nothing else does
+    image_id: int | None = None  # COLMAP's number of the image, for tracks and observations
 
     @property
     def seen_size(self) -> tuple[int, int]:

@@ -25,26 +25,23 @@ class View:
         self,
         camera: Camera,
         image_path: Path,
-        mask_path: Path | None,
+        mask: Path | ReadMask | None,
         id_table: IdTable | None,
         background: float = 0.0,
         data_cache: bool = True,
         *,
         picture: StoredPicture | None = None,
-        image_id: int | None = None,
-        read_mask: ReadMask | None = None,
     ) -> None:
-        """`read_mask`: what was read of the mask file before, so that it is not read again."""
+        """`mask`: its file, or what was read of it before, so that it is not read again."""
         self.camera = camera
         self.image_path = image_path
-        self.mask_path = mask_path
+        self.mask_path = mask.path if isinstance(mask, ReadMask) else mask
         self.picture = picture  # how the files' pixels become the camera's; None: resampled
-        self.image_id = image_id  # COLMAP's number of the image, for tracks and observations
         self._id_table = id_table
         self._background = background
         self._data_cache = data_cache
         self._pixels: Tensor | None = None
-        self._read_mask = read_mask
+        self._read_mask = mask if isinstance(mask, ReadMask) else None
         self._masks: InstanceMasks | None = None
         self._labels: Tensor | None = None
         self._valid: Tensor | None = None  # of no elements where all pixels are valid
@@ -56,6 +53,11 @@ class View:
     def name(self) -> str:
         """The image's name with its sub-path."""
         return self.camera.name
+
+    @property
+    def image_id(self) -> int | None:
+        """COLMAP's number of the image, for tracks and observations; None without a model."""
+        return None if self.picture is None else self.picture.image_id
 
     @property
     def image(self) -> Tensor:

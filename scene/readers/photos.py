@@ -120,7 +120,12 @@ def _at_render_size(image: PosedImage, params: ModelParams) -> PosedImage:
             "images that the poses were made with"
         )
     picture = StoredPicture(
-        width, height, tag or 1, upright, mask_orientation=params.mask_orientation
+        width,
+        height,
+        tag or 1,
+        upright,
+        mask_orientation=params.mask_orientation,
+        image_id=image.image_id,
     )
     camera = camera.resized(*picture.seen_size)
     if image.lens is not None:
