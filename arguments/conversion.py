@@ -21,7 +21,7 @@ class ConversionParams:
     source_path: str
     camera_model: str = "OPENCV"
     cameras: str = "auto"  # auto | single | per_folder | per_image: who shares a calibration
-    matching: str = "exhaustive"  # exhaustive | sequential
+    pairing: str = "exhaustive"  # exhaustive | sequential
     solver: str = "auto"  # auto | pycolmap | colmap
     colmap_executable: str = ""  # empty: `colmap` of the PATH
     resize: bool = False
@@ -58,8 +58,8 @@ def parse_conversion_arguments(arguments: list[str] | None = None) -> Conversion
         help="which photographs share one calibration; auto: all, if sizes and lenses agree",
     )
     parser.add_argument(
-        "--matching",
-        default=default.matching,
+        "--pairing",
+        default=default.pairing,
         choices=("exhaustive", "sequential"),
         help="compare all pairs, or neighbours by name as in a video",
     )

@@ -65,8 +65,7 @@ def open_image(path: Path, formats: tuple[str, ...]) -> Image.Image:
             f"{path}: not a readable image ({type(error).__name__}); expected {', '.join(formats)}"
         ) from error
     pixels = image.width * image.height
-    bits = image.mode == "1" and formats != PHOTO_FORMATS  # of masks; no photograph is that empty
-    credible = HARMLESS_PIXELS + MAX_PIXELS_PER_BYTE * size * (8 if bits else 1)
+    credible = HARMLESS_PIXELS + MAX_PIXELS_PER_BYTE * size * (8 if image.mode == "1" else 1)
     if pixels < 1 or pixels > min(MAX_PIXELS, credible):
         image.close()
         raise DataError(
@@ -139,8 +138,9 @@ def read_image(path: Path) -> Tensor:
         return torch.from_numpy(gray).expand(3, -1, -1).contiguous()
     has_alpha = image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info
     pixels = np.asarray(image.convert("RGBA" if has_alpha else "RGB"))
+    del image  # and in place below: every copy of a large photograph is much memory
     scaled = pixels.transpose(2, 0, 1).astype(np.float32)
-    scaled /= 255.0  # in place: a second copy of a large photograph is much memory
+    scaled /= 255.0
     return torch.from_numpy(scaled)
 
 

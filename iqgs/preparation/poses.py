@@ -94,7 +94,7 @@ def convert(params: ConversionParams) -> Path:
     logger.info("%d photographs in %s, poses by %s", len(job.names), job.photographs, solver.name)
     count = len(job.names)
     pairs = count * (count - 1) // 2
-    if params.matching == "sequential":
+    if params.pairing == "sequential":
         pairs = min(pairs, count * SEQUENTIAL_OVERLAP)
     steps: dict[str, tuple[str, Callable[[], None], Callable[[], int], int]] = {
         "features": (
@@ -141,7 +141,7 @@ def _settings(job: Job, params: ConversionParams) -> dict[str, object]:
     return {
         "camera_model": params.camera_model,
         "cameras": params.cameras,
-        "matching": params.matching,
+        "pairing": params.pairing,
         "folder": job.photographs.relative_to(job.scene).as_posix(),
         "photographs": list(job.names),
     }
@@ -214,7 +214,7 @@ def _map(job: Job, solver: Solver, params: ConversionParams) -> None:
     if not models_in(job.models):
         raise RunError(
             f"{job.photographs}: no two photographs fit together; they need more overlap, texture "
-            "or sharpness (a video: --matching sequential)"
+            "or sharpness (a video: --pairing sequential)"
         )
 
 

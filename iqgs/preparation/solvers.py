@@ -115,7 +115,7 @@ class PyColmap:
         )
 
     def matches(self, database: Path) -> None:
-        step = getattr(self._module, f"match_{self._params.matching}")
+        step = getattr(self._module, f"match_{self._params.pairing}")
         options = self._threaded(self._module.FeatureMatchingOptions())
         self._run(step, database_path=database, matching_options=options, device=self._device)
 
@@ -224,7 +224,7 @@ class ColmapProgram:
         self._run("feature_extractor", options)
 
     def matches(self, database: Path) -> None:
-        self._run(f"{self._params.matching}_matcher", {"database_path": database})
+        self._run(f"{self._params.pairing}_matcher", {"database_path": database})
 
     def mapping(
         self, database: Path, photographs: Path, models: Path, posed: Callable[[], None]

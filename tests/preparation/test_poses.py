@@ -79,7 +79,7 @@ def test_photographs_in_images_stay_as_they_are(tmp_path: Path, fake: Path) -> N
 def test_options_go_to_the_program_under_the_names_that_it_has(tmp_path: Path, fake: Path) -> None:
     folder = tmp_path / "scene"
     photographs(folder / "input")
-    options = {"no_gpu": True, "threads": 3, "matching": "sequential", "cameras": "per_folder"}
+    options = {"no_gpu": True, "threads": 3, "pairing": "sequential", "cameras": "per_folder"}
     convert(params(folder, fake, camera_model="RADIAL", **options))
     log = (folder / "sfm/colmap.log").read_text()
     assert "--ImageReader.camera_model RADIAL" in log
