@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tests of wild pixels share: image gradients that are infinite or no number, as a renderer
-leaves them where it divides by alpha, and which splats they may reach."""
+"""What the tests of wild pixels share: image gradients that are infinite or no number, as a
+renderer that divides by alpha leaves them, and which splats they may reach."""
 
 from __future__ import annotations
 
@@ -166,7 +166,8 @@ def check_nothing_but_wild(renderer: Renderer) -> None:
     output = renderer.render(copy, view)
     weight = torch.where(output.alpha > 0, NAN, 0.0)
     (output.color * weight).sum().backward()
-    gradients = {k: t.grad.cpu() for k, t in vars(copy).items() if t is not None and k != "features"}
+    used = {k: t for k, t in vars(copy).items() if t is not None and k != "features"}
+    gradients = {k: t.grad.cpu() for k, t in used.items()}
     assert torch.equal(wild_splats(gradients), reached(surfels, view).any(dim=0))
 
 
