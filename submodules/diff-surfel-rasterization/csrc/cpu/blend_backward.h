@@ -121,6 +121,11 @@ IQGS_PHASE void spread_wild(const BlendGradParams& p, int k, uint32_t wild,
   }
 }
 
+// Whether a gradient comes through the depths of pixels.
+IQGS_INLINE bool wants_depth(const BlendGradParams& p) {
+  return p.depth || p.median_depth || p.distortion;
+}
+
 // Copies the finished gradients of the tile to their rows: whole cache lines, past the cache.
 IQGS_PHASE void write_rows(const BlendGradParams& p, int64_t first, int64_t last, int used,
                            const BackwardSpace& s) {
@@ -136,7 +141,7 @@ IQGS_PHASE void write_rows(const BlendGradParams& p, int64_t first, int64_t last
     }
     if (p.geometry) {
       finish_moments(s.batch.records[at], s.moments + at * RAW_FLOATS,
-                     p.absolute ? s.absolute + 2 * at : nullptr, m);
+                     p.absolute ? s.absolute + 2 * at : nullptr, wants_depth(p), m);
       F16::load(m).stream(row);
     }
     const float* grad = s.grads + at * s.wide;
@@ -175,7 +180,7 @@ IQGS_INLINE void backward_patch(const BlendGradParams& p, int tile, int k, const
     weigh_patch<WantsNothing>(s.batch, list, s.batch.count[k], pixels, o, state, s.patch);
   } else if (p.distortion) {
     geometry_patch<true, true>(p, k, pixels, o, g, s);
-  } else if (p.depth || p.median_depth) {
+  } else if (wants_depth(p)) {
     geometry_patch<true, false>(p, k, pixels, o, g, s);
   } else {
     geometry_patch<false, false>(p, k, pixels, o, g, s);
