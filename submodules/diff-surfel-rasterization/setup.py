@@ -197,7 +197,7 @@ if __name__ == "__main__":
         description="Differentiable rasterizer of flat Gaussians with any number of channels",
         license="Apache-2.0",
         python_requires=">=3.10",
-        packages=[NAME, f"{NAME}.native", f"{NAME}.reference"],
+        packages=[NAME, f"{NAME}.compat", f"{NAME}.native", f"{NAME}.reference"],
         # Names no source: BuildNative finds them. Makes the wheel one of this platform.
         ext_modules=[Extension(f"{NAME}._native", sources=[])],
         cmdclass={"build_ext": BuildNative},

@@ -157,9 +157,7 @@ def compare(
     return Agreement(images, gradients, apart, int(skip.sum()), skip.numel(), radii)
 
 
-def _masked_loss(
-    output: RasterOutput, keep: Tensor, seed: int, names: tuple[str, ...]
-) -> Tensor:
+def _masked_loss(output: RasterOutput, keep: Tensor, seed: int, names: tuple[str, ...]) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     total = output.alpha.new_zeros(())
     for name in names:

@@ -1,53 +1,53 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two classes that existing 2DGS code imports, on top of the functional call.
-
-Names, argument order, matrix layout and results are those such code relies on; the code is our
-own. Matrices arrive transposed (row vectors): viewmatrix = V^T, projmatrix = (P V)^T. An
-off-centre principal point is honoured when P carries it: P_02 = 2 cx / W - 1 with cx in COLMAP
-pixels (first pixel centre at 0.5), so a centred camera has cx = W / 2.
-"""
+"""`GaussianRasterizer`: a call in the family's style, images in the order that its code unpacks."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from .api import rasterize
-from .backends import REBUILD
-from .checks import check_settings, check_shape
-from .reference import composite_projected
-from .reference.projection import Projected, splat_colors
-from .types import RasterOutput, RasterSettings, Surfels
+from ..api import rasterize
+from ..backends import REBUILD
+from ..checks import check_settings, check_shape
+from ..reference import composite_projected
+from ..reference.projection import Projected, splat_colors
+from ..types import RasterOutput, RasterSettings, Surfels
+from .extras import ARGUMENTS, accept_extras
+from .features import (
+    EXTRA_ATTRS,
+    NOT_GIVEN,
+    SEMANTICS,
+    Choice,
+    Features,
+    Images,
+    arrange,
+    choose,
+    detached,
+    plane_distances,
+)
+from .inputs import OWNER, Given, Taken, take
+from .settings import NEAR, GaussianRasterizationSettings, View, view_from
 
-NEAR, FAR = 0.2, 100.0
-
-
-class GaussianRasterizationSettings(NamedTuple):
-    """One view in the layout of 2DGS.
-
-    `prefiltered` is accepted and changes nothing: culling is never an error here. `debug` checks
-    the images and raises RuntimeError naming the first that is not finite; it writes no dumps.
-    `tanfovx`, `tanfovy` and `campos` repeat what the matrices say and are not read.
-    """
-
-    image_height: int
-    image_width: int
-    tanfovx: float
-    tanfovy: float
-    bg: Tensor  # [3]
-    scale_modifier: float
-    viewmatrix: Tensor  # [4, 4] V^T
-    projmatrix: Tensor  # [4, 4] (P V)^T
-    sh_degree: int
-    campos: Tensor  # [3]
-    prefiltered: bool
-    debug: bool
+# What `allmap` consists of.
+MAPS = ("depth", "alpha", "normal", "median_depth", "distortion")
+MAP_CHANNELS = (1, 1, 3, 1, 1)
 
 
 class GaussianRasterizer(nn.Module):
-    """Renders 2DGS splats: `rasterizer(means3D, means2D, opacities, ...)`."""
+    """Renders 2DGS splats: `rasterizer(means3D, means2D, opacities, ...)`.
+
+    Returned are (color, radii, allmap). The keyword of one more tensor [N, F] decides what is
+    returned with its image [F, H, W], also where its value is None or of shape [0]:
+
+    * `features`: (color, radii, allmap, features)
+    * `language_feature_precomp`: (color, features, radii, allmap)
+    * `extra_attrs`: (color, radii, allmap, features, pairs [K, 2] int32 of splat and pixel y W + x
+      wherever a splat's weight is above 0.1)
+    * `semantics`: (color, radii, allmap [7 + F + 1, H, W]); behind the seven maps lie the image of
+      the tensor and that of the planes' distances <n, p> from the world's origin
+    """
 
     def __init__(self, raster_settings: GaussianRasterizationSettings) -> None:
         super().__init__()
@@ -69,88 +69,95 @@ class GaussianRasterizer(nn.Module):
         scales: Tensor | None = None,
         rotations: Tensor | None = None,
         cov3D_precomp: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Colour [3, H, W], radii [N] int32 (0 = not visible) and allmap [7, H, W]:
-        depth sum, alpha, normal sum (3, camera frame), median depth, distortion.
+        *,
+        features: Choice = NOT_GIVEN,
+        extra_attrs: Choice = NOT_GIVEN,
+        semantics: Choice = NOT_GIVEN,
+        language_feature_precomp: Choice = NOT_GIVEN,
+        **extras: object,
+    ) -> tuple[Tensor, ...]:
+        """Colour [C, H, W] (C = 3 with `shs`, else that of `colors_precomp` [N, C]), radii [N]
+        int32 (0 = not visible) and allmap [7, H, W]: depth sum, alpha, normal sum (3, camera
+        frame), median depth, distortion.
 
-        `means2D` is a zero tensor [N, 3]; its gradient becomes the densification signal.
-        `cov3D_precomp` [N, 9] is the row-major transform from the splat's plane to pixel indices
-        (first pixel centre at 0); normals are then (0, 0, -1), and the torch reference renders.
+        `means2D` is a zero tensor [N, 3]; its gradient becomes the densification signal ([N, 4]:
+        the absolute one in columns 2 and 3). `cov3D_precomp` [N, 9] is the row-major transform
+        from the splat's plane to pixel indices (first pixel centre at 0); normals are then
+        (0, 0, -1), and the torch reference renders. Tensors of shape [0] stand for None.
+
+        One more tensor [N, F] is rendered without background under the name that a fork gave it:
+        see the class for what is returned then.
 
         Raises:
-            ValueError: colours or shapes given twice or not at all, or wrongly shaped tensors.
-            RuntimeError: with `debug`, an image is not finite.
+            ValueError: colours or shapes given twice or not at all, wrongly shaped tensors, or an
+                argument of a fork that cannot be followed.
+            TypeError: an unknown argument.
+            RuntimeError: with `debug`, a tensor or an image is not finite.
         """
-        if (shs is None) == (colors_precomp is None):
-            raise ValueError("GaussianRasterizer: give exactly one of shs and colors_precomp")
-        shape_given = scales is not None and rotations is not None
-        shape_absent = scales is None and rotations is None
-        if not (shape_given if cov3D_precomp is None else shape_absent):
-            raise ValueError(
-                "GaussianRasterizer: give either scales and rotations, or cov3D_precomp"
-            )
-        settings = raster_settings_from(self.raster_settings)
-        count = len(means3D)
-        surfels = Surfels(
-            means=means3D,
-            scales=means3D.new_ones(count, 2) if scales is None else scales,
-            rotations=means3D.new_ones(count, 4) if rotations is None else rotations,
-            opacities=opacities,
-            colors=colors_precomp,
-            sh=shs,
-            screen_grad=means2D,
+        accept_extras(OWNER, ARGUMENTS, extras)
+        chosen = choose(
+            {
+                "features": features,
+                "extra_attrs": extra_attrs,
+                "semantics": semantics,
+                "language_feature_precomp": language_feature_precomp,
+            },
+            means3D,
         )
-        if cov3D_precomp is None:
-            output = rasterize(surfels, settings)
-        else:
-            output = _rasterize_transforms(cov3D_precomp, surfels, settings)
+        given = Given(
+            means3D, means2D, opacities, shs, colors_precomp, scales, rotations, cov3D_precomp
+        )
         if self.raster_settings.debug:
-            _check_finite(output)
-        allmap = torch.cat(
-            [output.depth, output.alpha, output.normal, output.median_depth, output.distortion]
+            _check_inputs(given, chosen)
+        taken = take(given)
+        view = view_from(self.raster_settings, taken.channels)
+        images = _render(taken, chosen, view, self.raster_settings.detach_sem)
+        if self.raster_settings.debug:
+            _check_images(images)
+        return arrange(images, chosen, taken.surfels, view.settings)
+
+
+def _render(taken: Taken, chosen: Features, view: View, detach: bool) -> Images:
+    """All images of a call: one pass, a second where the semantics move nothing."""
+    surfels, settings = taken.surfels, view.settings
+    apart = chosen.name == SEMANTICS and detach
+    parts = [taken.more_colors] if apart else [taken.more_colors, chosen.values]
+    if chosen.name == SEMANTICS:
+        parts.append(plane_distances(surfels, settings))
+    output = _rasterize(replace(surfels, features=torch.cat(parts, dim=1)), taken, settings, chosen)
+    width = taken.more_colors.shape[1]
+    more_colors, extra = output.features[:width], output.features[width:]
+    if apart:
+        again = _rasterize(detached(surfels, chosen.values), taken, settings, chosen)
+        extra = torch.cat([again.features, extra])
+    color = output.color[: min(taken.channels, 3)]
+    if width:
+        behind = view.behind.to(more_colors)[:, None, None]
+        color = torch.cat([color, more_colors + (1 - output.alpha) * behind])
+    allmap = torch.cat([getattr(output, name) for name in MAPS])
+    return Images(color, output.radii, allmap, extra)
+
+
+def _rasterize(
+    surfels: Surfels, taken: Taken, settings: RasterSettings, chosen: Features
+) -> RasterOutput:
+    if taken.transforms is None:
+        return rasterize(surfels, settings)
+    if chosen.name in (EXTRA_ATTRS, SEMANTICS):
+        raise ValueError(
+            f"{OWNER}: {chosen.name} needs the splats themselves; give scales and rotations "
+            "instead of cov3D_precomp"
         )
-        return output.color, output.radii, allmap
-
-
-def raster_settings_from(given: GaussianRasterizationSettings) -> RasterSettings:
-    """The same view in our conventions.
-
-    Focal lengths and principal point come from P = (P V) V^-1. Only the rotation is needed for
-    the two rows that matter, which keeps large translations out of the arithmetic.
-    """
-    check_shape("GaussianRasterizer", "viewmatrix", given.viewmatrix, (4, 4))
-    check_shape("GaussianRasterizer", "projmatrix", given.projmatrix, (4, 4))
-    # From a GPU in one piece: reading it waits for all that is queued there.
-    parts = [given.viewmatrix.flatten(), given.projmatrix.flatten(), given.bg.flatten()]
-    numbers = torch.cat([part.detach().to(torch.float64) for part in parts]).cpu()
-    view, projection = numbers[:16].reshape(4, 4).T, numbers[16:32].reshape(4, 4).T
-    rows = (projection[:2, :3] @ torch.linalg.inv(view[:3, :3])).tolist()
-    width, height = int(given.image_width), int(given.image_height)
-    return RasterSettings(
-        width=width,
-        height=height,
-        fx=rows[0][0] * width / 2,
-        fy=rows[1][1] * height / 2,
-        cx=(rows[0][2] + 1) * width / 2,
-        cy=(rows[1][2] + 1) * height / 2,
-        world_to_view=view.to(given.viewmatrix.dtype),
-        background=numbers[32:].to(given.bg.dtype),
-        scale_modifier=float(given.scale_modifier),
-        sh_degree=int(given.sh_degree),
-        near=NEAR,
-        far=FAR,
-        low_pass_depth="exact",
-        low_pass_anchor="aabb",
-    )
+    return _rasterize_transforms(taken.transforms, surfels, settings)
 
 
 def _rasterize_transforms(
     transforms: Tensor, surfels: Surfels, settings: RasterSettings
 ) -> RasterOutput:
     """Render splats given by their pixel transforms; a comparison path, hence reference only."""
-    check_settings("GaussianRasterizer", settings)
+    check_settings(OWNER, settings)
     count = len(surfels.means)
-    check_shape("GaussianRasterizer", "cov3D_precomp", transforms, (count, 9))
+    check_shape(OWNER, "cov3D_precomp", transforms, (count, 9))
     view = settings.world_to_view.to(surfels.means)
     color = splat_colors(surfels, settings)
     index_rows = transforms.reshape(count, 3, 3)
@@ -168,10 +175,20 @@ def _rasterize_transforms(
     return composite_projected(projected, surfels, settings)
 
 
-def _check_finite(output: RasterOutput) -> None:
-    for name in ("color", "alpha", "depth", "median_depth", "normal", "distortion"):
-        if not bool(torch.isfinite(getattr(output, name)).all()):
+def _check_inputs(given: Given, chosen: Features) -> None:
+    for name, tensor in (*vars(given).items(), (chosen.name or "features", chosen.values)):
+        if tensor is not None and not bool(torch.isfinite(tensor).all()):
             raise RuntimeError(
-                f"GaussianRasterizer: {name} is not finite; look for NaN or huge values in the "
-                f"parameters (if there are none, rebuild with: {REBUILD})"
+                f"{OWNER}: {name} is not finite; look for what made it so before this call, such "
+                "as a loss that divides by zero"
+            )
+
+
+def _check_images(images: Images) -> None:
+    maps = dict(zip(MAPS, images.allmap.split(MAP_CHANNELS), strict=True))
+    for name, image in {"color": images.color, **maps, "features": images.features}.items():
+        if not bool(torch.isfinite(image).all()):
+            raise RuntimeError(
+                f"{OWNER}: {name} is not finite; look for huge values in the parameters or the "
+                f"background (if there are none, rebuild with: {REBUILD})"
             )
