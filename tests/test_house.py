@@ -47,6 +47,7 @@ def source_files(*suffixes: str) -> list[Path]:
         "scene",
         "gaussian_renderer",
         "iqgs",
+        "install_support",
         "utils",
         "scripts",
         "tests",
