@@ -57,7 +57,7 @@ IQGS_INLINE bool is_finite(const F16& row) {
   return _mm512_fpclass_ps_mask(reg(row), WILD) == 0;
 #else
   const F16 none = row - row;
-  return !any(~(none >= none));
+  return lane_bits(none >= none) == (1u << LANES) - 1;
 #endif
 }
 IQGS_INLINE bool is_finite(const Quad& row) {

@@ -133,7 +133,7 @@ IQGS_INLINE void scatter_quad(const QuadProductParams& p, const QuadWalk& w, con
   prefetch_rows(t, w.quad, out, stride);
   Row grads[QUAD_PIXELS];
   load_pixels(p, w, run, grads);
-  if (!is_finite((grads[0] + grads[1]) + (grads[2] + grads[3])))
+  if (__builtin_expect(!is_finite((grads[0] + grads[1]) + (grads[2] + grads[3])), 0))
     return scatter_wild(p, w, weight, run);
   for (int64_t e = t.start[w.quad], last = t.start[w.quad + 1]; e < last; ++e) {
     float* const at = out + rows[e] * stride;
