@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 
@@ -43,7 +43,7 @@ if __name__ == "__main__":
         license="Apache-2.0",
         python_requires=">=3.10",
         install_requires=["torch>=2.4,<3"],
-        packages=[NAME, f"{NAME}.compat", f"{NAME}.native", f"{NAME}.reference"],
+        packages=[NAME, *(f"{NAME}.{part}" for part in find_packages(str(ROOT / NAME)))],
         # Names no source: BuildNative finds them. Makes the wheel one of this platform.
         ext_modules=[Extension(f"{NAME}._native", sources=[])],
         cmdclass={"build_py": BuildPackage, "build_ext": BuildNative},
