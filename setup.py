@@ -1,21 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Installs IQGS as a library: `pip install .` after torch is there.
+"""Installs IQGS with its rasterizer: `pip install .` after torch is there.
 
 The ordinary way to work is from the root of this repository after `bash scripts/setup.sh`; nothing
-has to be installed for that but the requirements and `submodules/diff-surfel-rasterization`.
-An installed IQGS puts the fixed packages `arguments`, `scene`, `gaussian_renderer` and `utils`
-beside `iqgs`. These names are common among projects of this family: install it into an environment
-of its own.
+has to be installed for that. An installed IQGS is one package, `iqgs`, with everything below it
+(scripts/install_support/ says how), and the commands of its `doors.py`. The rasterizer is
+compiled as in its own folder: see submodules/diff-surfel-rasterization/setup.py for its switches.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, setup
 
 ROOT = Path(__file__).resolve().parent
-PACKAGES = ["iqgs", "arguments", "scene", "gaussian_renderer", "utils"]
+
+sys.path.insert(0, str(ROOT / "scripts"))  # install_support is not installed
+
+from install_support.doors import entry_points  # noqa: E402
+from install_support.wheel import (  # noqa: E402
+    NAME,
+    TREES,
+    BuildBelowHome,
+    BuildNativeBelowHome,
+    all_packages,
+)
+
+sys.path.remove(str(ROOT / "scripts"))
 
 
 def requirements(name: str) -> list[str]:
@@ -37,7 +49,13 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=find_packages(include=[p for name in PACKAGES for p in (name, f"{name}.*")]),
+    packages=all_packages(),
+    package_dir=TREES,
+    # Names no source: the step finds them. Makes the wheel one of this platform.
+    ext_modules=[Extension(f"iqgs.{NAME}._native", sources=[])],
+    cmdclass={"build_py": BuildBelowHome, "build_ext": BuildNativeBelowHome},
+    entry_points={"console_scripts": entry_points()},
+    zip_safe=False,
     install_requires=["torch>=2.4,<3", *requirements("requirements.txt")],
     extras_require={
         "masks": ["segment-anything>=1.0", "torchvision"],

@@ -12,7 +12,7 @@ def main() -> int:
     from iqgs.engine.settings import parse_training_arguments
     from iqgs.engine.training import train
 
-    return train(parse_training_arguments("train.py", str(__doc__)))
+    return train(parse_training_arguments(str(__doc__)))
 
 
 if __name__ == "__main__":

@@ -37,33 +37,39 @@ step "ray-casting the scene: $VIEWS views of ${WIDTH}x$HEIGHT"
 "$PY" scripts/make_synthetic_scene.py "$SCENE" --seed "$SEED" --width "$WIDTH" --height "$HEIGHT" \
   --views "$VIEWS" --degraded --shuffled --overwrite
 
-step "reconstruction ($ITERATIONS steps) and instances by id ($INSTANCE_ITERATIONS steps)"
-train -m $DEMO/iqgs --iterations $ITERATIONS --instance_iterations $INSTANCE_ITERATIONS
-
 SPLATS=$DEMO/iqgs/point_cloud/iteration_$ITERATIONS/point_cloud.ply
-[[ -f "$SPLATS" ]] || SPLATS="$(ls -d $DEMO/iqgs/point_cloud/iteration_*/point_cloud.ply | sort -V | tail -n 1)"
+rm -rf -- "$DEMO/iqgs/point_cloud"
 
-step "the same splats twice, side by side: ids shuffled in every view and matched by assignment
+step "reconstruction ($ITERATIONS steps), then instances by id ($INSTANCE_ITERATIONS steps)"
+train -m $DEMO/iqgs --iterations $ITERATIONS --instance_iterations $INSTANCE_ITERATIONS &
+BY_ID=$!
+while [[ ! -f "$SPLATS" ]] && kill -0 $BY_ID 2>/dev/null; do sleep 0.2; done
+[[ -f "$SPLATS" ]] || { wait $BY_ID; exit 1; }
+
+step "beside it, the same splats twice: ids shuffled in every view and matched by assignment
             ($HUNGARIAN_ITERATIONS steps); degraded masks ($DEGRADED_ITERATIONS steps)"
-train -m $DEMO/iqgs-h -o object_mask_shuffled --matching hungarian --start_ply "$SPLATS" \
+train -m $DEMO/iqgs-h -o object_mask_shuffled --method iqgs-h --start_ply "$SPLATS" \
   --instance_iterations $HUNGARIAN_ITERATIONS --threads 1 --quiet &
 HUNGARIAN=$!
 train -m $DEMO/iqgs-degraded -o object_mask_degraded --start_ply "$SPLATS" \
   --instance_iterations $DEGRADED_ITERATIONS --threads 1 --quiet &
-wait $!
+DEGRADED=$!
+wait $BY_ID
+wait $DEGRADED
 wait $HUNGARIAN
 
-step "pictures of the first run"
-"$PY" render.py -m $DEMO/iqgs --skip_train --masks --render_path --path_frames $PATH_FRAMES
+step "pictures of the first run; beside them, scores on the held-out views against the true masks"
+"$PY" render.py -m $DEMO/iqgs --skip_train --masks --render_path --path_frames $PATH_FRAMES --quiet &
+PICTURES=$!
+"$PY" evaluate.py -m $DEMO/iqgs $DEMO/iqgs-h $DEMO/iqgs-degraded --gt_path object_mask --quiet
 OBJECT_PLY="$("$PY" scripts/extract_object.py -m $DEMO/iqgs --id $OBJECT)" || OBJECT_PLY="none"
-
-step "scores on the held-out views, against the true masks"
-"$PY" evaluate.py -m $DEMO/iqgs $DEMO/iqgs-h $DEMO/iqgs-degraded --gt_path object_mask
+wait $PICTURES
 
 FINISHED=$SECONDS
 PANELS="$(ls -d $DEMO/iqgs/test/ours_*/concat | sort -V | tail -n 1)"
 printf '\nThe demo took %d min %02d s without the set-up.\n' $((FINISHED / 60)) $((FINISHED % 60))
-printf 'Pictures:        %s/00000.png (photo, render, depth, normals; masks, prediction, features, overlay)\n' "$PANELS"
+FIRST_PANEL="$(ls "$PANELS"/*.png | head -n 1)"
+printf 'Pictures:        %s (photo, render, depth, normals; masks, prediction, features, overlay)\n' "$FIRST_PANEL"
 printf 'Video:           %s\n' "$(ls $DEMO/iqgs/traj/ours_*/result.mp4 | sort -V | tail -n 1)"
 printf 'Object %-3s PLY:  %s\n' "$OBJECT" "$OBJECT_PLY"
 printf 'Whole scene PLY: %s\n' "$(ls $DEMO/iqgs/point_cloud/iteration_*/point_cloud_viewer.ply | sort -V | tail -n 1)"

@@ -184,7 +184,7 @@ install_rasterizer() {
   rm -f -- "$stamp_file"
   pip_install "the rasterizer did not build: apt install g++ python3-dev, or IQGS_CUDA=0 to leave CUDA out" \
     -v --no-build-isolation --no-deps --force-reinstall "$RASTERIZER"
-  sed -n 's/^ *\(diff_surfel_rasterization: .*\)/\1/p' "$LOG"
+  sed -n 's/^ *\(diff_surfel_rasterization: .*\)/\1/p' "$LOG" | tail -n 1 # what was built, and why
   printf '%s' "$stamp" >"$stamp_file"
 }
 

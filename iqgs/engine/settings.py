@@ -38,14 +38,12 @@ def resolve_run(*layers: Mapping[str, Any]) -> RunConfig:
     return resolve(*layers, methods=METHODS)
 
 
-def parse_training_arguments(
-    program: str, about: str, arguments: list[str] | None = None
-) -> RunConfig:
+def parse_training_arguments(about: str, arguments: list[str] | None = None) -> RunConfig:
     """The settings that a command line of `train.py` asks for. A wrong one is a `UserError`.
 
     The flags are the common ones and those of the method that is asked for.
     """
-    early = OneLineParser(prog=program, add_help=False)
+    early = OneLineParser(prog="train.py", add_help=False)
     for flag in ("--method", "--matching", "--config_file", "--start_checkpoint", "--resume"):
         early.add_argument(flag)
     early.add_argument("-m", "--model_path")
@@ -55,11 +53,11 @@ def parse_training_arguments(
         layers.append(read_config_file(asked["config_file"], METHODS))
     names = [method_name(layer, METHODS) for layer in (*layers, asked)]
     chosen = next((name for name in reversed(names) if name), "iqgs")
-    typed = _parse(program, about, chosen, arguments)
+    typed = _parse(about, chosen, arguments)
     return resolve_run(*layers, typed)
 
 
-def _parse(program: str, about: str, method: str, arguments: list[str] | None) -> dict[str, Any]:
+def _parse(about: str, method: str, arguments: list[str] | None) -> dict[str, Any]:
     """What was typed, as {option: value}, with the flags of this method."""
     listed = "\n".join(f"  {name:20} {entry.summary}" for name, entry in METHODS.items())
     inert = [
@@ -69,7 +67,7 @@ def _parse(program: str, about: str, method: str, arguments: list[str] | None) -
         if field.metadata["inert"]
     ]
     parser = OneLineParser(
-        prog=program,
+        prog="train.py",
         description=about,
         formatter_class=_WordsAndLines,
         epilog=f"methods (--method NAME --help shows the flags of each):\n{listed}\n\n"

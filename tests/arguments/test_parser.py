@@ -35,7 +35,7 @@ def read_config_file(path: Path) -> dict[str, object]:
 
 
 def parsed(*arguments: str) -> RunConfig:
-    return parse_training_arguments("train.py", "", list(arguments))
+    return parse_training_arguments("", list(arguments))
 
 
 def test_only_what_was_typed_enters_a_layer() -> None:

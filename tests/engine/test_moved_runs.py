@@ -22,7 +22,7 @@ MakeConfig = Callable[..., RunConfig]
 
 
 def train_by_hand(*words: str) -> int:
-    return train(parse_training_arguments("train.py", "", list(words)))
+    return train(parse_training_arguments("", list(words)))
 
 
 @pytest.fixture

@@ -85,7 +85,20 @@ def test_a_library_without_its_record_is_refused(tmp_path):
         library.load_library(tmp_path)
 
 
-def test_a_library_older_than_its_sources_is_refused(tmp_path):
+def test_a_second_copy_of_the_same_sources_uses_the_library_of_the_first(tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+    write_build(first, record(sources="a"))
+    monkeypatch.setattr(torch.ops, "loaded_libraries", {str(first / library.LIBRARY), "other.so"})
+    write_build(second, record(sources="a", reason="mine"))
+    info = library.load_library(second)  # which would fail if it were loaded
+    assert info is not None and info["reason"] == "mine"
+    write_build(second, record(sources="b"))
+    with pytest.raises(ImportError, match="cannot be used beside .*first/_native.so, which this"):
+        library.load_library(second)
+
+
+def test_a_library_older_than_its_sources_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.ops, "loaded_libraries", set())
     (tmp_path / "csrc").mkdir()
     (tmp_path / "csrc" / "a.cpp").write_text("int x;")
     package = tmp_path / "package"

@@ -78,11 +78,13 @@ def build(tree: Path, cuda: str | None, **environment: str) -> subprocess.Comple
 
 
 def said(done: subprocess.CompletedProcess[str]) -> str:
-    """The one line of a build that went well."""
+    """The last line of a build that went well; before it there is one that asks for patience."""
     assert done.returncode == 0, done.stdout + done.stderr
-    lines = [line for line in done.stdout.splitlines() if line.startswith("diff_surfel_raster")]
-    assert len(lines) == 1, done.stdout
-    return lines[0].removeprefix("diff_surfel_rasterization: ")
+    name = "diff_surfel_rasterization: "
+    lines = [line for line in done.stdout.splitlines() if line.startswith(name)]
+    assert len(lines) == 2, done.stdout
+    assert re.fullmatch(name + r"compiling \d+ files, \d+ at a time", lines[0])
+    return lines[1].removeprefix(name)
 
 
 def info_of(tree: Path) -> dict[str, object]:

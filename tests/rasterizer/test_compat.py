@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,36 +17,14 @@ from diff_surfel_rasterization import (
     rasterize,
 )
 from diff_surfel_rasterization.compat import raster_settings_from
+from tests.rasterizer.compat_cases import (
+    TrainingCamera,
+    attributes_of,
+    settings_of,
+    training_camera,
+)
 from tests.rasterizer.oracle import cast_rays
 from tests.rasterizer.scenes import IMAGES, detached, make_view, random_loss, random_surfels
-
-
-@dataclass
-class TrainingCamera:
-    """What 2DGS code knows of a camera: transposed matrices and fields of view."""
-
-    image_width: int
-    image_height: int
-    FoVx: float
-    FoVy: float
-    world_view_transform: Tensor
-    full_proj_transform: Tensor
-    camera_center: Tensor
-
-
-def training_camera(
-    width: int = 24, height: int = 18, dtype: torch.dtype = torch.float32
-) -> TrainingCamera:
-    view = make_view(width, height).world_to_view
-    fov_x, fov_y = 2 * math.atan(1 / 2.2), 2 * math.atan(height / width / 2.0)
-    projection = torch.zeros(4, 4, dtype=torch.float64)
-    projection[0, 0], projection[1, 1] = 1 / math.tan(fov_x / 2), 1 / math.tan(fov_y / 2)
-    projection[2, 2], projection[2, 3] = 100 / (100 - 0.01), -(100 * 0.01) / (100 - 0.01)
-    projection[3, 2] = 1.0
-    return TrainingCamera(
-        width, height, fov_x, fov_y,
-        view.T.to(dtype), (projection @ view).T.to(dtype), torch.linalg.inv(view)[:3, 3].to(dtype),
-    )  # fmt: skip
 
 
 def render_like_2dgs(
@@ -86,26 +64,6 @@ def render_like_2dgs(
         "median": allmap[5:6],
         "rend_dist": allmap[6:7],
     }
-
-
-def attributes_of(surfels, **changes) -> dict[str, Tensor | None]:
-    given = {
-        "shs": surfels.sh,
-        "colors_precomp": surfels.colors,
-        "opacities": surfels.opacities,
-        "scales": surfels.scales,
-        "rotations": surfels.rotations,
-    }
-    return {**given, **changes}
-
-
-def settings_of(camera: TrainingCamera, **changes) -> GaussianRasterizationSettings:
-    given = GaussianRasterizationSettings(
-        camera.image_height, camera.image_width, 0.0, 0.0, torch.zeros(3), 1.0,
-        camera.world_view_transform, camera.full_proj_transform, 0, camera.camera_center,
-        False, False,
-    )  # fmt: skip
-    return given._replace(**changes)
 
 
 def test_a_2dgs_renderer_runs_and_trains():
@@ -235,7 +193,11 @@ def test_debug_names_an_image_that_is_not_finite_and_prefiltered_never_traps():
     _, radii, _ = GaussianRasterizer(settings)(behind, None, **attributes_of(surfels))
     assert radii.tolist() == [0, 0, 0, 0]
     broken = torch.full((4, 3), float("nan"))
-    with pytest.raises(RuntimeError, match="color is not finite"):
+    with pytest.raises(RuntimeError, match="colors_precomp is not finite; look for what made it"):
         GaussianRasterizer(settings)(
             surfels.means, None, **attributes_of(surfels, colors_precomp=broken)
+        )
+    with pytest.raises(RuntimeError, match="color is not finite; look for huge values"):
+        GaussianRasterizer(settings._replace(bg=[float("inf")] * 3))(
+            surfels.means, None, **attributes_of(surfels)
         )

@@ -24,6 +24,7 @@ if "cpu" not in available_backends():
 
 from diff_surfel_rasterization.native import rasterize_cpu  # noqa: E402
 from tests.rasterizer.cpu_cases import (  # noqa: E402
+    SOME_IMAGES,
     assert_agrees,
     assert_listed_where_they_show,
     compare,
@@ -40,6 +41,13 @@ def test_both_sides_of_the_low_pass(size, depth, anchor):
     surfels = random_surfels(250, seed=1, log_scale=SIZES[size])
     view = make_view(48, 35, low_pass_depth=depth, low_pass_anchor=anchor)
     assert_agrees(compare(surfels, view))
+
+
+@pytest.mark.parametrize("anchor", ["projected", "aabb"])
+@pytest.mark.parametrize("names", SOME_IMAGES, ids="-".join)
+def test_losses_of_some_images_alone(names, anchor):
+    surfels = random_surfels(250, seed=1, log_scale=SIZES["mixed"])
+    assert_agrees(compare(surfels, make_view(48, 35, low_pass_anchor=anchor), names=names))
 
 
 @pytest.mark.parametrize("channels", [0, 1, 3, 16, 19, 35])

@@ -47,15 +47,6 @@ def test_where_there_is_a_compiler_there_is_a_library():
     assert problem is None or toolkit.find_compiler() is None, problem
 
 
-def test_without_torch_two_lines_say_what_to_do(tmp_path):
-    (tmp_path / "torch.py").write_text("raise ImportError('no torch')\n")
-    done = run_setup("build_ext", f"--build-lib={tmp_path}", PYTHONPATH=str(tmp_path))
-    assert done.returncode != 0
-    assert re.search(
-        r"\n  pip install torch setuptools wheel\n  pip install --no-build-isolation ", done.stderr
-    )
-
-
 def test_without_a_compiler_the_python_part_is_built(tmp_path):
     fake = tmp_path / "bin"
     fake.mkdir()

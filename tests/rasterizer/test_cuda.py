@@ -53,6 +53,13 @@ def test_agrees_with_the_reference(case):
     assert_agrees(compare(*CASES[case](), device="cuda"))
 
 
+@pytest.mark.parametrize("names", [("color",), ("features",), ("color", "normal"), ("depth",)])
+def test_losses_of_some_images_alone(names):
+    from tests.rasterizer.cpu_cases import assert_agrees, compare
+
+    assert_agrees(compare(*CASES["both_branches"](), device="cuda", names=names))
+
+
 @pytest.mark.parametrize("case", ["both_branches", "saturated", "long_tiles", "channels_43"])
 def test_same_bits_on_every_run(case):
     first, second = results(*CASES[case]()), results(*CASES[case]())

@@ -30,6 +30,7 @@ if cuda_host.compiler() is None:
 
 from diff_surfel_rasterization import native  # noqa: E402
 from tests.rasterizer.cpu_cases import (  # noqa: E402
+    SOME_IMAGES,
     assert_agrees,
     assert_listed_where_they_show,
     compare,
@@ -61,6 +62,11 @@ def results(surfels: Surfels, view: RasterSettings) -> dict[str, Tensor]:
 @pytest.mark.parametrize("case", CASES)
 def test_agrees_with_the_reference(kernels, case):
     assert_agrees(compare(*CASES[case]()))
+
+
+@pytest.mark.parametrize("names", SOME_IMAGES, ids="-".join)
+def test_losses_of_some_images_alone(kernels, names):
+    assert_agrees(compare(*CASES["both_branches"](), names=names))
 
 
 @pytest.mark.parametrize("case", ["both_branches", "saturated", "long_tiles", "channels_43"])

@@ -18,6 +18,8 @@ from .types import (
 )
 from .weights import blend_weights, quad_weights, sample_quads, splat_quads, splat_weights
 
+__version__ = "0.1.0"
+
 __all__ = [
     "BlendWeights",
     "GaussianRasterizationSettings",

@@ -46,6 +46,24 @@ def mismatch(info: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _read_info(package: Path) -> dict[str, Any]:
+    """The build record in folder `package`."""
+    try:
+        info: dict[str, Any] = json.loads((package / INFO_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ImportError(
+            f"{LIBRARY} has no readable {INFO_FILE} beside it; rebuild: {REBUILD}"
+        ) from error
+    return info
+
+
+def _loaded_twin(library: Path) -> Path | None:
+    """Another copy's library that the process has loaded: the operators are registered once."""
+    loaded = (Path(path) for path in torch.ops.loaded_libraries)
+    others = (path for path in loaded if path.name == LIBRARY and path != library.resolve())
+    return next((path for path in others if (path.parent / INFO_FILE).is_file()), None)
+
+
 def load_library(package: Path) -> dict[str, Any] | None:
     """Load the library in folder `package` and return its build record; None if not built.
 
@@ -56,18 +74,21 @@ def load_library(package: Path) -> dict[str, Any] | None:
     library = package / LIBRARY
     if not library.is_file():
         return None
-    try:
-        info: dict[str, Any] = json.loads((package / INFO_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ImportError(
-            f"{library.name} has no readable {INFO_FILE} beside it; rebuild: {REBUILD}"
-        ) from error
+    info = _read_info(package)
     problem = mismatch(info)
     if problem is not None:
         raise ImportError(f"{library.name} {problem}; rebuild: {REBUILD}")
     sources = package.parent / "csrc"
     if sources.is_dir() and info.get("sources") != source_hash(sources):
         raise ImportError(f"{library.name} is older than {sources}; rebuild: {REBUILD}")
+    twin = _loaded_twin(library)
+    if twin is not None:
+        if _read_info(twin.parent).get("sources") == info.get("sources"):
+            return info
+        raise ImportError(
+            f"{library} cannot be used beside {twin}, which this process has loaded and which was "
+            "built from other sources; install both from one version of them"
+        )
     try:
         torch.ops.load_library(str(library))
     except OSError as error:

@@ -26,6 +26,12 @@ constexpr float EDGE_ON_COSINE = 1e-5f;
 // behind the camera: no hit.
 constexpr float PARALLEL_RATIO = 1e-4f;
 
+// Up to this sum of absolute values a pixel's gradients times a weight of zero are zero. Not so where
+// one is infinite or no number, as a renderer that divides by alpha leaves it in pixels that no splat
+// covers: such wild pixels are kept apart, so that they reach those splats alone that they received
+// light from. Far above what the gradient of any loss means.
+constexpr float TAME = 1e30f;
+
 // Pixels along the side of a tile, the unit of sorting and of work.
 constexpr int TILE = 16;
 // Pixels along the longest side of an image: tiles are counted in 16 bits.

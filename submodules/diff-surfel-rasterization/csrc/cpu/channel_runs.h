@@ -50,6 +50,22 @@ IQGS_INLINE void clear(Quad& row) {
   row = Quad{};
 }
 
+// Whether all numbers of a row are finite.
+IQGS_INLINE bool is_finite(const F16& row) {
+#if defined(__AVX512F__)
+  constexpr int WILD = 0x01 | 0x08 | 0x10 | 0x80;  // no number of either kind, infinite
+  return _mm512_fpclass_ps_mask(reg(row), WILD) == 0;
+#else
+  const F16 none = row - row;
+  return lane_bits(none >= none) == (1u << LANES) - 1;
+#endif
+}
+IQGS_INLINE bool is_finite(const Quad& row) {
+  const Quad zero = {}, none = row * zero;
+  const float sum = (none[0] + none[1]) + (none[2] + none[3]);
+  return sum == 0.0f;
+}
+
 // Calls run(Columns<Row>) for runs that cover the channels; there are at least four.
 template <class Run>
 IQGS_INLINE void each_run(int channels, const Run& run) {

@@ -45,9 +45,10 @@ IQGS_INLINE void add_moments(const PatchMoments& m, const FP& px, const FP& py, 
   add_quads(sum, by_y, by_x, rest, row);
 }
 
-// Moments about the splat's own centre, in the order of Moment; `absolute` may be null.
+// Moments about the splat's own centre, in the order of Moment; `absolute` may be null. Without
+// gradients of depth only the first of RAW_REST was summed: the others hold anything.
 IQGS_INLINE void finish_moments(const SplatRecord& s, const float* raw, const float* absolute,
-                                float* out) {
+                                bool depth, float* out) {
   const float x = s.x - MIDDLE, y = s.y - MIDDLE;
   const Quad at_x = {x, x, x, x + s.anchor_x}, at_y = {y, y, y, y + s.anchor_y};
   const Quad sum = load_quad(raw + 4 * RAW_SUM);
@@ -63,8 +64,8 @@ IQGS_INLINE void finish_moments(const SplatRecord& s, const float* raw, const fl
   out[M_ALPHA] = rest[0];
   out[M_ANCHOR_X] = dx[RAW_ANCHOR];
   out[M_ANCHOR_Y] = dy[RAW_ANCHOR];
-  out[M_DEPTH] = rest[1];
-  out[M_HIT_DEPTH] = rest[2];
+  out[M_DEPTH] = depth ? rest[1] : 0.0f;
+  out[M_HIT_DEPTH] = depth ? rest[2] : 0.0f;
   out[M_ABS_X] = absolute ? absolute[0] : 0.0f;
   out[M_ABS_Y] = absolute ? absolute[1] : 0.0f;
 }

@@ -93,6 +93,36 @@ IQGS_INLINE void gather_quad(const QuadProductParams& p, const QuadWalk& w, cons
   });
 }
 
+// Gradients of the quad's pixels, zero outside the image.
+template <class Row>
+IQGS_INLINE void load_pixels(const QuadProductParams& p, const QuadWalk& w, Columns<Row> run,
+                             Row* grads) {
+#pragma GCC unroll 4
+  for (int j = 0; j < QUAD_PIXELS; ++j) clear(grads[j]);
+  each_pixel(p.table.grid, w.place, [&](int j, int64_t pixel) {
+    grads[j] = load_gradients<Row>(p.values + pixel * p.channels + run.column, run.done);
+  });
+}
+
+// `scatter_quad` where a gradient is infinite or no number, which a weight of zero does not make
+// vanish: pixels that a splat does not reach are left out.
+template <class Row>
+IQGS_PHASE void scatter_wild(const QuadProductParams& p, const QuadWalk& w, const float* weight,
+                             Columns<Row> run) {
+  const QuadTable& t = p.table;
+  Row grads[QUAD_PIXELS];
+  load_pixels(p, w, run, grads);
+  for (int64_t e = t.start[w.quad], last = t.start[w.quad + 1]; e < last; ++e) {
+    float* const at = p.out + run.column + t.row[e] * int64_t(p.channels);
+    Row row;
+    load_row(at, row);
+    for (int j = 0; j < QUAD_PIXELS; ++j)
+      if (weight[j] > 0.0f) row = scaled(weight[j], grads[j], row);
+    store_row(at, row);
+    weight += QUAD_PIXELS;
+  }
+}
+
 template <class Row>
 IQGS_INLINE void scatter_quad(const QuadProductParams& p, const QuadWalk& w, const float* weight,
                               Columns<Row> run) {
@@ -102,11 +132,9 @@ IQGS_INLINE void scatter_quad(const QuadProductParams& p, const QuadWalk& w, con
   float* const out = p.out + run.column;
   prefetch_rows(t, w.quad, out, stride);
   Row grads[QUAD_PIXELS];
-#pragma GCC unroll 4
-  for (int j = 0; j < QUAD_PIXELS; ++j) clear(grads[j]);
-  each_pixel(t.grid, w.place, [&](int j, int64_t pixel) {
-    grads[j] = load_gradients<Row>(p.values + pixel * stride + run.column, run.done);
-  });
+  load_pixels(p, w, run, grads);
+  if (__builtin_expect(!is_finite((grads[0] + grads[1]) + (grads[2] + grads[3])), 0))
+    return scatter_wild(p, w, weight, run);
   for (int64_t e = t.start[w.quad], last = t.start[w.quad + 1]; e < last; ++e) {
     float* const at = out + rows[e] * stride;
     Row row;

@@ -57,7 +57,8 @@ template <int CHANNELS, int GEOMETRY>
 __device__ __forceinline__ HitGrad<float> pixel_vjp(const BlendGradParams& p, const GradBatch& b,
                                                     const ListedGrads& batch, int i, int position,
                                                     const PixelOptions& o, const Hit<float>& h,
-                                                    float alpha, float left, float w, int wide,
+                                                    bool hit, float alpha, float left, float w,
+                                                    int wide,
                                                     PixelGrad<CHANNELS>& g, float& alpha_term) {
   const SplatRecord& splat = b.records[i];
   const float* channels = b.rows + i * row_stride(CHANNELS);
@@ -74,9 +75,11 @@ __device__ __forceinline__ HitGrad<float> pixel_vjp(const BlendGradParams& p, co
   if (wide) linear += wide_linear(p, batch.splats[i], wide, w > 0.0f);
   float depth_term = 0.0f;
   if (GEOMETRY == PLANE_AND_DEPTH) depth_term = depth_vjp(splat, h, o, g, w, position, linear);
-  // alpha dL/dalpha = w dL/dw - alpha / (1 - alpha) (what lies behind); zero where clamped.
-  const float lit = w * linear;
-  alpha_term = alpha < MAX_ALPHA ? lit - g.rest * alpha * left : 0.0f;
+  // alpha dL/dalpha = w dL/dw - alpha / (1 - alpha) (what lies behind); zero where clamped. All of
+  // it is zero where the pixel is missed, whatever its gradient.
+  const float lit = hit ? w * linear : 0.0f;
+  alpha_term = hit && alpha < MAX_ALPHA ? lit - g.rest * alpha * left : 0.0f;
+  if (!hit) depth_term = 0.0f;
   g.rest += lit;
   return hit_vjp<GEOMETRY == PLANE_AND_DEPTH>(splat, h, o, alpha_term, depth_term);
 }
@@ -87,7 +90,8 @@ template <int CHANNELS, int GEOMETRY>
 __device__ __forceinline__ void descend(const BlendGradParams& p, const GradBatch& b,
                                         const ListedGrads& batch, int i, int end,
                                         const Pixel& pixel, const PixelOptions& o, int wide,
-                                        const HalfGrad<CHANNELS>& half, const MomentLane& moment,
+                                        const HalfGrad<CHANNELS>& half, bool wild,
+                                        const MomentLane& moment,
                                         PixelGrad<CHANNELS>& g) {
   const int place = i < 0 ? 0 : i, position = end - 1 - place;
   const SplatRecord& splat = b.records[place];
@@ -113,8 +117,8 @@ __device__ __forceinline__ void descend(const BlendGradParams& p, const GradBatc
     h.inverse = hit ? h.inverse : 0.0f;
     h.ratio = hit ? h.ratio : 1.0f;
     float alpha_term;
-    const HitGrad<float> grad = pixel_vjp<CHANNELS, GEOMETRY>(p, b, batch, place, position, o, h,
-                                                              alpha, left, w, wide, g, alpha_term);
+    const HitGrad<float> grad = pixel_vjp<CHANNELS, GEOMETRY>(
+        p, b, batch, place, position, o, h, hit, alpha, left, w, wide, g, alpha_term);
     float* mine = stage + lane;
     mine[S_U * STAGE_STRIDE] = grad.u;
     mine[S_V * STAGE_STRIDE] = grad.v;
@@ -141,7 +145,10 @@ __device__ __forceinline__ void descend(const BlendGradParams& p, const GradBatc
       if (lane % HALF >= M_ABS_X) sums[0] = sum;
     }
   }
-  sum_channels<0>(stage + (lane & HALF), half, sums + WITH_MOMENT);
+  if (wild)
+    sum_channels<0, true>(stage + (lane & HALF), half, sums + WITH_MOMENT);
+  else
+    sum_channels<0, false>(stage + (lane & HALF), half, sums + WITH_MOMENT);
   const int slot = warp_index() * SLOTS + slot_of(batch, warp_index(), place);
   add_sums<CHANNELS, GEOMETRY>(b.sums + slot * grad_values(CHANNELS, GEOMETRY), twin, writes, sums);
 }
@@ -167,6 +174,7 @@ __global__ void __launch_bounds__(TILE_THREADS, least_blocks(GEOMETRY))
   load_grads<CHANNELS, GEOMETRY>(p, totals, planes, pixel, g);
   HalfGrad<CHANNELS> half;
   load_half<0>(p.forward.camera, planes, pixel, half);
+  const bool wild = any_wild(half);
   const MomentLane moment = moment_lane(pixel);
   const int thread = static_cast<int>(threadIdx.x), lane = lane_index();
   const int column = (p.geometry ? int(MOMENTS) : 0) + first - p.first_channel;
@@ -193,7 +201,7 @@ __global__ void __launch_bounds__(TILE_THREADS, least_blocks(GEOMETRY))
       while (__any_sync(EVERY_LANE, bits != 0)) {
         const int i = bits ? word + __ffs(static_cast<int>(bits)) - 1 : -1;
         bits &= bits - 1;
-        descend<CHANNELS, GEOMETRY>(p, b, batch, i, end, pixel, o, wide, half, moment, g);
+        descend<CHANNELS, GEOMETRY>(p, b, batch, i, end, pixel, o, wide, half, wild, moment, g);
       }
     }
     end -= splats;

@@ -42,9 +42,15 @@ __device__ __forceinline__ float sum_moment(const float* stage, const MomentLane
   return fused(m.step_x, across, sum);
 }
 
+// Adds weight * grad. WILD: a weight of zero adds nothing, whatever the gradient.
+template <bool WILD>
+__device__ __forceinline__ float lit(float weight, float grad, float sum) {
+  return WILD && weight == 0.0f ? sum : fused(weight, grad, sum);
+}
+
 // Sums of weights times image gradients, from channel FIRST of CHANNELS on: a lane's own channel of
 // each part.
-template <int FIRST, int CHANNELS>
+template <int FIRST, bool WILD, int CHANNELS>
 __device__ __forceinline__ void sum_channels(const float* weights, const HalfGrad<CHANNELS>& g,
                                              float* sums) {
   constexpr int PART = part_of(CHANNELS - FIRST);
@@ -53,15 +59,15 @@ __device__ __forceinline__ void sum_channels(const float* weights, const HalfGra
 #pragma unroll
   for (int k = 0; k < PART; k += 4) {
     const float4 v = row_quad(weights + lane / PART * PART, k / 4);
-    sum = fused(v.x, g.channels[FIRST + k], sum);
-    sum = fused(v.y, g.channels[FIRST + k + 1], sum);
-    sum = fused(v.z, g.channels[FIRST + k + 2], sum);
-    sum = fused(v.w, g.channels[FIRST + k + 3], sum);
+    sum = lit<WILD>(v.x, g.channels[FIRST + k], sum);
+    sum = lit<WILD>(v.y, g.channels[FIRST + k + 1], sum);
+    sum = lit<WILD>(v.z, g.channels[FIRST + k + 2], sum);
+    sum = lit<WILD>(v.w, g.channels[FIRST + k + 3], sum);
   }
 #pragma unroll
   for (int step = PART; step < HALF; step *= 2) sum += __shfl_xor_sync(EVERY_LANE, sum, step);
   sums[0] = sum;
-  if constexpr (FIRST + PART < CHANNELS) sum_channels<FIRST + PART>(weights, g, sums + 1);
+  if constexpr (FIRST + PART < CHANNELS) sum_channels<FIRST + PART, WILD>(weights, g, sums + 1);
 }
 
 // Adds what the lanes have of a splat's sums to the warp's row: COUNT values of each, the moment

@@ -65,10 +65,11 @@ __device__ void load_grads(const BlendGradParams& p, const PixelTotals& t, const
   g.median = -1;
   if (!pixel.inside) return;
   const int64_t i = pixel.index;
+  g.last = t.last[i];
+  if (g.last == 0) return;  // nothing was drawn here
 #pragma unroll
   for (int k = 0; k < CHANNELS; ++k) g.channels[k] = c.planes[k] ? c.planes[k][i] : 0.0f;
   g.transmittance = t.transmittance[i];
-  g.last = t.last[i];
   if (GEOMETRY == NO_GEOMETRY) return;
   float behind = p.alpha ? -p.alpha[i] : 0.0f;
   for (int k = 0; k < 3; ++k)
@@ -98,6 +99,16 @@ __device__ void load_half(const Camera& camera, const ChannelGrads& c, const Pix
     g.channels[FIRST + k] = inside ? plane[dy * camera.width + dx] : 0.0f;
   }
   if constexpr (FIRST + PART < CHANNELS) load_half<FIRST + PART>(camera, c, pixel, g);
+}
+
+// Whether a gradient of the warp's pixels times a weight of zero is not zero: see TAME. The same
+// in all lanes.
+template <int CHANNELS>
+__device__ __forceinline__ bool any_wild(const HalfGrad<CHANNELS>& g) {
+  float size = 0.0f;
+#pragma unroll
+  for (int k = 0; k < CHANNELS; ++k) size += magnitude(g.channels[k]);
+  return __any_sync(EVERY_LANE, !(size < TAME));
 }
 
 }  // namespace cuda

@@ -165,7 +165,8 @@ struct QuadEntries {
       const int64_t pixel = pixel_of(q.grid, place, j);
       if (pixel < 0) continue;
       const float weight = half_to_float(q.weight[int64_t(QUAD_PIXELS) * at + j]);
-      sum = fused(weight, grad[pixel * channels + c], sum);
+      // Not 0 * gradient, which is no number where that is none.
+      if (weight > 0.0f) sum = fused(weight, grad[pixel * channels + c], sum);
     }
     return sum;
   }

@@ -7,6 +7,7 @@ Everything is dense [P, n] and front to back along the last axis; autograd is th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,6 +58,28 @@ class _ExpandSummingMagnitudes(torch.autograd.Function):
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient.abs().sum(dim=0), None
+
+
+class _Weigh(torch.autograd.Function):
+    """weight [P, n] times values [n, V]. The gradient of a pixel reaches its contributors alone,
+    even where it is no number: 0 times that is not 0."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, values: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, values)
+        return weight @ values
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        weight, values = ctx.saved_tensors
+        contributes = weight > 0
+        finite = torch.isfinite(gradient).all(dim=1, keepdim=True)
+        by_value = weight.T @ torch.where(finite, gradient, 0.0)
+        if not bool(finite.all()):
+            pixel, splat = (contributes & ~finite).nonzero(as_tuple=True)
+            lit = weight[pixel, splat, None] * gradient[pixel]
+            by_value = by_value.index_add(0, splat, lit)
+        return torch.where(contributes, gradient @ values.T, 0.0), by_value
 
 
 def intersect(
@@ -129,11 +152,17 @@ def blend(geometry: Tensor, pixels: Tensor, options: BlendOptions) -> Blended:
     start = torch.ones_like(pixels[:, :1])
     passed = torch.cat([start, torch.cumprod(1.0 - alpha, dim=1)], dim=1)
     before = passed[:, :-1]
-    return Blended(weight=alpha * before, before=before, depth=depth, after=passed[:, -1])
+    weight = alpha * before
+    depth = torch.where(weight > 0, depth, 1.0)  # else nobody asks, nor may a gradient come
+    return Blended(weight=weight, before=before, depth=depth, after=passed[:, -1])
 
 
 def composite(geometry: Tensor, values: Tensor, pixels: Tensor, options: BlendOptions) -> Tensor:
-    """Images [P, V + 4] of n splats with values [n, V]: the values, then MAP_COLUMNS."""
+    """Images [P, V + 4] of n splats with values [n, V]: the values, then MAP_COLUMNS.
+
+    No gradient comes in from pixels without a contribution: that of a renderer which divides by
+    alpha is no number there.
+    """
     blended = blend(geometry, pixels, options)
     weight, depth = blended.weight, blended.depth
     maps = [
@@ -142,7 +171,9 @@ def composite(geometry: Tensor, values: Tensor, pixels: Tensor, options: BlendOp
         _median_depth(blended),
         _distortion(weight, depth, options),
     ]
-    return torch.cat([weight @ values, torch.stack(maps, dim=1)], dim=1)
+    weighed: Tensor = _Weigh.apply(weight, values)
+    image = torch.cat([weighed, torch.stack(maps, dim=1)], dim=1)
+    return torch.where((weight > 0).any(dim=1, keepdim=True), image, image.detach())
 
 
 def _median_depth(blended: Blended) -> Tensor:

@@ -34,7 +34,9 @@ class _SplatQuads(torch.autograd.Function):
         quad, splat, weight = ctx.saved_tensors
         result = gradient.new_zeros(ctx.n_splats, gradient.shape[2])
         for q, s, w in _chunks(quad, splat, weight):
-            result.index_add_(0, s, (gradient[q] * w[:, :, None].to(gradient)).sum(1))
+            # Not 0 * gradient, which is no number where that is none.
+            reached = torch.where(w[:, :, None] > 0, gradient[q], 0.0)
+            result.index_add_(0, s, (reached * w[:, :, None].to(gradient)).sum(1))
         return result, None, None, None, None
 
 

@@ -15,6 +15,8 @@ What it defines for all backends:
   dropped.
 * screen_grad receives (dL/dM_x[2] M_w[2] W/2, dL/dM_y[2] M_w[2] H/2, 0) of the pixels where
   rho3 <= rho2: neither the low-pass disc, nor its depth, nor its anchor take part.
+* The gradient of a pixel reaches the splats that contributed to it and no other, also where it is
+  infinite or no number; that of a pixel without contributions reaches nothing.
 * Camera and background get no gradient.
 """
 
