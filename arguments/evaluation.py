@@ -20,7 +20,9 @@ class EvaluationParams(OpeningParams):
     split: str = option(
         "test", "views to score; train is labelled as such", choices=("test", "train")
     )
-    gt_path: str = option("", "folder of true masks, in the scene or absolute; empty: object_mask")
+    gt_path: str = option(
+        "", "folder of true masks, in the scene or absolute; empty: object_mask or else --object_path"
+    )
     ground_truth: str = option(
         "",
         "kind of ground truth to print; empty: what the scene says",

@@ -101,6 +101,18 @@ def test_a_truth_without_any_mask_of_the_views_is_refused(
         find_truth(run, run.scene.test, params)
 
 
+def test_without_true_masks_those_that_were_learned_from_are_the_truth(
+    trained: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = shutil.copytree(trained[0], tmp_path / "scene")
+    (scene / "object_mask").rename(scene / "mine")
+    run = open_run(trained[1], overrides={"source_path": str(scene), "object_path": "mine"})
+    with caplog.at_level("INFO"):
+        truth = find_truth(run, run.scene.test, EvaluationParams(model_paths=("run",)))
+    assert truth.kind == "pseudo:mine" and run.scene.test[0].name in truth
+    assert "mine, which was trained on, is taken for the truth" in caplog.text
+
+
 def test_truth_that_names_no_objects_is_not_scored_by_id(
     trained: tuple[Path, Path], tmp_path: Path
 ) -> None:

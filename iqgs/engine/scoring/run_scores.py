@@ -20,7 +20,6 @@ from iqgs.engine.run import Run
 from iqgs.engine.run_folder import trained_names
 from iqgs.engine.scoring.surfaces import extracted_iou, surface_scores
 from iqgs.engine.scoring.truth import (
-    DEFAULT_FOLDER,
     Ids,
     Truth,
     check_numbering,
@@ -139,7 +138,7 @@ def _contestants(run: Run, params: EvaluationParams, truth: Truth) -> list[Conte
     known = run.method.ids == "global"
     ours = scorer("id" if known else "scene")
     if ours.matching == "id":
-        check_numbering(run, truth, params.gt_path or DEFAULT_FOLDER)
+        check_numbering(run, truth)
     found = [Contestant(f"ours_{run.iteration}", run.method, ours)]
     if params.vote and known and run.config.segmentation.method != "vote":
         found.append(Contestant(f"vote_{run.iteration}", fitted_vote(run), scorer("id")))

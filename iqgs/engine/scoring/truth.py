@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from utils.json_files import read_json
 
 Ids = NDArray[np.int32]
 DEFAULT_FOLDER = "object_mask"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Truth:
     masks: MaskCollection | None  # None: the scene has none
     kind: str  # human | synthetic | pseudo:<folder> | none
     names: Mapping[int, str]  # of objects, by the numbers of the files
+    folder: str = DEFAULT_FOLDER  # where they are, in the scene or absolute
 
     def __contains__(self, view: str) -> bool:
         """Whether a view of this name has true masks."""
@@ -54,7 +57,7 @@ def find_truth(run: Run, views: Sequence[View], params: EvaluationParams) -> Tru
     """True masks of these views; those without one are left out of the instance scores."""
     model = run.config.model
     source = Path(model.source_path)
-    wanted = params.gt_path or DEFAULT_FOLDER
+    wanted = params.gt_path or _default_folder(run, source)
     folder = source / wanted  # an absolute --gt_path wins over the scene's folder
     if not folder.is_dir():
         if params.gt_path:
@@ -69,16 +72,30 @@ def find_truth(run: Run, views: Sequence[View], params: EvaluationParams) -> Tru
     # Without --gt_path a scene without true masks is scored by its images.
     refuse_errors([f for f in found.findings if params.gt_path or f.kind != "none"])
     names = read_label_names(labels, found.table.colors)
-    return Truth(found if found.masks else None, _kind(source, wanted, params), names)
+    return Truth(found if found.masks else None, _kind(source, wanted, params), names, wanted)
 
 
-def check_numbering(run: Run, truth: Truth, folder: str) -> None:
+def _default_folder(run: Run, source: Path) -> str:
+    """The folder of true masks; where the scene has none, the masks that the run learned from."""
+    trained = run.config.model.object_path
+    if (source / DEFAULT_FOLDER).is_dir() or not (source / trained).is_dir():
+        return DEFAULT_FOLDER
+    logger.info(
+        "%s: no %s to score against, so %s, which was trained on, is taken for the truth",
+        source,
+        DEFAULT_FOLDER,
+        trained,
+    )
+    return trained
+
+
+def check_numbering(run: Run, truth: Truth) -> None:
     """UserError where the ids of the truth cannot be those of the run (scored by id)."""
     if run.ids is None or truth.masks is None:
         return
     problem = numbering_problem(run.ids, truth.masks)
     if problem:
-        raise UserError(f"{folder}: {problem}; score with --matching scene")
+        raise UserError(f"{truth.folder}: {problem}; score with --matching scene")
 
 
 def _kind(source: Path, folder: str, params: EvaluationParams) -> str:
