@@ -21,7 +21,7 @@ class EvaluationParams(OpeningParams):
         "test", "views to score; train is labelled as such", choices=("test", "train")
     )
     gt_path: str = option(
-        "", "folder of true masks, in the scene or absolute; empty: object_mask or else --object_path"
+        "", "folder of true masks, in the scene or absolute; empty: object_mask, or else -o"
     )
     ground_truth: str = option(
         "",
