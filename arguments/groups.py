@@ -100,7 +100,7 @@ class PipelineParams:
 
 @dataclass(frozen=True)
 class OptimizationParams:
-    """How the scene is reconstructed (2DGS). Defaults are those of the `2dgs` preset."""
+    """How the scene is reconstructed (2DGS)."""
 
     iterations: int = option(30000, "steps of the reconstruction (joint route: of everything)")
     lr_scale: float = option(1.0, "multiplies all rates; 0: sqrt(30000 / iterations) in [1, 5]")

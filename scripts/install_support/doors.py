@@ -10,6 +10,7 @@ DOORS = {
     "iqgs-train": "train.py",
     "iqgs-render": "render.py",
     "iqgs-evaluate": "evaluate.py",
+    "iqgs-convert": "scripts/convert.py",
     "iqgs-extract-object": "scripts/extract_object.py",
     "iqgs-degrade-masks": "scripts/degrade_masks.py",
     "iqgs-make-synthetic-scene": "scripts/make_synthetic_scene.py",
