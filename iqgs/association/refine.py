@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tracks made better: every mask goes to the track that the other views name for its splats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from iqgs.association.lift import Ids, LiftedMasks
+
+ROUNDS = 6
+WHOLE_IOU = 0.2  # a mask below this IoU with every track is a part of one at most
+PART_PRECISION = 0.7  # a part follows the track that owns this share of it
+NOTHING = 1e-6  # weight below which a splat has no vote
+
+
+@dataclass(frozen=True, eq=False)
+class Tracks:
+    """The track of every mask, and how well the other views agree."""
+
+    track: Ids  # [M] 0..K-1; -1: no evidence
+    precision: NDArray[np.float32]  # [M] share of the mask that others give to its track
+    iou: NDArray[np.float32]  # [M] IoU with what others give to its track in this view
+
+    @property
+    def count(self) -> int:
+        """K."""
+        return int(self.track.max(initial=-1)) + 1
+
+
+def refine(masks: LiftedMasks, start: Ids, rounds: int = ROUNDS) -> Tracks:
+    """Reassign masks until nothing changes.
+
+    A track's claim on a splat is its share q of the votes of all masks outside of the view (with
+    them masks would confirm themselves). A mask goes to the track of best IoU; where that is no
+    whole object it follows, as a part, the track that owns most of it. Precision alone would let
+    thin objects be swallowed by what they lie on.
+    """
+    tracks = Tracks(start, np.zeros(len(start), np.float32), np.zeros(len(start), np.float32))
+    for _ in range(rounds):
+        better = _one_round(masks, tracks.track)
+        renumbered = np.unique(better.track, return_inverse=True)[1].astype(np.int64)
+        changed = bool((better.track != tracks.track).any())
+        tracks = replace(better, track=renumbered)
+        if not changed:
+            break
+    return tracks
+
+
+def _one_round(masks: LiftedMasks, track: Ids) -> Tracks:
+    count = int(track.max()) + 1
+    joined = sparse.csr_matrix(
+        (np.ones(len(track), np.float32), (np.arange(len(track)), track)),
+        shape=(len(track), count),
+    )
+    votes = (masks.inside @ joined).tocsr()
+    result = Tracks(
+        track.copy(), np.zeros(len(track), np.float32), np.zeros(len(track), np.float32)
+    )
+    for view in range(masks.n_views):
+        mine = masks.of_view(view)
+        if len(mine):
+            _judge_view(masks, votes, joined, mine, result)
+    return result
+
+
+def _judge_view(
+    masks: LiftedMasks, votes: sparse.csr_matrix, joined: sparse.csr_matrix, mine: Ids, out: Tracks
+) -> None:
+    """Choose the tracks of one view's masks by the votes of all others; writes into `out`."""
+    shown = masks.visible[:, int(masks.view[mine[0]])].tocoo()
+    rows, weight = shown.row, shown.data
+    inside = masks.inside[:, mine][rows]  # [n, m] of the splats that this view shows
+    others = votes[rows] - inside @ joined[mine]
+    total = np.asarray(others.sum(axis=1)).ravel() + masks.zero[rows]
+    known = total > NOTHING
+    share = sparse.diags((known / np.maximum(total, NOTHING)).astype(np.float32)) @ others
+    both = np.asarray((inside.T @ share).todense())  # [m, K]
+    area = np.asarray(inside.T @ known.astype(np.float32)).ravel()[:, None]
+    visible = np.asarray(share.T @ weight).ravel()[None]
+    precision = both / np.maximum(area, 1e-9)
+    iou = both / np.maximum(area + visible - both, 1e-9)
+    part = iou.max(axis=1) < WHOLE_IOU
+    best = np.where(part, precision.argmax(axis=1), iou.argmax(axis=1))
+    sure = np.where(part, precision.max(axis=1) > PART_PRECISION, True) & (area[:, 0] > 0)
+    chosen = np.where(sure, best, out.track[mine])
+    at = np.arange(len(mine))
+    out.track[mine] = chosen
+    out.precision[mine] = precision[at, chosen]
+    out.iou[mine] = iou[at, chosen]
+
+
+def drop_rare(tracks: Tracks, least: int = 2) -> Tracks:
+    """Tracks of fewer masks are no evidence: their masks get -1, the others are renumbered."""
+    size = np.bincount(tracks.track[tracks.track >= 0], minlength=tracks.count)
+    rare = (tracks.track < 0) | (size[np.maximum(tracks.track, 0)] < least)
+    kept = tracks.track[~rare]
+    renumbered = np.full(len(tracks.track), -1, np.int64)
+    renumbered[~rare] = np.unique(kept, return_inverse=True)[1]
+    return replace(tracks, track=renumbered)
