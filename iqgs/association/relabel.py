@@ -17,6 +17,7 @@ SOLID = 0.5  # a pixel of which no track holds more than this says nothing
 FEWEST_PIXELS = 12  # a track needs so many inside a foreign mask to take them back
 MOSTLY = 0.5  # a region that holds more than this share of a track's pixels has swallowed it
 
+CELLS_AT_ONCE = 1 << 22
 NOBODY, ZERO = -1, -2  # tracks of pixels: no target, id 0
 
 
@@ -86,7 +87,13 @@ def _render(view: MaskView, splats: Ids, count: int) -> tuple[Ids, NDArray[np.fl
         (np.ones(len(known), np.float32), (known, splats[known])),
         shape=(len(splats), max(count, 1)),
     )
-    shares = (view.weights @ one_hot).tocsr()
-    best = np.asarray(shares.max(axis=1).todense()).ravel()
-    label = np.asarray(shares.argmax(axis=1)).ravel()
+    shares = view.weights @ one_hot
+    pixels = shares.shape[0]
+    label, best = np.empty(pixels, np.int64), np.empty(pixels, np.float32)
+    step = max(1, CELLS_AT_ONCE // max(count, 1))
+    for first in range(0, pixels, step):
+        part = slice(first, first + step)
+        dense = shares[part].toarray()
+        label[part] = dense.argmax(axis=1)
+        best[part] = dense.max(axis=1)
     return np.where(best > 0, label, -1), best
