@@ -12,6 +12,7 @@ from scipy import sparse
 from iqgs.association.lift import Ids, LiftedMasks
 
 ROUNDS = 6
+BLOCKS = 12  # of views that are judged by the same votes, in a round
 WHOLE_IOU = 0.2  # a mask below this IoU with every track is a part of one at most
 PART_PRECISION = 0.7  # a part follows the track that owns this share of it
 NOTHING = 1e-6  # weight below which a splat has no vote
@@ -51,19 +52,22 @@ def refine(masks: LiftedMasks, start: Ids, rounds: int = ROUNDS) -> Tracks:
 
 
 def _one_round(masks: LiftedMasks, track: Ids) -> Tracks:
+    """Every mask once, a few neighbouring views at a time: views that all decided at once would
+    swap the two halves of a broken track for ever.
+    """
+    nothing = np.zeros(len(track), np.float32)
+    result = Tracks(track.copy(), nothing, nothing.copy())
     count = int(track.max()) + 1
-    joined = sparse.csr_matrix(
-        (np.ones(len(track), np.float32), (np.arange(len(track)), track)),
-        shape=(len(track), count),
-    )
-    votes = (masks.inside @ joined).tocsr()
-    result = Tracks(
-        track.copy(), np.zeros(len(track), np.float32), np.zeros(len(track), np.float32)
-    )
-    for view in range(masks.n_views):
-        mine = masks.of_view(view)
-        if len(mine):
-            _judge_view(masks, votes, joined, mine, result)
+    for views in np.array_split(np.arange(masks.n_views), min(BLOCKS, masks.n_views)):
+        joined = sparse.csr_matrix(
+            (np.ones(len(track), np.float32), (np.arange(len(track)), result.track)),
+            shape=(len(track), count),
+        )
+        votes = (masks.inside @ joined).tocsr()
+        for view in views:
+            mine = masks.of_view(int(view))
+            if len(mine):
+                _judge_view(masks, votes, joined, mine, result)
     return result
 
 

@@ -14,13 +14,9 @@ from iqgs.association.lift import Ids, LiftedMasks
 MAJORITY = 0.5  # a splat belongs to a mask that holds more than this share of it in the view
 SEEN_FLOOR = 0.05  # pixels: with less a view hardly shows a splat
 FEWEST_SHARED = 0.2  # of the smaller mask: with less in common sight a pair of masks has no say
-LEAST_IOU = 0.1  # mean overlap of two clusters that are one object
+LEAST_IOU = 0.1  # mean overlap of two clusters of fresh masks that are one object
+SAME_OBJECT = 0.5  # of two tracks that somebody else has made already
 PAIRS_AT_ONCE = 1 << 22
-
-
-def given_start(masks: LiftedMasks) -> Ids:
-    """One track an id: [M] track numbers 0..K-1."""
-    return np.unique(masks.ids, return_inverse=True)[1].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -77,16 +73,25 @@ def overlaps(masks: LiftedMasks) -> Overlaps:
     return Overlaps((upper + upper.T).tocsr(), mass, size, masks.view)
 
 
-def graph_start(masks: LiftedMasks, least_iou: float = LEAST_IOU) -> Ids:
-    """Average-linkage clusters of masks: [M] track numbers 0..K-1, for ids that say nothing.
+def given_start(masks: LiftedMasks) -> Ids:
+    """Tracks [M] 0..K-1 by the ids of a tracker; ids that took turns at one object are joined."""
+    by_id = np.unique(masks.ids, return_inverse=True)[1].astype(np.int64)
+    return _clustered(overlaps(masks), by_id, SAME_OBJECT)
+
+
+def graph_start(masks: LiftedMasks) -> Ids:
+    """Average-linkage clusters of masks: [M] track numbers 0..K-1, for ids that say nothing."""
+    return _clustered(overlaps(masks), np.arange(len(masks)), LEAST_IOU)
+
+
+def _clustered(found: Overlaps, label: Ids, least_iou: float) -> Ids:
+    """Merge clusters `label` [M] of masks by average linkage.
 
     Two clusters are merged while the mean IoU of their linked pairs, weighted by how much each pair
     has in common sight, is at least `least_iou`. Masks of one view have no splat in common, so they
     keep their clusters apart. All pairs of clusters that are each other's nearest are merged at
     once: for average linkage that gives the same tree as one merge after the other.
     """
-    found = overlaps(masks)
-    label = np.arange(len(masks))
     while True:
         clusters = int(label.max()) + 1 if len(label) else 0
         joined = sparse.csr_matrix(
