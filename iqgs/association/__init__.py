@@ -13,14 +13,22 @@ A mask is one object's pixels in one view; a track is a set of masks, at best on
 from iqgs.association.lift import LiftedMasks, MaskView, lift
 from iqgs.association.name import name_tracks
 from iqgs.association.refine import Tracks, drop_rare, refine
-from iqgs.association.relabel import Relabelled, relabel, track_labels
+from iqgs.association.relabel import (
+    DrawnTracks,
+    Relabelled,
+    draw_tracks,
+    relabel,
+    track_labels,
+)
 from iqgs.association.start import given_start, graph_start
 
 __all__ = [
+    "DrawnTracks",
     "LiftedMasks",
     "MaskView",
     "Relabelled",
     "Tracks",
+    "draw_tracks",
     "drop_rare",
     "given_start",
     "graph_start",

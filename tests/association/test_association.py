@@ -12,6 +12,7 @@ from scipy import sparse
 from iqgs.association import (
     LiftedMasks,
     MaskView,
+    draw_tracks,
     drop_rare,
     given_start,
     graph_start,
@@ -40,7 +41,10 @@ def repaired(
     tracks = drop_rare(tracks)
     names = name_tracks(masks, tracks.track)
     splats = track_labels(masks, tracks.track)
-    done = [relabel(v, i, masks, tracks, names, splats).label_map for i, v in enumerate(views)]
+    done = []
+    for number, view in enumerate(views):
+        drawn = draw_tracks(view.weights, view.label_map.shape, splats, tracks.count)
+        done.append(relabel(view.label_map, number, masks, tracks, names, drawn).label_map)
     return done, masks, tracks.track
 
 
