@@ -164,6 +164,12 @@ class SegmentationParams:
     instance_moves_geometry: bool = option(
         False, "joint route: let the instance loss move splats (Gaussian Grouping does)"
     )
+    repair_masks: str = option(
+        "off",
+        "auto: identities of the masks are found in 3D first; ids that the views contradict are "
+        "mended, and with --method iqgs-h, or where ids mean nothing, found",
+        choices=("auto", "off"),
+    )
     instance_iterations: int = option(30000, "steps that learn instances on the frozen splats")
     instance_dim: int = option(16, "D_obj, of the attribute that every splat carries")
     instance_std: float = option(0.1, "standard deviation of the attribute at the start")

@@ -32,6 +32,7 @@ SHORT_RECONSTRUCTION: dict[str, Any] = {
 
 # Instances in some thousand steps: ten times the paper's rates, falling by a cosine.
 SHORT_INSTANCES: dict[str, Any] = {
+    "repair_masks": "auto",
     "instance_iterations": 1500,
     "lr_instance": 0.03,
     "lr_iqgs": 0.005,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -42,6 +43,7 @@ class View:
         self._data_cache = data_cache
         self._pixels: Tensor | None = None
         self._read_mask = mask if isinstance(mask, ReadMask) else None
+        self._mask_picture = picture  # the same of the mask's file
         self._masks: InstanceMasks | None = None
         self._labels: Tensor | None = None
         self._valid: Tensor | None = None  # of no elements where all pixels are valid
@@ -111,11 +113,18 @@ class View:
         if self._masks is not None:
             return self._masks
         masks = read_masks(
-            self.mask_path, self.camera, self._id_table, self.picture, read=self._read_mask
+            self.mask_path, self.camera, self._id_table, self._mask_picture, read=self._read_mask
         )
         if self._data_cache:
             self._masks, self._read_mask = masks, None
         return masks
+
+    def with_masks(self, path: Path, table: IdTable) -> View:
+        """This view with other masks: a file of ids whose pixels are the camera's own."""
+        other = copy.copy(self)
+        other.mask_path, other._id_table = path, table
+        other._mask_picture = other._read_mask = other._masks = other._labels = None
+        return other
 
     def forget(self) -> None:
         """Let go of pixels and masks; the next access reads the files again."""

@@ -10,12 +10,15 @@
 A mask is one object's pixels in one view; a track is a set of masks, at best one a view.
 """
 
+from iqgs.association.associate import STARTS, Association, associate
 from iqgs.association.lift import LiftedMasks, MaskView, lift
 from iqgs.association.name import name_tracks
 from iqgs.association.refine import Tracks, drop_rare, refine
 from iqgs.association.relabel import (
     DrawnTracks,
     Relabelled,
+    Swallowed,
+    contradicting,
     draw_tracks,
     relabel,
     track_labels,
@@ -23,11 +26,16 @@ from iqgs.association.relabel import (
 from iqgs.association.start import given_start, graph_start
 
 __all__ = [
+    "STARTS",
+    "Association",
     "DrawnTracks",
     "LiftedMasks",
     "MaskView",
     "Relabelled",
+    "Swallowed",
     "Tracks",
+    "associate",
+    "contradicting",
     "draw_tracks",
     "drop_rare",
     "given_start",

@@ -23,10 +23,10 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class MaskView:
-    """One view: its blending weights, and its masks as a label map."""
+    """P pixels of one view, all or a sample of them: their blending weights and what masks say."""
 
-    weights: sparse.csr_matrix  # [H W, N] float32, row y * width + x
-    label_map: NDArray[np.integer]  # [H, W]; 0: no instance, -1: nobody said
+    weights: sparse.csr_matrix  # [P, N] float32
+    labels: NDArray[np.integer]  # [P] ids of the view's masks; 0: no instance, -1: nobody said
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ def lift(views: Iterable[MaskView], n_splats: int, zero_is_background: bool) -> 
     inside, visible, view_of, ids, areas = [], [], [], [], []
     zero = np.zeros(n_splats, np.float32)
     for number, view in enumerate(views):
-        labels = np.asarray(view.label_map, np.int64).reshape(-1)
+        labels = np.asarray(view.labels, np.int64)
         if view.weights.shape != (len(labels), n_splats):
             found, wanted = view.weights.shape, (len(labels), n_splats)
             raise ValueError(f"view {number}: expected weights {wanted}, got {found}")

@@ -16,6 +16,7 @@ BLOCKS = 12  # of views that are judged by the same votes, in a round
 WHOLE_IOU = 0.2  # a mask below this IoU with every track is a part of one at most
 PART_PRECISION = 0.7  # a part follows the track that owns this share of it
 NOTHING = 1e-6  # weight below which a splat has no vote
+MOSTLY_SEEN = 0.5  # of a mask: then other views can contradict it
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,7 @@ class Tracks:
     track: Ids  # [M] 0..K-1; -1: no evidence
     precision: NDArray[np.float32]  # [M] share of the mask that others give to its track
     iou: NDArray[np.float32]  # [M] IoU with what others give to its track in this view
+    evidence: NDArray[np.float32]  # [M] share of the mask of which other views say anything
 
     @property
     def count(self) -> int:
@@ -40,7 +42,7 @@ def refine(masks: LiftedMasks, start: Ids, rounds: int = ROUNDS) -> Tracks:
     whole object it follows, as a part, the track that owns most of it. Precision alone would let
     thin objects be swallowed by what they lie on.
     """
-    tracks = Tracks(start, np.zeros(len(start), np.float32), np.zeros(len(start), np.float32))
+    tracks = Tracks(start, *(np.zeros(len(start), np.float32) for _ in range(3)))
     for _ in range(rounds):
         better = _one_round(masks, tracks.track)
         renumbered = np.unique(better.track, return_inverse=True)[1].astype(np.int64)
@@ -55,8 +57,7 @@ def _one_round(masks: LiftedMasks, track: Ids) -> Tracks:
     """Every mask once, a few neighbouring views at a time: views that all decided at once would
     swap the two halves of a broken track for ever.
     """
-    nothing = np.zeros(len(track), np.float32)
-    result = Tracks(track.copy(), nothing, nothing.copy())
+    result = Tracks(track.copy(), *(np.zeros(len(track), np.float32) for _ in range(3)))
     count = int(track.max()) + 1
     for views in np.array_split(np.arange(masks.n_views), min(BLOCKS, masks.n_views)):
         joined = sparse.csr_matrix(
@@ -84,6 +85,7 @@ def _judge_view(
     share = sparse.diags((known / np.maximum(total, NOTHING)).astype(np.float32)) @ others
     both = np.asarray((inside.T @ share).todense())  # [m, K]
     area = np.asarray(inside.T @ known.astype(np.float32)).ravel()[:, None]
+    whole = np.maximum(np.asarray(inside.sum(axis=0)).ravel(), NOTHING)
     visible = np.asarray(share.T @ weight).ravel()[None]
     precision = both / np.maximum(area, 1e-9)
     iou = both / np.maximum(area + visible - both, 1e-9)
@@ -95,13 +97,16 @@ def _judge_view(
     out.track[mine] = chosen
     out.precision[mine] = precision[at, chosen]
     out.iou[mine] = iou[at, chosen]
+    out.evidence[mine] = area[:, 0] / whole
 
 
 def drop_rare(tracks: Tracks, least: int = 2) -> Tracks:
-    """Tracks of fewer masks are no evidence: their masks get -1, the others are renumbered."""
+    """Tracks of fewer masks that other views contradict are slips: their masks get -1, the other
+    tracks are renumbered. What no other view shows stays.
+    """
     size = np.bincount(tracks.track[tracks.track >= 0], minlength=tracks.count)
     rare = (tracks.track < 0) | (size[np.maximum(tracks.track, 0)] < least)
-    kept = tracks.track[~rare]
+    rare &= (tracks.track < 0) | (tracks.evidence >= MOSTLY_SEEN)
     renumbered = np.full(len(tracks.track), -1, np.int64)
-    renumbered[~rare] = np.unique(kept, return_inverse=True)[1]
+    renumbered[~rare] = np.unique(tracks.track[~rare], return_inverse=True)[1]
     return replace(tracks, track=renumbered)

@@ -23,13 +23,13 @@ NOBODY, ZERO = -1, -2  # tracks of pixels: no target, id 0
 
 @dataclass(frozen=True, eq=False)
 class DrawnTracks:
-    """One view rendered in tracks."""
+    """Pixels of a view rendered in tracks: all of them, or a sample."""
 
-    track: Ids  # [H, W] the track with the largest share of a pixel; -1: none
-    share: NDArray[np.float32]  # [H, W] of the blending weight
+    track: Ids  # [H, W] or [P] the track with the largest share of a pixel; -1: none
+    share: NDArray[np.float32]  # the same shape: of the blending weight
 
     def at_size(self, height: int, width: int) -> DrawnTracks:
-        """The same by nearest neighbour at another size of the view."""
+        """The whole view by nearest neighbour at another size."""
         if self.track.shape == (height, width):
             return self
         rows = (np.arange(height) + 0.5) * self.track.shape[0] / height
@@ -38,13 +38,22 @@ class DrawnTracks:
         return DrawnTracks(self.track[at], self.share[at])
 
 
+@dataclass(frozen=True)
+class Swallowed:
+    """A track whose pixels lie for the most part in a region that is not its own."""
+
+    region: int  # the mask that swallowed it; ZERO: nobody drew it here
+    track: int
+
+
 @dataclass(frozen=True, eq=False)
 class Relabelled:
     """One view after the repair."""
 
     label_map: NDArray[np.int64]  # [H, W] names of tracks; 0: no instance; -1: no target
-    changed: int  # pixels whose label is another one than before, by the names of the tracks
-    dropped: Ids  # masks of this view that contradict the others
+    renamed: int  # pixels whose number is another one than before
+    changed: int  # pixels that are not of their mask's track any more, or of no track
+    swallowed: list[Swallowed]  # what was given back
 
 
 def track_labels(masks: LiftedMasks, track: Ids) -> Ids:
@@ -60,48 +69,83 @@ def track_labels(masks: LiftedMasks, track: Ids) -> Ids:
     return np.where(best > masks.zero, label, -1)
 
 
+def contradicting(masks: LiftedMasks, tracks: Tracks, view: int) -> Ids:
+    """The masks of a view that the other views contradict: nothing is to be learned from them."""
+    mine = masks.of_view(view)
+    wrong = (tracks.precision[mine] < LOW_PRECISION) & (tracks.iou[mine] < LOW_IOU)
+    return mine[wrong & (tracks.evidence[mine] > 0)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Regions:
+    """The pixels of a view by masks and by tracks, in any shape."""
+
+    index: Ids  # the mask of a pixel, -1: none
+    own: Ids  # its track, NOBODY or ZERO
+    target: Ids  # the same without the masks that the other views contradict
+
+
+def _regions(
+    labels: NDArray[np.integer], view: int, masks: LiftedMasks, tracks: Tracks
+) -> _Regions:
+    index = masks.index_map(view, labels)
+    # What is no mask and not id 0 either is a sliver, or was never said.
+    unread = np.where(labels == 0, ZERO, NOBODY)
+    own = np.where(index >= 0, tracks.track[np.maximum(index, 0)], unread)
+    wrong = np.isin(index, contradicting(masks, tracks, view))
+    return _Regions(index, own, np.where(wrong, NOBODY, own))
+
+
+def _find_swallowed(
+    found: _Regions, masks: LiftedMasks, tracks: Tracks, drawn: DrawnTracks, least: float
+) -> list[Swallowed]:
+    """In the order in which they are given back."""
+    sure = (drawn.share > SOLID) & (drawn.track >= 0)
+    seen = drawn.track[sure]
+    area = np.bincount(seen, minlength=tracks.count)
+    region = np.where(found.index >= 0, found.index, ZERO)[sure]
+    own = found.target[sure]
+    # Where id 0 says nothing there is nothing to fill in.
+    speaks = (own != NOBODY) & ((own != ZERO) | bool(masks.zero.any())) & (seen != own)
+    keys, count = np.unique(np.stack([region[speaks], seen[speaks]]), axis=1, return_counts=True)
+    most = (count >= least) & (count > MOSTLY * np.maximum(area[keys[1]], 1))
+    return [Swallowed(int(r), int(t)) for r, t in keys[:, most].T]
+
+
 def relabel(
     label_map: NDArray[np.integer],
     view: int,
     masks: LiftedMasks,
     tracks: Tracks,
     names: Ids,
-    drawn: DrawnTracks,
+    drawn: DrawnTracks | None,
+    sampled: float = 1.0,
 ) -> Relabelled:
     """The label map [H, W] of a view in the names of the tracks.
 
+    Or the labels [P] of some of its pixels, `sampled` of all, with the tracks drawn there.
+
     `drawn` is the view rendered once more from the votes: pixels of id 0 and of foreign masks that
-    hold most of a track's pixels go back to that track. Where id 0 says nothing (`masks.zero` all
-    0), nothing is filled in.
+    hold most of a track's pixels go back to that track. None: masks are renamed and no more. Where
+    id 0 says nothing (`masks.zero` all 0), nothing is filled in.
     """
-    index = masks.index_map(view, label_map)
-    # What is no mask and not id 0 either is a sliver, or was never said.
-    unread = np.where(label_map == 0, ZERO, NOBODY)
-    target = np.where(index >= 0, tracks.track[np.maximum(index, 0)], unread)
-    mine = masks.of_view(view)
-    wrong = (tracks.precision[mine] < LOW_PRECISION) & (tracks.iou[mine] < LOW_IOU)
-    dropped = mine[wrong]
-    target[np.isin(index, dropped)] = NOBODY
-    drawn = drawn.at_size(*label_map.shape)
-    sure = (drawn.share > SOLID) & (drawn.track >= 0)
-    area = np.bincount(drawn.track[sure], minlength=len(names))
-    regions = [(int(tracks.track[m]), index == m) for m in mine[~wrong] if tracks.track[m] >= 0]
-    if masks.zero.any():
-        regions.insert(0, (ZERO, target == ZERO))
-    for own, region in regions:
-        covered = np.bincount(drawn.track[region & sure], minlength=len(names))
-        swallowed = (covered >= FEWEST_PIXELS) & (covered > MOSTLY * np.maximum(area, 1))
-        for track in np.flatnonzero(swallowed):
-            if track != own:
-                target[region & sure & (drawn.track == track)] = track
+    found = _regions(label_map, view, masks, tracks)
+    target, swallowed = found.target.copy(), []
+    if drawn is not None:
+        drawn = drawn if label_map.ndim == 1 else drawn.at_size(*label_map.shape)
+        sure = (drawn.share > SOLID) & (drawn.track >= 0)
+        swallowed = _find_swallowed(found, masks, tracks, drawn, sampled * FEWEST_PIXELS)
+        for item in swallowed:
+            inside = found.target == ZERO if item.region == ZERO else found.index == item.region
+            target[inside & sure & (drawn.track == item.track)] = item.track
     labels = np.where(target >= 0, names[np.maximum(target, 0)], np.where(target == ZERO, 0, -1))
-    return Relabelled(labels, int((labels != label_map).sum()), dropped)
+    changed = (target != found.own) | ((target == NOBODY) & (label_map != NOBODY))
+    renamed = int((labels != label_map).sum())
+    return Relabelled(labels, renamed, int(changed.sum()), swallowed)
 
 
-def draw_tracks(
-    weights: sparse.csr_matrix, shape: tuple[int, int], splats: Ids, count: int
-) -> DrawnTracks:
-    """Render a view [H, W] in tracks: `weights` [H W, N], `splats` [N] tracks 0..count-1 or -1."""
+def draw_tracks(weights: sparse.csr_matrix, splats: Ids, count: int) -> DrawnTracks:
+    """Render pixels in tracks: `weights` [P, N], `splats` [N] tracks 0..count-1 or -1."""
     known = np.flatnonzero(splats >= 0)
     one_hot = sparse.csr_matrix(
         (np.ones(len(known), np.float32), (known, splats[known])),
@@ -116,5 +160,4 @@ def draw_tracks(
         dense = shares[part].toarray()
         label[part] = dense.argmax(axis=1)
         best[part] = dense.max(axis=1)
-    track = np.where(best > 0, label, -1)
-    return DrawnTracks(track.reshape(shape), best.reshape(shape))
+    return DrawnTracks(np.where(best > 0, label, -1), best)

@@ -116,8 +116,10 @@ class Monitor:
         if method is None or view.masks is None:
             return False
         found = method.segment(lens)
-        labels = found.label_map.cpu().numpy()
-        scorer.add_view(view.name, labels, view.masks.label_map, found.scores)
+        table = self.training.scene.id_table
+        truth = view.masks.label_map if table is None else table.to_original(view.masks.label_map)
+        labels = self.training.file_ids(found.label_map, found.ids)
+        scorer.add_view(view.name, labels, truth, {})
         return True
 
     def close(self) -> None:

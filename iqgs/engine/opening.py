@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 
 from arguments import RunConfig
 from arguments.opening import OpeningParams
+from iqgs.engine.association.masks_folder import AssociatedMasks
 from iqgs.engine.checkpoint import find_method, load_method
 from iqgs.engine.run import Run, choose_device
 from iqgs.engine.run_folder import (
@@ -31,11 +33,13 @@ from scene.gaussian_model import GaussianModel, random_instance
 from scene.points import background_seeds
 from scene.splat_files.columns import CONFIDENCE_COLUMN
 from scene.splat_files.splat_file import SplatFile, read_discs
-from utils.errors import UserError
+from utils.errors import DataError, UserError
 from utils.reproducibility import set_threads
 
 logger = logging.getLogger(__name__)
 
+NOISY = 0.01  # share of the pixels that a repair changed: boundaries are not to be trusted either
+LEARNING = ("instances", "joint", "fitting")  # stages of older checkpoints with masks as they are
 AUTOMATIC_SEEDS = 12_000  # background seeds when the point cloud leaves the surroundings empty
 # Settings that move the scene or choose among its pixels; all others decide on the cameras.
 ELSEWHERE = {
@@ -70,6 +74,7 @@ def open_run(
         frame=SceneFrame.read(folder / FRAME_FILE),
         iteration=chosen,
     )
+    run.repaired = AssociatedMasks.read(folder / AssociatedMasks.IN_RUN)
     _take_cameras(run, reread=bool(set(changed) & _decide_on_cameras(config)))
     method_path = find_method(saved)
     if method_path is not None:
@@ -143,24 +148,52 @@ def begin_run(
         frame=scene.frame,
         loaded_scene=scene,
     )
+    if state is not None:
+        _take_masks_of(run, state)
     if scene.id_table is not None:
-        run.facts = scene_facts(config, scene)
-        run.method = build_method(config.segmentation.method, config.method, run.facts).to(device)
+        give_method(run)
+        assert run.method is not None
         if state is not None and state.get("method") is not None:
             run.method.load_state_dict(state["method"])
     return run
 
 
-def scene_facts(config: RunConfig, scene: Scene) -> SceneFacts:
-    """What a method has to know of the scene."""
-    known = 0 if scene.id_table is None else len(scene.id_table)
-    shown = (len(view.masks.ids) for view in scene.train if view.masks is not None)
+def _take_masks_of(run: Run, state: Mapping[str, Any]) -> None:
+    """The masks that a checkpoint's run learned from."""
+    run.masks_settled = bool(state.get("masks_settled", state["stage"] in LEARNING))
+    if not state.get("repaired"):
+        return
+    target = run.folder / AssociatedMasks.IN_RUN
+    other = run.config.train.start_checkpoint
+    source = Path(other).parent / AssociatedMasks.IN_RUN if other else target
+    if source != target and source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    run.repaired = AssociatedMasks.read(target)
+    if run.repaired is None:
+        raise DataError(f"{source} is missing: the run learns from the masks that were there")
+    run.ids = run.repaired.table
+
+
+def give_method(run: Run) -> None:
+    """A fresh method for the masks that the run learns from."""
+    run.facts = scene_facts(run)
+    method = build_method(run.config.segmentation.method, run.config.method, run.facts)
+    run.method = method.to(run.gaussians.device)
+
+
+def scene_facts(run: Run, *, raw: bool = False) -> SceneFacts:
+    """What a method has to know of the scene; with `raw` of its masks as they are in the scene."""
+    masks = None if raw else run.repaired
+    table = run.scene.id_table if masks is None else masks.table
+    shown = (len(view.masks.ids) for view in run.masked_views(raw=raw) if view.masks is not None)
     return SceneFacts(
-        num_ids=max(known, 1),
+        num_ids=max(0 if table is None else len(table), 1),
         densest_view=max(shown, default=0),
-        zero_is_background=config.model.zero_label == "background",
-        instance_dim=attribute_width(config),
-        seed=config.train.seed,
+        zero_is_background=run.config.model.zero_label == "background",
+        instance_dim=attribute_width(run.config),
+        seed=run.config.train.seed,
+        tracks=masks is not None and masks.tracks,
+        noisy=masks is not None and masks.changed > NOISY,
     )
 
 

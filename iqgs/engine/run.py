@@ -20,6 +20,7 @@ from torch import Tensor
 from arguments import RunConfig
 from diff_surfel_rasterization import backend_problem
 from gaussian_renderer import MIN_WEIGHT, Lens, Renderer
+from iqgs.engine.association.masks_folder import AssociatedMasks
 from iqgs.engine.run_folder import RunCameras
 from iqgs.engine.settings import scene_of
 from iqgs.methods.protocol import IdKind, Method, SceneFacts, SplatLabels
@@ -53,6 +54,8 @@ class Run:
     iteration: int = 0
     saved_labels: SplatLabels | None = None  # in the numbers of the files, as they were saved
     loaded_scene: Scene | None = None
+    masks_settled: bool = False  # the masks to learn from are decided: repaired, or as they are
+    repaired: AssociatedMasks | None = None  # None: as they are in the scene
 
     @property
     def scene(self) -> Scene:
@@ -94,16 +97,26 @@ class Run:
         """The splats through each of these cameras, one after the other."""
         return (self.lens(camera) for camera in cameras)
 
-    def masked_views(self) -> list[View]:
-        """The training views that have masks."""
-        return [view for view in self.scene.train if view.mask_path is not None]
+    def masked_views(self, *, raw: bool = False) -> list[View]:
+        """The training views that have masks, with those that the run learns from.
+
+        With `raw` the masks are those of the scene even where they were repaired.
+        """
+        views = [view for view in self.scene.train if view.mask_path is not None]
+        if raw or self.repaired is None:
+            return views
+        return [self.repaired.seen_by(view) for view in views]
 
     def file_ids(self, labels: Tensor, ids: IdKind) -> NDArray[np.int32]:
         """A method's ids in the numbers of the mask files, where they have such numbers."""
-        found = labels.cpu().numpy().astype(np.int32)
-        if ids != "global" or self.ids is None:
-            return found
-        return self.ids.to_original(found)
+        return ids_of_files(labels.cpu().numpy().astype(np.int32), ids, self.ids)
+
+
+def ids_of_files(
+    labels: NDArray[np.int32], ids: IdKind, table: IdTable | None
+) -> NDArray[np.int32]:
+    """A method's ids by a table, where they are numbers of its table at all."""
+    return labels if ids != "global" or table is None else table.to_original(labels)
 
 
 def spread(items: Sequence[View], most: int) -> Sequence[View]:

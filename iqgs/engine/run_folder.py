@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from arguments import RunConfig, config_to_json
+from iqgs.engine.association.masks_folder import AssociatedMasks
 from scene.cameras import Camera
 from scene.dataset import Scene
 from scene.frame import FRAME_FILE
@@ -90,6 +91,7 @@ def remove_results(folder: Path) -> None:
     for path in folder.glob("point_cloud/iteration_*"):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
+    shutil.rmtree(folder / AssociatedMasks.IN_RUN, ignore_errors=True)
     for path in folder.glob("*/ours_*"):  # pictures of the older run
         if path.parent.name in ("train", "test", "traj"):
             shutil.rmtree(path)

@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from arguments import RunConfig
+from iqgs.engine.association.repair import agree_on_masks
 from iqgs.engine.checkpoint import (
     SavedMethod,
     check_same_settings,
@@ -61,9 +62,10 @@ def reconstruct(run: Run) -> Stage:
 def learn_instances(run: Run) -> Stage:
     """Second stage, or the only one after --start_ply."""
     first = 1 if run.config.train.start_ply else run.config.optimization.iterations + 1
+    cache = agree_on_masks(run)
     if METHODS[run.config.segmentation.method].closed_form:
         return Fitting(run, first)
-    return InstanceLearning(run, first)
+    return InstanceLearning(run, first, cache)
 
 
 def plan_stages(run: Run) -> list[StageMaker]:
@@ -75,6 +77,8 @@ def plan_stages(run: Run) -> list[StageMaker]:
         return [reconstruct]
     closed = METHODS[config.segmentation.method].closed_form
     if config.segmentation.route == "joint" and not closed:
+        if config.segmentation.repair_masks == "auto":
+            logger.info("the joint route learns from the masks as they are (no --repair_masks)")
         return [JointTraining]
     if config.segmentation.instance_iterations == 0 and not closed:
         return [reconstruct]
@@ -238,6 +242,8 @@ class Loop:
                 "stage": stage.name,
                 "stage_state": stage.state_dict(),
                 "gaussians": run.gaussians.state_dict(),
+                "masks_settled": run.masks_settled,
+                "repaired": run.repaired is not None,
                 "method": None if run.method is None else run.method.state_dict(),
             },
         )

@@ -24,11 +24,12 @@ class Entry:
     build: Callable[[Any, SceneFacts, torch.Generator], Method]
     file: str  # of a saved iteration
     attribute: bool = True  # splats carry a learned attribute of `instance_dim` channels
+    per_view_ids: bool = False  # it does not trust that equal ids of two views are one object
     closed_form: bool = False  # it is fitted view by view instead of trained
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-_SHORT: dict[str, Any] = {"num_queries": 0, "attention_pixels": 2048}
+_SHORT: dict[str, Any] = {"num_queries": 0, "attention_pixels": 2048, "focal_gamma": -1.0}
 _PAPER: dict[str, Any] = {"focal_alpha": 0.25}
 
 METHODS: dict[str, Entry] = {
@@ -40,10 +41,11 @@ METHODS: dict[str, Entry] = {
         presets={"default": _SHORT, "paper": _PAPER, "paper-literal": _PAPER},
     ),
     "iqgs-h": Entry(
-        "queries are matched in every view (ids may be fresh in each)",
+        "ids may be fresh in each view: tracks found in 3D, or a matching in every view",
         HungarianParams,
         build_iqgs,
         "iqgs.pth",
+        per_view_ids=True,
         presets={
             "default": {**_SHORT, "steady_matching": True, "usage_cost": 0.3},
             "paper": _PAPER,

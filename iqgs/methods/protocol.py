@@ -32,6 +32,8 @@ class SceneFacts:
     zero_is_background: bool  # id 0 is a class of its own; else its pixels say nothing
     instance_dim: int  # D_obj
     seed: int
+    tracks: bool = False  # ids number the tracks of an association, not objects of the files
+    noisy: bool = False  # the masks did not agree and had to be repaired
 
 
 @dataclass(frozen=True)

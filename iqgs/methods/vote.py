@@ -38,7 +38,9 @@ class VoteParams:
 
 def build(params: VoteParams, facts: SceneFacts, generator: torch.Generator) -> VoteMethod:
     """A vote that nobody has cast yet."""
-    return VoteMethod(facts.num_ids, facts.zero_is_background)
+    method = VoteMethod(facts.num_ids, facts.zero_is_background)
+    method.ids = "clusters" if facts.tracks else "global"
+    return method
 
 
 class VoteAccumulator:

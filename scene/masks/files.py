@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -155,3 +155,13 @@ def _unmatched(
         and path.parent not in used
         and _key(folder, path).casefold() not in known
     ]
+
+
+def mask_keys(names: Sequence[str]) -> dict[str, str]:
+    """Image name -> name of its mask without a suffix: `sub/000` for `sub/000.jpg`.
+
+    Where two images differ in their suffixes only, it is kept (`sub/000.jpg`), as COLMAP does.
+    """
+    short = {name: PurePosixPath(name).with_suffix("").as_posix() for name in names}
+    owners = Counter(key.casefold() for key in short.values())
+    return {name: key if owners[key.casefold()] == 1 else name for name, key in short.items()}

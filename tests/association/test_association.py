@@ -10,6 +10,7 @@ import pytest
 from scipy import sparse
 
 from iqgs.association import (
+    DrawnTracks,
     LiftedMasks,
     MaskView,
     draw_tracks,
@@ -42,9 +43,10 @@ def repaired(
     names = name_tracks(masks, tracks.track)
     splats = track_labels(masks, tracks.track)
     done = []
-    for number, view in enumerate(views):
-        drawn = draw_tracks(view.weights, view.label_map.shape, splats, tracks.count)
-        done.append(relabel(view.label_map, number, masks, tracks, names, drawn).label_map)
+    for number, (view, labels) in enumerate(zip(views, maps, strict=True)):
+        flat = draw_tracks(view.weights, splats, tracks.count)
+        drawn = DrawnTracks(flat.track.reshape(labels.shape), flat.share.reshape(labels.shape))
+        done.append(relabel(labels, number, masks, tracks, names, drawn).label_map)
     return done, masks, tracks.track
 
 

@@ -34,7 +34,7 @@ class World:
 
     def views(self, maps: list[Labels]) -> list[MaskView]:
         """The views with other masks than the true ones."""
-        return [MaskView(w, labels) for w, labels in zip(self.weights, maps, strict=True)]
+        return [MaskView(w, labels.ravel()) for w, labels in zip(self.weights, maps, strict=True)]
 
 
 def make_world(

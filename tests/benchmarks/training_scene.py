@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from arguments import RunConfig
-from iqgs.engine.opening import scene_facts
+from iqgs.engine.opening import give_method
 from iqgs.engine.run import Run
 from iqgs.engine.run_folder import RunCameras
 from iqgs.engine.settings import resolve_run
 from iqgs.engine.stages.joint import JointTraining
 from iqgs.engine.stages.protocol import Stage
 from iqgs.engine.training import learn_instances, reconstruct
-from iqgs.methods import build_method
 from scene.cameras import Camera
 from scene.dataset import Scene
 from scene.gaussian_model import GaussianModel, random_instance
@@ -126,15 +125,13 @@ def make_training(size: SceneSize, device: str, **settings: object) -> Run:
         notices=(),
     )
     gaussians = make_gaussians(size, config).to(device)
-    facts = scene_facts(config, scene)
-    method = build_method(config.segmentation.method, config.method, facts).to(device)
-    return Run(
+    run = Run(
         config=config,
         folder=Path("made"),
         cameras=RunCameras.of_scene(scene),
         gaussians=gaussians,
         ids=scene.id_table,
-        method=method,
-        facts=facts,
         loaded_scene=scene,
     )
+    give_method(run)
+    return run

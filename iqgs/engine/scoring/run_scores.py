@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from arguments.evaluation import EvaluationParams
 from gaussian_renderer import Lens
-from iqgs.engine.run import Run
+from iqgs.engine.opening import scene_facts
+from iqgs.engine.run import Run, ids_of_files
 from iqgs.engine.run_folder import trained_names
 from iqgs.engine.scoring.surfaces import extracted_iou, surface_scores
 from iqgs.engine.scoring.truth import (
@@ -29,6 +30,7 @@ from iqgs.evaluation.scorer import PROTOCOLS, SceneScorer, SceneScores
 from iqgs.evaluation.views import check_held_out
 from iqgs.methods import METHODS, build_method
 from iqgs.methods.protocol import FitView, Method, Segmentation
+from scene.masks import IdTable
 from scene.view import View
 from utils.errors import UserError
 from utils.image_quality import affine_corrected, only_valid, psnr, ssim
@@ -57,25 +59,29 @@ class Contestant:
     key: str
     method: Method
     scorer: SceneScorer
+    table: IdTable | None  # what the method's ids are in the files
 
-    def add(self, run: Run, lens: Lens, name: str, truth: Ids) -> None:
+    def add(self, lens: Lens, name: str, truth: Ids) -> None:
         """Segment one view with and without the panoptic filter, and count it."""
         kept, strict = (self.method.segment(lens, panoptic=filtered) for filtered in (True, False))
         self.scorer.add_view(
             name,
-            run.file_ids(kept.label_map, kept.ids),
+            self._ids(kept),
             truth,
-            _scores_of(run, kept),
-            prediction_strict=run.file_ids(strict.label_map, strict.ids),
+            self._scores(kept),
+            prediction_strict=self._ids(strict),
         )
 
+    def _ids(self, found: Segmentation) -> Ids:
+        labels = found.label_map.cpu().numpy().astype(np.int32)
+        return ids_of_files(labels, found.ids, self.table)
 
-def _scores_of(run: Run, found: Segmentation) -> dict[int, float]:
-    """Winning probabilities by the numbers of the files, where the ids have such numbers."""
-    if found.ids != "global" or run.ids is None:
-        return dict(found.scores)
-    originals = (0, *run.ids.originals)
-    return {originals[i]: score for i, score in found.scores.items()}
+    def _scores(self, found: Segmentation) -> dict[int, float]:
+        """Winning probabilities by the numbers of the files, where the ids have such numbers."""
+        if found.ids != "global" or self.table is None:
+            return dict(found.scores)
+        originals = (0, *self.table.originals)
+        return {originals[i]: score for i, score in found.scores.items()}
 
 
 def views_of(run: Run, split: str) -> Sequence[View]:
@@ -103,7 +109,7 @@ def evaluate_run(run: Run, params: EvaluationParams) -> list[Evaluated]:
         mask = truth.of(view) if contestants else None
         if mask is not None:
             for contestant in contestants:
-                contestant.add(run, lens, view.name, mask)
+                contestant.add(lens, view.name, mask)
         view.forget()
     return _evaluated(run, params, truth, contestants, rows)
 
@@ -135,21 +141,31 @@ def _contestants(run: Run, params: EvaluationParams, truth: Truth) -> list[Conte
         names = dict(truth.names)
         return SceneScorer(matching, zero_label, min_area=params.min_area, names=names)
 
-    known = run.method.ids == "global"
-    ours = scorer("id" if known else "scene")
+    ours = scorer(_matching_of(run.method))
     if ours.matching == "id":
         check_numbering(run, truth)
-    found = [Contestant(f"ours_{run.iteration}", run.method, ours)]
-    if params.vote and known and run.config.segmentation.method != "vote":
-        found.append(Contestant(f"vote_{run.iteration}", fitted_vote(run), scorer("id")))
+    found = [Contestant(f"ours_{run.iteration}", run.method, ours, run.ids)]
+    if not params.vote or run.config.segmentation.method == "vote":
+        return found
+    if run.repaired is not None:
+        vote = fitted_vote(run)
+        key = f"vote_repaired_{run.iteration}"
+        found.append(Contestant(key, vote, scorer(_matching_of(vote)), run.ids))
+    if not METHODS[run.config.segmentation.method].per_view_ids and not run.facts.tracks:
+        vote, table = fitted_vote(run, raw=True), run.scene.id_table
+        found.append(Contestant(f"vote_{run.iteration}", vote, scorer("id"), table))
     return found
 
 
-def fitted_vote(run: Run) -> Method:
-    """The vote from the masks that the run was trained on."""
-    assert run.facts is not None
-    vote = build_method("vote", METHODS["vote"].params(), run.facts).to(run.gaussians.device)
-    for view in run.masked_views():
+def _matching_of(method: Method) -> str:
+    return "id" if method.ids == "global" else "scene"
+
+
+def fitted_vote(run: Run, *, raw: bool = False) -> Method:
+    """The vote from the masks that the run was trained on; `raw`: as they were before a repair."""
+    facts = scene_facts(run, raw=raw)
+    vote = build_method("vote", METHODS["vote"].params(), facts).to(run.gaussians.device)
+    for view in run.masked_views(raw=raw):
         labels = view.label_map_on(run.gaussians.device)
         vote.fit([FitView(run.lens(view.camera), labels)])
         view.forget()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ from utils.errors import UserError
 MEAN_MOMENTUM = 0.99  # running mean of queries over about the last hundred views
 STEADY_MOMENTUM = 0.95  # of the queries that matching looks at: follows training in some views
 USAGE_MOMENTUM = 0.99  # of how often a query was matched
+EASY_GAMMA = 2.0  # of the focal term on masks that agree
 EVEN_LOGIT = 0.0  # sigma(s) > 0.5 where s > 0
 
 
@@ -45,8 +46,13 @@ class SeenQueries:
 
 
 def build(params: IQGSParams, facts: SceneFacts, generator: torch.Generator) -> IQGS:
-    """A fresh decoder for the ids of a scene; `num_queries` 0 is decided here. UserError."""
-    hungarian = isinstance(params, HungarianParams)
+    """A fresh decoder for the ids of a scene; `num_queries` 0 is decided here. UserError.
+
+    Tracks of an association are ids like any other: nothing is left to be matched in each view.
+    """
+    if params.focal_gamma == -1:
+        params = replace(params, focal_gamma=0.0 if facts.noisy else EASY_GAMMA)
+    hungarian = isinstance(params, HungarianParams) and not facts.tracks
     queries = params.num_queries
     if queries == 0:
         # about twice the objects of the densest view (DETR's habit), or one query an id
@@ -55,19 +61,22 @@ def build(params: IQGSParams, facts: SceneFacts, generator: torch.Generator) -> 
     if queries < 2:
         raise UserError("--num_queries must be at least 2: query 0 stands for no instance.")
     matcher: IDMatcher | HungarianMatcher
-    if isinstance(params, HungarianParams):
+    if isinstance(params, HungarianParams) and hungarian:
         cost = MatchingCost(
             params.lambda_mask, params.lambda_dice, params.focal_gamma, params.alpha
         )
         matcher = HungarianMatcher(queries, facts.zero_is_background, cost, params)
     else:
         matcher = IDMatcher(queries, facts.num_ids, facts.zero_is_background)
-    return IQGS(
+    method = IQGS(
         InstanceProjection(facts.instance_dim, params.feature_dim, generator),
         QueryDecoder(queries, params.feature_dim, generator, not params.literal_attention),
         matcher,
         params,
     )
+    if facts.tracks:
+        method.ids = "clusters"
+    return method
 
 
 class IQGS(nn.Module):

@@ -25,7 +25,9 @@ class IQGSParams:
     lambda_dice: float = option(1.0, "weight of the dice term (Eq. 12)")
     lambda_reg: float = option(1.0, "weight of the 3D smoothness (Eq. 13)")
     lambda_geom: float = option(1.0, "weight of the 2D-3D consistency (Eq. 14)")
-    focal_gamma: float = option(2.0, "focusing exponent; 0 is better on noisy ids")
+    focal_gamma: float = option(
+        2.0, "focusing exponent; -1: 2, or 0 where the masks had to be repaired"
+    )
     focal_alpha: float = option(-1.0, "class balance of the focal term; -1: none")
     reg_target: str = option(
         "probability",
@@ -43,8 +45,13 @@ class IQGSParams:
         )  # fmt: skip
         require_at_least(
             self, 0, "num_queries", "lambda_mask", "lambda_dice", "lambda_reg", "lambda_geom",
-            "focal_gamma",
         )  # fmt: skip
+        require(
+            self.focal_gamma == -1 or self.focal_gamma >= 0,
+            "focal_gamma",
+            self.focal_gamma,
+            "0 or positive, or -1 to decide by the masks",
+        )
         require(
             self.focal_alpha == -1 or 0 <= self.focal_alpha <= 1,
             "focal_alpha",

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From masks of many views to named tracks, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iqgs.association.lift import Ids, LiftedMasks, MaskView, lift
+from iqgs.association.name import name_tracks
+from iqgs.association.refine import Tracks, drop_rare, refine
+from iqgs.association.relabel import track_labels
+from iqgs.association.start import given_start, graph_start
+
+STARTS = ("auto", "given", "graph")
+IDS_SAY_SOMETHING = (
+    0.6  # share of the masks that keep their id; else the ids are fresh in each view
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Association:
+    """K tracks of the masks of a scene."""
+
+    masks: LiftedMasks
+    tracks: Tracks
+    names: Ids  # [K] number of every track; of `given` start: among the ids of the masks
+    splats: Ids  # [N] track of every splat; -1: none
+    start: str  # given | graph
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """[K] share of a track's pixels that the other views give to it, where they say anything.
+
+        0 for tracks that no second view shows.
+        """
+        kept = self.tracks.track >= 0
+        track = self.tracks.track[kept]
+        said = self.masks.area[kept] * self.tracks.evidence[kept]
+        total = np.bincount(track, weights=said, minlength=self.tracks.count)
+        agreed = said * self.tracks.precision[kept]
+        share = np.bincount(track, weights=agreed, minlength=self.tracks.count)
+        return (share / np.maximum(total, 1e-9)).astype(np.float32)
+
+    @property
+    def kept_ids(self) -> float:
+        """Share of the masks that are named as they were."""
+        track = self.tracks.track
+        named = np.where(track >= 0, self.names[np.maximum(track, 0)], -1)
+        return float((named == self.masks.ids).mean()) if len(track) else 1.0
+
+
+def associate(
+    views: Iterable[MaskView], n_splats: int, zero_is_background: bool, start: str = "auto"
+) -> Association:
+    """Find the tracks of all masks.
+
+    start: `given` trusts the ids where views do not contradict them; `graph` does not look at
+    them, and numbers the tracks anew; `auto` takes the ids unless hardly any of them survives.
+    """
+    if start not in STARTS:
+        raise ValueError(f"start must be one of {STARTS}, got {start!r}")
+    masks = lift(views, n_splats, zero_is_background)
+    if start != "graph":
+        found = _tracked(masks, given_start(masks), "given")
+        if start == "given" or found.kept_ids >= IDS_SAY_SOMETHING:
+            return found
+    return _tracked(masks, graph_start(masks), "graph")
+
+
+def _tracked(masks: LiftedMasks, first: Ids, start: str) -> Association:
+    if not len(masks):
+        nothing = np.zeros(0, np.float32)
+        tracks = Tracks(first, nothing, nothing, nothing)
+    else:
+        tracks = drop_rare(refine(masks, first))
+    fresh = np.arange(1, tracks.count + 1)
+    names = name_tracks(masks, tracks.track) if start == "given" else fresh
+    return Association(masks, tracks, names, track_labels(masks, tracks.track), start)
