@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,4 +79,7 @@ def _tracked(masks: LiftedMasks, first: Ids, start: str) -> Association:
         tracks = drop_rare(refine(masks, first))
     fresh = np.arange(1, tracks.count + 1)
     names = name_tracks(masks, tracks.track) if start == "given" else fresh
+    if start == "given":
+        own = (tracks.track >= 0) & (np.append(names, 0)[tracks.track] == masks.ids)
+        tracks = replace(tracks, agrees=own)
     return Association(masks, tracks, names, track_labels(masks, tracks.track), start)

@@ -27,6 +27,9 @@ class Tracks:
     precision: NDArray[np.float32]  # [M] share of the mask that others give to its track
     iou: NDArray[np.float32]  # [M] IoU with what others give to its track in this view
     evidence: NDArray[np.float32]  # [M] share of the mask of which other views say anything
+    agrees: NDArray[np.bool_] | None = (
+        None  # [M] whether its id names the track; None: ids are fresh
+    )
 
     @property
     def count(self) -> int:

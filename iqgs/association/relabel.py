@@ -13,6 +13,7 @@ from iqgs.association.lift import Ids, LiftedMasks
 from iqgs.association.refine import Tracks
 
 LOW_PRECISION, LOW_IOU = 0.5, 0.25  # a mask below both contradicts the other views
+AGREEING = 0.5  # of the precision is enough where the mask's own id speaks for its track
 SOLID = 0.5  # a pixel of which no track holds more than this says nothing
 FEWEST_PIXELS = 12  # a track needs so many inside a foreign mask to take them back
 MOSTLY = 0.5  # a region that holds more than this share of a track's pixels has swallowed it
@@ -72,7 +73,10 @@ def track_labels(masks: LiftedMasks, track: Ids) -> Ids:
 def contradicting(masks: LiftedMasks, tracks: Tracks, view: int) -> Ids:
     """The masks of a view that the other views contradict: nothing is to be learned from them."""
     mine = masks.of_view(view)
-    wrong = (tracks.precision[mine] < LOW_PRECISION) & (tracks.iou[mine] < LOW_IOU)
+    least = np.full(len(mine), LOW_PRECISION)
+    if tracks.agrees is not None:
+        least[tracks.agrees[mine]] *= AGREEING
+    wrong = (tracks.precision[mine] < least) & (tracks.iou[mine] < LOW_IOU)
     return mine[wrong & (tracks.evidence[mine] > 0)]
 
 

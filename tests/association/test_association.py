@@ -270,7 +270,7 @@ def test_overlap_is_counted_over_what_both_views_see() -> None:
     """Two views of a strip of ten splats: the second sees the right half only."""
     eye = sparse.identity(10, dtype=np.float32, format="csr")
     half = sparse.csr_matrix(eye[5:])
-    views = [MaskView(eye, np.array([[1] * 8 + [2] * 2])), MaskView(half, np.array([[4] * 5]))]
+    views = [MaskView(eye, np.array([1] * 8 + [2] * 2)), MaskView(half, np.array([4] * 5))]
     masks = lift(views, 10, True)
     assert masks.ids.tolist() == [1, 4]  # two pixels are no mask
     found = overlaps(masks)

@@ -162,7 +162,7 @@ def test_scoring_more_views_takes_no_more_memory(tmp_path: Path) -> None:
         scene = write_blobs(tmp_path / f"scene{views}", views=views)
         config = resolve_run(
             {**SHORT, "source_path": str(scene), "model_path": str(tmp_path / f"run{views}")},
-            {"iterations": 10, "instance_iterations": 10},
+            {"iterations": 10, "instance_iterations": 10, "repair_masks": "off"},
         )
         assert train(config) == 0
         run = open_run(config.model.model_path)

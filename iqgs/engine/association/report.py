@@ -12,7 +12,7 @@ import numpy as np
 from iqgs.association import Association, Relabelled, contradicting
 from iqgs.association.relabel import ZERO
 
-UNSURE = 0.7  # confidence below which a person should look at an object
+UNSURE = 0.5  # confidence below which a person should look at an object
 
 
 @dataclass

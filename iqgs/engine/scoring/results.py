@@ -67,7 +67,7 @@ def _run_rows(
     for found in evaluate_run(run, params):
         write_results(path / "results.json", found.key, found.split, found.values)
         write_per_view(path / "per_view.json", found.key, found.split, found.per_view)
-        name = str(path) if found.key.startswith("ours") else f"{path} (vote)"
+        name = str(path) + _vote_of(found.key)
         rows.append(
             (
                 {
@@ -81,6 +81,13 @@ def _run_rows(
             )
         )
     return rows
+
+
+def _vote_of(key: str) -> str:
+    """Which vote a row is of; empty for the run's own method."""
+    if key.startswith("ours"):
+        return ""
+    return " (vote, repaired)" if key.startswith("vote_repaired") else " (vote)"
 
 
 def _lerf_rows(
