@@ -45,7 +45,7 @@ def refine(masks: LiftedMasks, start: Ids, rounds: int = ROUNDS) -> Tracks:
     whole object it follows, as a part, the track that owns most of it. Precision alone would let
     thin objects be swallowed by what they lie on.
     """
-    tracks = Tracks(start, *(np.zeros(len(start), np.float32) for _ in range(3)))
+    tracks = _unjudged(start)
     for _ in range(rounds):
         better = _one_round(masks, tracks.track)
         renumbered = np.unique(better.track, return_inverse=True)[1].astype(np.int64)
@@ -56,11 +56,16 @@ def refine(masks: LiftedMasks, start: Ids, rounds: int = ROUNDS) -> Tracks:
     return tracks
 
 
+def _unjudged(track: Ids) -> Tracks:
+    nothing = np.zeros(len(track), np.float32)
+    return Tracks(track, nothing, nothing.copy(), nothing.copy())
+
+
 def _one_round(masks: LiftedMasks, track: Ids) -> Tracks:
     """Every mask once, a few neighbouring views at a time: views that all decided at once would
     swap the two halves of a broken track for ever.
     """
-    result = Tracks(track.copy(), *(np.zeros(len(track), np.float32) for _ in range(3)))
+    result = _unjudged(track.copy())
     count = int(track.max()) + 1
     for views in np.array_split(np.arange(masks.n_views), min(BLOCKS, masks.n_views)):
         joined = sparse.csr_matrix(
