@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from iqgs.association.lift import Ids, LiftedMasks, MaskView, lift
 from iqgs.association.name import name_tracks
 from iqgs.association.refine import Tracks, drop_rare, refine
-from iqgs.association.relabel import track_labels
+from iqgs.association.relabel import contradicting, track_labels
 from iqgs.association.start import given_start, graph_start
 
 STARTS = ("auto", "given", "graph")
@@ -47,10 +47,13 @@ class Association:
 
     @property
     def kept_ids(self) -> float:
-        """Share of the masks that are named as they were."""
-        track = self.tracks.track
-        named = np.where(track >= 0, self.names[np.maximum(track, 0)], -1)
-        return float((named == self.masks.ids).mean()) if len(track) else 1.0
+        """Share of the masks whose own ids name their tracks, and which no views contradict."""
+        if self.tracks.agrees is None or not len(self.masks):
+            return float(not len(self.masks))
+        sound = self.tracks.agrees.copy()
+        for view in range(self.masks.n_views):
+            sound[contradicting(self.masks, self.tracks, view)] = False
+        return float(sound.mean())
 
 
 def associate(

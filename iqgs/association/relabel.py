@@ -90,11 +90,14 @@ class _Regions:
 
 
 def _regions(
-    labels: NDArray[np.integer], view: int, masks: LiftedMasks, tracks: Tracks
+    labels: NDArray[np.integer], view: int, masks: LiftedMasks, tracks: Tracks, names: Ids
 ) -> _Regions:
     index = masks.index_map(view, labels)
-    # What is no mask and not id 0 either is a sliver, or was never said.
     unread = np.where(labels == 0, ZERO, NOBODY)
+    if tracks.agrees is not None and len(names):  # slivers were not lifted: their ids may be right
+        order = np.argsort(names)
+        at = order[np.searchsorted(names, labels, sorter=order).clip(max=len(names) - 1)]
+        unread = np.where((names[at] == labels) & (labels > 0), at, unread)
     own = np.where(index >= 0, tracks.track[np.maximum(index, 0)], unread)
     wrong = np.isin(index, contradicting(masks, tracks, view))
     return _Regions(index, own, np.where(wrong, NOBODY, own))
@@ -133,7 +136,7 @@ def relabel(
     hold most of a track's pixels go back to that track. None: masks are renamed and no more. Where
     id 0 says nothing (`masks.zero` all 0), nothing is filled in.
     """
-    found = _regions(label_map, view, masks, tracks)
+    found = _regions(label_map, view, masks, tracks, names)
     target, swallowed = found.target.copy(), []
     if drawn is not None:
         drawn = drawn if label_map.ndim == 1 else drawn.at_size(*label_map.shape)

@@ -10,6 +10,7 @@ DOORS = {
     "iqgs-train": "train.py",
     "iqgs-render": "render.py",
     "iqgs-evaluate": "evaluate.py",
+    "iqgs-associate-masks": "scripts/associate_masks.py",
     "iqgs-convert": "scripts/convert.py",
     "iqgs-extract-object": "scripts/extract_object.py",
     "iqgs-degrade-masks": "scripts/degrade_masks.py",
