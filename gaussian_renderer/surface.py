@@ -9,6 +9,9 @@ from torch import Tensor
 from scene.cameras import Camera
 
 
+SMALLEST = 1e-12  # of a cross product: shorter ones are no normals
+
+
 def back_project(camera: Camera, depth: Tensor) -> Tensor:
     """World points [3, H, W] of a depth image [1, H, W]; rays pass through pixel centres.
 
@@ -34,6 +37,10 @@ def depth_to_normal(camera: Camera, depth: Tensor) -> Tensor:
     points = back_project(camera, depth)
     down = points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
     right = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
-    # y points down in the image, so down x right faces the camera
-    normal = torch.nn.functional.normalize(torch.linalg.cross(down, right, dim=0), dim=0)
+    # y points down in the image, so down x right faces the camera. Written out: torch's own cross
+    # product and norm over the first axis take fifty times as long on a CPU.
+    (dx, dy, dz), (rx, ry, rz) = down.unbind(0), right.unbind(0)
+    normal = torch.stack([dy * rz - dz * ry, dz * rx - dx * rz, dx * ry - dy * rx])
+    square = (normal * normal).sum(dim=0, keepdim=True)
+    normal = normal * square.clamp_min(SMALLEST**2).rsqrt()
     return torch.nn.functional.pad(normal, (1, 1, 1, 1))
