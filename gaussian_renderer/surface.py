@@ -8,7 +8,6 @@ from torch import Tensor
 
 from scene.cameras import Camera
 
-
 SMALLEST = 1e-12  # of a cross product: shorter ones are no normals
 
 

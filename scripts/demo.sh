@@ -10,9 +10,9 @@ set -euo pipefail
 # ---- what is run -----------------------------------------------------------------------------------
 VIEWS=60 WIDTH=256 HEIGHT=192 SEED=0
 ITERATIONS=1600             # reconstruction, once; the other two runs learn on the same splats
-INSTANCE_ITERATIONS=1000    # output/demo/iqgs           clean masks, matching by id
-HUNGARIAN_ITERATIONS=2000   # output/demo/iqgs-h         ids shuffled in every view, assignment
-DEGRADED_ITERATIONS=1000    # output/demo/iqgs-degraded  masks as SAM and trackers leave them
+INSTANCE_ITERATIONS=1000    # output/demo/iqgs           clean masks
+FRESH_ITERATIONS=1000       # output/demo/iqgs-h         fresh ids in every view: objects are found in 3D
+DEGRADED_ITERATIONS=1000    # output/demo/iqgs-degraded  masks as SAM and trackers leave them, mended in 3D
 PATH_FRAMES=48
 OBJECT=17                   # the object that is written as a PLY of its own: a chair
 # -----------------------------------------------------------------------------------------------------
@@ -20,7 +20,7 @@ OBJECT=17                   # the object that is written as a PLY of its own: a 
 ROOT="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
 case "${1:-}" in
   "") ;;
-  --quick) ITERATIONS=600 INSTANCE_ITERATIONS=300 HUNGARIAN_ITERATIONS=300 DEGRADED_ITERATIONS=300 PATH_FRAMES=12 ;;
+  --quick) ITERATIONS=600 INSTANCE_ITERATIONS=300 FRESH_ITERATIONS=300 DEGRADED_ITERATIONS=300 PATH_FRAMES=12 ;;
   *) echo "demo.sh: unknown option '$1' (only --quick)" >&2; exit 2 ;;
 esac
 
@@ -46,17 +46,17 @@ BY_ID=$!
 while [[ ! -f "$SPLATS" ]] && kill -0 $BY_ID 2>/dev/null; do sleep 0.2; done
 [[ -f "$SPLATS" ]] || { wait $BY_ID; exit 1; }
 
-step "beside it, the same splats twice: ids shuffled in every view and matched by assignment
-            ($HUNGARIAN_ITERATIONS steps); degraded masks ($DEGRADED_ITERATIONS steps)"
+step "beside it, the same splats twice: ids that are fresh in every view, and masks as SAM and
+            trackers leave them; both are made to agree in 3D first"
 train -m $DEMO/iqgs-h -o object_mask_shuffled --method iqgs-h --start_ply "$SPLATS" \
-  --instance_iterations $HUNGARIAN_ITERATIONS --threads 1 --quiet &
-HUNGARIAN=$!
+  --instance_iterations $FRESH_ITERATIONS --threads 1 --quiet &
+FRESH=$!
 train -m $DEMO/iqgs-degraded -o object_mask_degraded --start_ply "$SPLATS" \
   --instance_iterations $DEGRADED_ITERATIONS --threads 1 --quiet &
 DEGRADED=$!
 wait $BY_ID
 wait $DEGRADED
-wait $HUNGARIAN
+wait $FRESH
 
 step "pictures of the first run; beside them, scores on the held-out views against the true masks"
 "$PY" render.py -m $DEMO/iqgs --skip_train --masks --render_path --path_frames $PATH_FRAMES --quiet &

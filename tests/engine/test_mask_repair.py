@@ -9,9 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from scipy import sparse
 
 from arguments.evaluation import EvaluationParams
+from diff_surfel_rasterization import BlendWeights
+from iqgs.engine.association import weighing
 from iqgs.engine.association.masks_folder import AssociatedMasks, numbers_that_fit
 from iqgs.engine.opening import open_run
 from iqgs.engine.scoring.run_scores import evaluate_run
@@ -175,3 +179,26 @@ def test_numbers_beyond_sixteen_bits_find_room() -> None:
 def test_the_report_is_whole_json(mended: Path) -> None:
     text = (mended / AssociatedMasks.IN_RUN / "association.json").read_text()
     assert json.loads(text)["views"] == len(json.loads(text)["files"])
+
+
+def test_a_choice_of_splats_stands_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    dense = np.where(rng.random((50, 300)) < 0.1, rng.random((50, 300)), 0).astype(np.float32)
+    full = sparse.csr_matrix(dense)
+    weights = BlendWeights(
+        row_start=torch.from_numpy(full.indptr.astype(np.int64)),
+        splat=torch.from_numpy(full.indices.astype(np.int32)),
+        weight=torch.from_numpy(full.data),
+        n_splats=300,
+    )
+    monkeypatch.setattr(weighing, "MOST_SPLATS", 120)
+    choice = weighing.SplatChoice.of(300, seed=1)
+    assert choice.column is not None and len(choice) == 120
+    chosen = choice.column >= 0
+    assert np.array_equal(weighing._matrix(weights, None, choice).toarray(), dense[:, chosen])
+    means = rng.random((300, 3))
+    spread = choice.spread(np.arange(120), means)
+    assert np.array_equal(spread[chosen], np.arange(120))
+    near = ((means[~chosen][:, None] - means[chosen][None]) ** 2).sum(-1).argmin(1)
+    assert np.array_equal(spread[~chosen], near)
+    assert weighing.SplatChoice.of(100, seed=1).column is None

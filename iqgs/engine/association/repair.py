@@ -26,7 +26,7 @@ from iqgs.engine.association.masks_folder import (
     write_masks,
 )
 from iqgs.engine.association.report import Outcome, summary
-from iqgs.engine.association.weighing import sampled_view, small_camera, view_weights
+from iqgs.engine.association.weighing import SplatChoice, sampled_view, small_camera, view_weights
 from iqgs.engine.lifting.weight_cache import WeightCache, run_cache
 from iqgs.engine.opening import give_method
 from iqgs.engine.run import Run
@@ -74,16 +74,20 @@ class MaskRepair:
     def run_through(self) -> AssociatedMasks | None:
         """Write RUN/repaired_masks; None where the masks agree already."""
         config = self.run.config
+        every = SplatChoice(len(self.run.gaussians), None)
+        some = SplatChoice.of(len(self.run.gaussians), config.train.seed)
         found = associate(
-            (view for view, _ in self._sampled("Associating masks")),
-            len(self.run.gaussians),
+            (view for view, _ in self._sampled("Associating masks", some)),
+            len(some),
             config.model.zero_label == "background",
             "graph" if METHODS[config.segmentation.method].per_view_ids else "auto",
         )
-        found = replace(found, names=numbers_that_fit(found.names))
+        means = self.run.gaussians.means.detach().cpu().numpy()
+        splats = some.spread(found.splats, means)
+        found = replace(found, names=numbers_that_fit(found.names), splats=splats)
         tried = self._outcome(found)
         gives_back = np.zeros(len(self.views), bool)
-        for number, (view, share) in enumerate(self._sampled("Checking masks")):
+        for number, (view, share) in enumerate(self._sampled("Checking masks", every)):
             drawn = draw_tracks(view.weights, found.splats, found.tracks.count)
             done = relabel(
                 view.labels, number, found.masks, found.tracks, found.names, drawn, share
@@ -137,17 +141,17 @@ class MaskRepair:
         assert view.masks is not None
         return self.table.to_original(view.masks.label_map).astype(np.int64)
 
-    def _sampled(self, what: str) -> Iterator[tuple[MaskView, float]]:
+    def _sampled(self, what: str, choice: SplatChoice) -> Iterator[tuple[MaskView, float]]:
         """Some pixels of every view, and their share of its pixels."""
         for index, view in enumerate(self._progress(what, self.views)):
             labels = self._labels(view)
-            found = sampled_view(self.cache.view(index), len(self.run.gaussians), labels)
+            found = sampled_view(self.cache.view(index), choice, labels)
             yield found, len(found.labels) / labels.size
 
     def _drawn(self, found: Association, view: View) -> DrawnTracks:
         """A view rendered in tracks."""
         camera = small_camera(view.camera, DRAWN_SIZE)
-        weights = view_weights(self.run.lens(camera))
+        weights = view_weights(self.run.lens(camera), SplatChoice(len(self.run.gaussians), None))
         flat = draw_tracks(weights, found.splats, found.tracks.count)
         shape = camera.height, camera.width
         return DrawnTracks(flat.track.reshape(shape), flat.share.reshape(shape))

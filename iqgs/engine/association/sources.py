@@ -14,7 +14,7 @@ from scipy import sparse
 from gaussian_renderer import Renderer
 from iqgs.association import Association, DrawnTracks, MaskView, draw_tracks
 from iqgs.association.points import ProjectedPoints, point_weights, propagate
-from iqgs.engine.association.weighing import small_camera, view_weights
+from iqgs.engine.association.weighing import SplatChoice, small_camera, view_weights
 from scene.cameras import Camera
 from scene.dataset import Scene
 from scene.gaussian_model import GaussianModel
@@ -46,23 +46,34 @@ class SplatSource:
     def __init__(self, gaussians: GaussianModel, width: int) -> None:
         self.gaussians, self.width = gaussians, width
         self.renderer = Renderer(torch.zeros(3), "auto", 0.0)
+        self.every = SplatChoice(len(gaussians), None)
+        self.some = SplatChoice.of(len(gaussians), 0)
+        self._tracks: tuple[Association, NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
-        return len(self.gaussians)
+        return len(self.some)
 
-    def _weights(self, camera: Camera) -> sparse.csr_matrix:
-        return view_weights(self.renderer.lens(camera, self.gaussians))
+    def _weights(self, camera: Camera, choice: SplatChoice) -> sparse.csr_matrix:
+        return view_weights(self.renderer.lens(camera, self.gaussians), choice)
+
+    def _tracks_of(self, found: Association) -> NDArray[np.int64]:
+        """The track of every splat."""
+        if self._tracks is None or self._tracks[0] is not found:
+            means = self.gaussians.means.detach().cpu().numpy()
+            self._tracks = found, self.some.spread(found.splats, means)
+        return self._tracks[1]
 
     def look(self, view: View, labels: NDArray[np.integer]) -> MaskView:
         """All pixels of the view at a smaller size."""
         camera = small_camera(view.camera, self.width)
         small = resize_id_map(labels, camera.width, camera.height)
-        return MaskView(self._weights(camera), small.reshape(-1))
+        return MaskView(self._weights(camera, self.some), small.reshape(-1))
 
     def draw(self, found: Association, view: View) -> DrawnTracks | None:
         """Rendered at the smaller size."""
         camera = small_camera(view.camera, self.width)
-        flat = draw_tracks(self._weights(camera), found.splats, found.tracks.count)
+        weights = self._weights(camera, self.every)
+        flat = draw_tracks(weights, self._tracks_of(found), found.tracks.count)
         shape = camera.height, camera.width
         return DrawnTracks(flat.track.reshape(shape), flat.share.reshape(shape))
 
