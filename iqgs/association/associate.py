@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from iqgs.association.lift import Ids, LiftedMasks, MaskView, lift
 from iqgs.association.name import name_tracks
-from iqgs.association.refine import Tracks, drop_rare, refine
+from iqgs.association.refine import Tracks, drop_rare, drop_unsupported, refine
 from iqgs.association.relabel import contradicting, track_labels
 from iqgs.association.start import given_start, graph_start
 
@@ -50,10 +50,7 @@ class Association:
         """Share of the masks whose own ids name their tracks, and which no views contradict."""
         if self.tracks.agrees is None or not len(self.masks):
             return float(not len(self.masks))
-        sound = self.tracks.agrees.copy()
-        for view in range(self.masks.n_views):
-            sound[contradicting(self.masks, self.tracks, view)] = False
-        return float(sound.mean())
+        return float((self.tracks.agrees & ~_contradicted(self.masks, self.tracks)).mean())
 
 
 def associate(
@@ -74,12 +71,21 @@ def associate(
     return _tracked(masks, graph_start(masks), "graph")
 
 
+def _contradicted(masks: LiftedMasks, tracks: Tracks) -> NDArray[np.bool_]:
+    """[M] whether the other views contradict a mask."""
+    wrong = np.zeros(len(masks), bool)
+    for view in range(masks.n_views):
+        wrong[contradicting(masks, tracks, view)] = True
+    return wrong
+
+
 def _tracked(masks: LiftedMasks, first: Ids, start: str) -> Association:
     if not len(masks):
         nothing = np.zeros(0, np.float32)
         tracks = Tracks(first, nothing, nothing, nothing)
     else:
         tracks = drop_rare(refine(masks, first))
+        tracks = drop_unsupported(tracks, _contradicted(masks, tracks))
     fresh = np.arange(1, tracks.count + 1)
     names = name_tracks(masks, tracks.track) if start == "given" else fresh
     if start == "given":

@@ -115,6 +115,19 @@ def drop_rare(tracks: Tracks, least: int = 2) -> Tracks:
     size = np.bincount(tracks.track[tracks.track >= 0], minlength=tracks.count)
     rare = (tracks.track < 0) | (size[np.maximum(tracks.track, 0)] < least)
     rare &= (tracks.track < 0) | (tracks.evidence >= MOSTLY_SEEN)
+    return _without(tracks, rare)
+
+
+def drop_unsupported(tracks: Tracks, contradicted: NDArray[np.bool_]) -> Tracks:
+    """Tracks of which no mask is left once those that other views contradict [M] are set aside:
+    slips that a tracker made more than once.
+    """
+    kept = np.bincount(tracks.track[(tracks.track >= 0) & ~contradicted], minlength=tracks.count)
+    return _without(tracks, (tracks.track < 0) | (kept[np.maximum(tracks.track, 0)] == 0))
+
+
+def _without(tracks: Tracks, left_out: NDArray[np.bool_]) -> Tracks:
+    """These masks [M] get -1, the tracks of the others are renumbered."""
     renumbered = np.full(len(tracks.track), -1, np.int64)
-    renumbered[~rare] = np.unique(tracks.track[~rare], return_inverse=True)[1]
+    renumbered[~left_out] = np.unique(tracks.track[~left_out], return_inverse=True)[1]
     return replace(tracks, track=renumbered)
