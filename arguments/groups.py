@@ -177,7 +177,7 @@ class SegmentationParams:
     lr_iqgs: float = option(0.0005, "Adam rate of the method's own parameters")
     lr_iqgs_final: float = option(1.0, "final fraction of both, by a cosine")
     pixels_per_step: int = option(4096, "pixels of the view that a step looks at; 0: all")
-    cache_gb: float = option(4.0, "room for cached blending weights; 0: recompute every step")
+    cache_gb: float = option(3.0, "room for cached blending weights; 0: recompute every step")
     cache_path: str = option("", "keep them in this folder instead of in memory", harmless=True)
 
     def __post_init__(self) -> None:

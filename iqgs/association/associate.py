@@ -84,11 +84,16 @@ def _tracked(masks: LiftedMasks, first: Ids, start: str) -> Association:
         nothing = np.zeros(0, np.float32)
         tracks = Tracks(first, nothing, nothing, nothing)
     else:
-        tracks = drop_rare(refine(masks, first))
+        tracks = _named(masks, drop_rare(refine(masks, first)), start)[0]
         tracks = drop_unsupported(tracks, _contradicted(masks, tracks))
-    fresh = np.arange(1, tracks.count + 1)
-    names = name_tracks(masks, tracks.track) if start == "given" else fresh
-    if start == "given":
-        own = (tracks.track >= 0) & (np.append(names, 0)[tracks.track] == masks.ids)
-        tracks = replace(tracks, agrees=own)
+    tracks, names = _named(masks, tracks, start)
     return Association(masks, tracks, names, track_labels(masks, tracks.track), start)
+
+
+def _named(masks: LiftedMasks, tracks: Tracks, start: str) -> tuple[Tracks, Ids]:
+    """The numbers of the tracks [K]; of `given` start with a note of which masks carry them."""
+    if start == "graph":
+        return tracks, np.arange(1, tracks.count + 1)
+    names = name_tracks(masks, tracks.track)
+    own = (tracks.track >= 0) & (np.append(names, 0)[tracks.track] == masks.ids)
+    return replace(tracks, agrees=own), names

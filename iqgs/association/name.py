@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from iqgs.association.lift import Ids, LiftedMasks
 
 MOSTLY = 0.5  # an id is mainly a track's when more than this share of its masks is in it
+CLEARLY = 2.0  # or when it has so many times those in any other track
 FEWEST_MASKS = 2  # an id of fewer is a slip
 TOGETHER = 0.2  # ids that share more than this of their views are parts, not one after the other
 
@@ -36,12 +37,18 @@ def name_tracks(masks: LiftedMasks, track: Ids) -> Ids:
             used.add(number)
     every, total = np.unique(masks.ids, return_counts=True)
     of_id = dict(zip(every.tolist(), total.tolist(), strict=True))
+    second = {
+        number: int(np.sort(frequency[pairs[1] == number])[-2:][0])
+        if (pairs[1] == number).sum() > 1
+        else 0
+        for number in of_id
+    }
     for which, common in sorted(names.items()):
         here = pairs[0] == which
         own = [
             int(number)
             for number, c in zip(pairs[1, here], frequency[here], strict=True)
-            if c >= FEWEST_MASKS and c > MOSTLY * of_id[int(number)] and int(number) not in used
+            if int(number) not in used and _is_own(int(c), of_id[int(number)], second[int(number)])
         ]
         oldest = _oldest(masks, track == which, common, own)
         if oldest != common:
@@ -54,6 +61,15 @@ def name_tracks(masks: LiftedMasks, track: Ids) -> Ids:
         result[which] = names.get(which, following)
         following += which not in names
     return result
+
+
+def _is_own(here: int, total: int, second: int) -> bool:
+    """Whether an id of `total` masks is mainly that of a track with `here` of them; no more than
+    `second` are in any other.
+    """
+    if here > MOSTLY * total:
+        return here >= FEWEST_MASKS
+    return here > FEWEST_MASKS and here >= CLEARLY * second
 
 
 def _oldest(masks: LiftedMasks, mine: NDArray[np.bool_], common: int, others: list[int]) -> int:

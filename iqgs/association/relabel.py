@@ -13,7 +13,7 @@ from iqgs.association.lift import Ids, LiftedMasks
 from iqgs.association.refine import Tracks
 
 LOW_PRECISION, LOW_IOU = 0.5, 0.25  # a mask below both contradicts the other views
-AGREEING = 0.5  # of the precision is enough where the mask's own id speaks for its track
+AGREEING = 0.3  # of the precision is enough where the mask's own id speaks for its track
 SOLID = 0.5  # a pixel of which no track holds more than this says nothing
 FEWEST_PIXELS = 12  # a track needs so many inside a foreign mask to take them back
 MOSTLY = 0.5  # a region that holds more than this share of a track's pixels has swallowed it

@@ -34,7 +34,6 @@ from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-SEEN_WEIGHT = 0.01  # pixels: blending weight in one view, far below one visible pixel
 SURE_CONFIDENCE = 0.5  # probability above which an id claims a splat rather than leaves it
 MOST_VIEWS = 32  # views that stand for all: which splats are seen, and the mean of the queries
 
@@ -126,12 +125,11 @@ def spread(items: Sequence[View], most: int) -> Sequence[View]:
 
 @torch.no_grad()
 def seen_splats(run: Run) -> Tensor:
-    """Which splats [N] bool show in the training views at all; of the others nothing is known."""
+    """Which splats [N] bool the training views list at all; of the others nothing is known."""
     seen = torch.zeros(len(run.gaussians), dtype=torch.bool, device=run.gaussians.device)
     for camera in spread_cameras(run):
         weights = run.lens(camera).weights(MIN_WEIGHT)
-        total = torch.zeros(len(seen), device=seen.device)
-        seen |= total.index_add_(0, weights.splat.long(), weights.weight) > SEEN_WEIGHT
+        seen[weights.splat.long()] = True
     return seen
 
 

@@ -18,7 +18,7 @@ from iqgs.engine.lifting.weight_files import CachedView
 from scene.cameras import Camera
 
 MOST_SPLATS = 200_000
-MOST_PIXELS = 1 << 17  # of a view: masks are told apart by far fewer
+MOST_PIXELS = 1 << 16  # of a view: masks are told apart by far fewer
 
 
 @dataclass(frozen=True, eq=False)

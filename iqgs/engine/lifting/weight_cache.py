@@ -33,7 +33,7 @@ from iqgs.engine.lifting.weight_files import (
     geometry_digest,
     view_fingerprint,
 )
-from iqgs.engine.run import SEEN_WEIGHT, Run
+from iqgs.engine.run import Run
 from scene.view import View
 from utils.tensors import select_rows
 
@@ -95,11 +95,17 @@ def sample_pixels(view: CachedView, count: int, generator: torch.Generator) -> S
     return SampledPixels(pixels, view.touched[sampled.touched], sampled.weights, whole=False)
 
 
-def packed_shown(weights: QuadWeights) -> Tensor:
-    """A bit for every splat [ceil(N / 8)] uint8, on the CPU: whether the view shows it at all."""
-    total = torch.zeros(weights.n_splats, device=weights.row.device)
-    total.index_add_(0, weights.splat.long(), weights.weight.float().sum(dim=1))
-    return torch.from_numpy(np.packbits((total > SEEN_WEIGHT).cpu().numpy()))
+def packed_shown(seen: Tensor, count: int) -> Tensor:
+    """A bit for every one of `count` splats [ceil(N / 8)] uint8, on the CPU, from those seen."""
+    shown = np.zeros(count, bool)
+    shown[seen.cpu().numpy()] = True
+    return torch.from_numpy(np.packbits(shown))
+
+
+def whole_view(weights: QuadWeights) -> CachedView:
+    """All pixels of a view."""
+    over_seen, seen = drop_unseen(weights)
+    return CachedView(over_seen, seen, None, packed_shown(seen, weights.n_splats))
 
 
 def fit_view(weights: QuadWeights, share: float, seed: int) -> CachedView:
@@ -108,27 +114,38 @@ def fit_view(weights: QuadWeights, share: float, seed: int) -> CachedView:
     Whole quads, because an entry holds the weights of four pixels: three times the pixels of a
     random choice of single ones in the same room.
     """
-    shown = packed_shown(weights)
-    view = CachedView(*drop_unseen(weights), None, shown)
+    whole = view = whole_view(weights)
     if view.nbytes <= share:
         return view
-    sizes = weights.quad_start.diff()
+    sizes = whole.weights.quad_start.diff()
     order = torch.randperm(len(sizes), generator=torch.Generator().manual_seed(seed))
     order = order.to(sizes.device)
-    start, row, weight, _ = weights.tensors
+    start, row, weight, _ = whole.weights.tensors
     per_entry = row.element_size() + weight.element_size() * weight.shape[1]
     cost = (sizes[order] * per_entry + QUAD_PIXELS * 8).cumsum(0)
-    fixed = start.numel() * start.element_size() + shown.nbytes
-    # What the splats of the kept quads cost beside the entries is known once they are chosen.
-    room = (share - fixed) * FIT_MARGIN
+    fixed = start.numel() * start.element_size() + whole.shown.nbytes
+    room = _room_for_entries(share - fixed, float(cost[-1]), len(row), len(whole.touched))
     for _ in range(FIT_ROUNDS):
         count = int(torch.searchsorted(cost, max(room, 1.0), right=True))
-        kept, pixels = keep_quads(weights, order[: max(count, 1)])
-        view = CachedView(*drop_unseen(kept), pixels, shown)
+        kept, pixels = keep_quads(whole.weights, order[: max(count, 1)])
+        over_kept, touched = drop_unseen(kept)
+        view = CachedView(over_kept, whole.touched[touched], pixels, whole.shown)
         if view.nbytes <= share or count <= 1:
             break
         room *= max(share - fixed, 1.0) / max(view.nbytes - fixed, 1) * FIT_MARGIN
     return view
+
+
+def _room_for_entries(room: float, cost: float, entries: int, splats: int) -> float:
+    """Bytes for entries in `room`, beside what their splats cost: random quads that hold a share f
+    of the entries show a splat of m entries with probability 1 - (1 - f)^m.
+    """
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        seen = splats * (1 - (1 - middle) ** (entries / max(splats, 1)))
+        low, high = (middle, high) if middle * cost + 8 * seen <= room else (low, middle)
+    return low * cost * FIT_MARGIN
 
 
 class WeightCache:
@@ -154,8 +171,7 @@ class WeightCache:
     def view(self, index: int) -> CachedView:
         """The view's kept pixels; recomputed at every call when the budget is 0."""
         if self._budget <= 0:
-            weights = self._compute(index)
-            return CachedView(*drop_unseen(weights), None, packed_shown(weights))
+            return whole_view(self._compute(index))
         if index not in self._views:
             view = self._views[index] = self._made(index)
             self.stored_bytes += view.nbytes

@@ -31,7 +31,7 @@ from utils.storage import atomic_write, sweep_stale
 
 logger = logging.getLogger(__name__)
 
-FORMAT = b"IQGS blending weights by quads, 2\n"
+FORMAT = b"IQGS blending weights by quads, 3\n"
 SUFFIX = ".weights"
 ALIGNMENT = 64
 MOST_HEADER = 1 << 16
