@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scene.cameras import Camera
+from scene.masks.about import about_path, is_numbered_anew
 from scene.masks.check import content_findings, id_findings, joined_findings, name_findings
 from scene.masks.files import match_mask_files
 from scene.masks.findings import Finding, refuse_errors, shape_finding
@@ -95,6 +96,8 @@ def collect_masks(
     ]
     masks, faults = _read_all(jobs, request)
     findings += faults
+    masks, faults = _with_numbering(masks, request.folder)
+    findings += faults
     if not masks:
         return MaskCollection({}, rules, tuple(findings))
     findings += content_findings(masks, request.folder)
@@ -122,7 +125,9 @@ def collect_masks(
 def numbering_problem(table: IdTable, masks: MaskCollection) -> str | None:
     """Why equal ids in these masks and in the table of a run cannot mean equal objects."""
     if masks.is_fresh:
-        return "these are lists of masks, whose numbers name no objects"
+        return (
+            "every view of these masks numbers its objects anew, so equal ids are not equal objects"
+        )
     if not masks.table or not table or bool(masks.table.colors) == bool(table.colors):
         return None
     kinds = ("numbers", "colours") if masks.table.colors else ("colours", "numbers")
@@ -164,6 +169,21 @@ def _read_one(job: _Job, keep: bool) -> tuple[ReadMask | None, list[Finding]]:
     if turns and picture:
         findings.append(Finding("turned", str(picture.orientation), (path,)))
     return (mask if keep else replace(mask, pixels=None)), findings
+
+
+def _with_numbering(masks: list[ReadMask], folder: Path) -> tuple[list[ReadMask], list[Finding]]:
+    """The masks with what the record beside their folder says about their numbers."""
+    try:
+        if not is_numbered_anew(folder):
+            return masks, []
+    except DataError as error:
+        return masks, [Finding("unreadable", str(error), (about_path(folder),))]
+    sentence = (
+        f"{folder}: every view numbers its objects anew, as {about_path(folder).name} says, which "
+        "--matching hungarian is for"
+    )
+    masks = [replace(m, coding="view") if m.coding == "ids" else m for m in masks]
+    return masks, [Finding("fresh", sentence)] if masks else []
 
 
 def _colors_of(

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of the commands that make, join, check and convert the masks of a scene."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from arguments.options import (
+    OneLineParser,
+    add_options,
+    option,
+    options_of,
+    parse_record,
+    parse_typed,
+    require,
+    require_at_least,
+)
+
+METHODS = ("sam", "sam2", "sam3", "command")
+SIDE = 4096  # a grid of more points a side would take days
+
+
+@dataclass(frozen=True)
+class ProposalParams:
+    """Where masks come from, and where they go."""
+
+    source_path: str = option(
+        "", "scene folder, or any folder with photographs in images/", short="s"
+    )
+    images: str = option("images", "sub-folder of the photographs", short="i")
+    object_path: str = option(
+        "object_mask_raw", "sub-folder to write: one id for each pixel, 16 bits", short="o"
+    )
+    layers_path: str = option(
+        "mask_layers", "sub-folder for the masks that may overlap, with scores and levels; '': none"
+    )
+    resolution: int = option(-1, "1, 2, 4, 8 divide; -1: up to 1600 wide; other: width", short="r")
+    only: tuple[str, ...] = option((), "names of photographs, * and ? allowed; none: all")
+    method: str = option("sam", "who proposes masks", choices=METHODS)
+    checkpoint: str = option("", "weights: a .pth file of sam, a folder of sam2 or sam3")
+    allow_download: bool = option(
+        False, "--checkpoint may be a name on the Hugging Face hub that is downloaded"
+    )
+    video: bool = option(
+        False, "sam2, sam3: the photographs in the order of their names are a video; ids are kept"
+    )
+    command: str = option("", "--method command: a program with {image} and {output}")
+    command_timeout: float = option(600.0, "seconds that the program may take for one photograph")
+    contact_sheet: int = option(6, "photographs on the picture of all masks; 0: no picture")
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"))
+    threads: int = option(0, "CPU threads; 0: all")
+    overwrite: bool = option(False, "start anew, also over masks of another program")
+    quiet: bool = option(False, "no progress bar")
+
+    def __post_init__(self) -> None:
+        require(bool(self.source_path), "source_path (-s)", "", "the scene folder")
+        require_at_least(self, 0, "threads", "contact_sheet")
+        require(self.command_timeout > 0, "command_timeout", self.command_timeout, "positive")
+        for name in ("object_path", "layers_path"):
+            value = getattr(self, name)
+            require(_is_inside(value), name, value, "a folder inside the scene")
+        require(bool(self.object_path), "object_path (-o)", "", "a folder")
+        require(self.object_path != self.layers_path, "layers_path", self.layers_path, "another")
+        if self.method == "command":
+            require(
+                bool(self.command), "command", "", "the program, as 'prog {image} {output}.png'"
+            )
+            for place in ("{image}", "{output}"):
+                require(place in self.command, "command", self.command, f"a command with {place}")
+        require(
+            not self.video or self.method in ("sam2", "sam3"),
+            "video",
+            self.video,
+            "left out with --method " + self.method,
+        )
+
+
+def _is_inside(folder: str) -> bool:
+    parts = folder.replace("\\", "/").split("/")
+    return not folder.startswith(("/", "\\")) and ".." not in parts
+
+
+@dataclass(frozen=True)
+class GridParams:
+    """How a model of the SAM family is asked for all masks of an image: by a grid of points.
+
+    The values are SAM's own but for `pred_iou_threshold`, which is 0.7 as Gaussian Grouping asks
+    for whole scenes (SAM: 0.88): more small and plain things are found, and filtered afterwards.
+    """
+
+    points_per_side: int = option(32, "points along one side of the image")
+    points_per_batch: int = option(64, "points that the model answers at once; less: less memory")
+    pred_iou_threshold: float = option(0.7, "keep masks whose quality the model puts above this")
+    stability_threshold: float = option(0.95, "keep masks that other thresholds change less")
+    stability_offset: float = option(1.0, "by how much the threshold moves for that")
+    box_nms_threshold: float = option(0.7, "of two boxes that overlap more, the better stays")
+    crop_layers: int = option(
+        0, "also ask in crops: 1: 4 crops, 2: 16 more ...; finds small things"
+    )
+    crop_nms_threshold: float = option(0.7, "the same between masks of different crops")
+    crop_overlap: float = option(512 / 1500, "share of the shorter side by which crops overlap")
+    crop_points_downscale: int = option(1, "points a side are divided by this once a crop layer")
+
+    def __post_init__(self) -> None:
+        require(
+            1 <= self.points_per_side <= SIDE,
+            "points_per_side",
+            self.points_per_side,
+            f"1 to {SIDE}",
+        )
+        require_at_least(self, 1, "points_per_batch", "crop_points_downscale")
+        require(0 <= self.crop_layers <= 4, "crop_layers", self.crop_layers, "0 to 4")
+        require_at_least(self, 0, "stability_offset")
+        _require_shares(
+            self,
+            *("pred_iou_threshold", "stability_threshold", "box_nms_threshold"),
+            *("crop_nms_threshold", "crop_overlap"),
+        )
+
+
+@dataclass(frozen=True)
+class MergeParams:
+    """How proposals are filtered, and how they become one id for each pixel.
+
+    Areas are shares of the image, so that they mean the same at every resolution.
+    """
+
+    min_area: float = option(1e-4, "smaller masks are dropped: share of the image")
+    max_area: float = option(0.95, "larger masks are dropped: share of the image")
+    fill_area: float = option(
+        1e-4, "smaller holes are filled and smaller islands removed: share of the image"
+    )
+    duplicate_iou: float = option(0.8, "of two masks with a larger IoU the better stays")
+    contained: float = option(0.9, "a mask with this share inside a larger one is a part of it")
+    min_visible: float = option(
+        0.2, "a mask of which smaller ones leave less than this share gets no id"
+    )
+    finest_level: int = option(
+        -1, "parts of parts below this level get no id; 0: whole things only; -1: all"
+    )
+
+    def __post_init__(self) -> None:
+        _require_shares(
+            self,
+            *("min_area", "max_area", "fill_area", "duplicate_iou", "contained", "min_visible"),
+        )
+        require(self.contained > 0.5, "contained", self.contained, "above 0.5")
+        require(self.min_area < self.max_area, "min_area", self.min_area, "below --max_area")
+        require_at_least(self, -1, "finest_level")
+
+
+@dataclass(frozen=True)
+class TrackParams:
+    """How `--video` follows objects from photograph to photograph."""
+
+    detect_every: int = option(5, "photographs between two searches for new objects")
+    known_overlap: float = option(
+        0.5, "a mask with this share on objects that are followed already is none of its own"
+    )
+    forget_after: int = option(30, "an object unseen in so many photographs is given up")
+    max_tracks: int = option(200, "objects that are followed at one time")
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "detect_every", "forget_after", "max_tracks")
+        _require_shares(self, "known_overlap")
+
+
+@dataclass(frozen=True)
+class CheckParams:
+    """Which masks are checked, imported and converted."""
+
+    source_path: str = option(
+        "", "scene folder, or any folder with photographs in images/", short="s"
+    )
+    images: str = option("images", "sub-folder of the photographs", short="i")
+    object_path: str = option("object_mask", "sub-folder of the masks", short="o")
+    import_path: str = option(
+        "", "read this export of an annotation tool instead: a file, folder or .zip (see README)"
+    )
+    convert: str = option(
+        "", "write the masks as training reads them: 16-bit id maps, labels.json and ids.json"
+    )
+    zero_label: str = option(
+        "background", "what id 0 means in the masks", choices=("background", "ignore")
+    )
+    ignore_label: int = option(
+        -1, "pixels of this value in the masks are no target (in colours: gray, or 0xRRGGBB)"
+    )
+    overwrite: bool = option(False, "--convert may replace a folder")
+    verbose: bool = option(False, "name every file, and not the first five")
+
+    def __post_init__(self) -> None:
+        require(bool(self.source_path), "source_path (-s)", "", "the scene folder")
+        require(_is_inside(self.convert), "convert", self.convert, "a folder inside the scene")
+        require(
+            not self.import_path or bool(self.convert),
+            "convert",
+            "",
+            "the folder for the masks of --import_path",
+        )
+
+
+@dataclass(frozen=True)
+class PrepareParams:
+    """What `prepare_masks.py` does on top of making proposals."""
+
+    target: str = option("object_mask", "sub-folder for the masks to train on", short="t")
+    model_path: str = option(
+        "", "run whose splats join the masks of all views; empty: one is trained", short="m"
+    )
+    generate: bool = option(False, "make proposals also where there are some")
+    associate: bool = option(True, "join the masks of all views by the splats that they cover")
+    check: bool = option(True, "report what is wrong with the masks in the end")
+
+    def __post_init__(self) -> None:
+        require(
+            bool(self.target) and _is_inside(self.target),
+            "target",
+            self.target,
+            "a folder inside the scene",
+        )
+
+
+@dataclass(frozen=True)
+class GenerationParams:
+    """Everything that `generate_masks.py` is told."""
+
+    proposals: ProposalParams
+    grid: GridParams
+    merging: MergeParams
+    tracking: TrackParams
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """What the masks depend on, by group."""
+        free = ("source_path", "only", "device", "threads", "overwrite", "quiet", "contact_sheet")
+        record = dataclasses.asdict(self)
+        chosen = self.proposals.method
+        record["proposals"] = {k: v for k, v in record["proposals"].items() if k not in free}
+        if chosen == "command":
+            del record["grid"]
+        if not self.proposals.video:
+            del record["tracking"]
+        return record
+
+
+def _require_shares(record: object, *names: str) -> None:
+    for name in names:
+        value = getattr(record, name)
+        require(0 <= value <= 1, name, value, "between 0 and 1")
+
+
+_GROUPS = {
+    "points": (GridParams, "how sam, sam2 and sam3 are asked for all masks"),
+    "merging": (MergeParams, "how proposals become one id for each pixel"),
+    "video": (TrackParams, "how --video follows objects"),
+}
+
+
+def _parser(prog: str, description: str, own: tuple[type, ...]) -> OneLineParser:
+    parser = OneLineParser(prog=prog, description=description)
+    for record in own:
+        add_options(parser, record)
+    for title, (record, words) in _GROUPS.items():
+        add_options(parser.add_argument_group(title, words), record)
+    return parser
+
+
+def _records(typed: dict[str, Any], *records: type) -> list[Any]:
+    """One record of each type from what was typed."""
+    names = [{field.name for field in options_of(record)} for record in records]
+    return [
+        record(**{key: value for key, value in typed.items() if key in own})
+        for record, own in zip(records, names, strict=True)
+    ]
+
+
+def parse_generation_arguments(arguments: list[str] | None = None) -> GenerationParams:
+    """The command line of `generate_masks.py`. A wrong one is a `UserError`."""
+    parser = _parser(
+        "generate_masks.py",
+        "Propose masks for the photographs of a scene with a model of the SAM family or any other "
+        "program.",
+        (ProposalParams,),
+    )
+    typed = parse_typed(parser, arguments)
+    return GenerationParams(*_records(typed, ProposalParams, GridParams, MergeParams, TrackParams))
+
+
+def parse_prepare_arguments(
+    arguments: list[str] | None = None,
+) -> tuple[PrepareParams, GenerationParams]:
+    """The command line of `prepare_masks.py`. A wrong one is a `UserError`."""
+    parser = _parser(
+        "prepare_masks.py",
+        "From photographs to masks that training can use: propose, join over all views, check.",
+        (ProposalParams, PrepareParams),
+    )
+    typed = parse_typed(parser, arguments)
+    records = (PrepareParams, ProposalParams, GridParams, MergeParams, TrackParams)
+    prepare, *rest = _records(typed, *records)
+    return prepare, GenerationParams(*rest)
+
+
+def parse_check_arguments(arguments: list[str] | None = None) -> CheckParams:
+    """The command line of `check_masks.py`. A wrong one is a `UserError`."""
+    parser = OneLineParser(
+        prog="check_masks.py",
+        description="Report everything that is wrong with the masks of a scene, import the export "
+        "of an annotation tool, convert masks to what training reads.",
+    )
+    params: CheckParams = parse_record(parser, CheckParams, arguments)
+    return params
