@@ -56,6 +56,6 @@ def is_numbered_anew(folder: Path) -> bool:
 
 
 def labels_file(source: Path, folder: Path) -> Path:
-    """The labels.json with the names of a folder's ids: its own, else that of the scene `source`."""
+    """The labels.json with the names of a folder's ids: its own, else that of the scene."""
     own = folder / "labels.json"
     return own if own.is_file() else source / "labels.json"

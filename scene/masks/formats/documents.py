@@ -4,8 +4,8 @@
 An annotation's `segmentation` is a run-length code {"size": [height, width], "counts": ...},
 compressed or not; polygons; or rows of booleans. Such files number their masks by annotation: that
 says nothing about other views, unless each annotation has one of TRACK_KEYS. COCO's crowd regions
-(`iscrowd`) become pixels without a target. `level` and `scale` mean what they do in MaskLayers; only
-files of ours have them. One file with the annotations of many images is an export of a data set,
+(`iscrowd`) become pixels without a target. `level` and `scale` mean what they do in MaskLayers and
+are in files of ours only. One file with the annotations of many images is an export of a data set,
 and not read here.
 """
 
