@@ -1,22 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of the commands that make, join, check and convert the masks of a scene."""
+"""The options of the commands that make, join, check and convert the masks of a scene.
+
+The command lines themselves are in `mask_commands`.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
-from arguments.options import (
-    OneLineParser,
-    add_options,
-    option,
-    options_of,
-    parse_record,
-    parse_typed,
-    require,
-    require_at_least,
-)
+from arguments.options import option, require, require_at_least
 
 METHODS = ("sam", "sam2", "sam3", "command")
 SIDE = 4096  # a grid of more points a side would take days
@@ -26,17 +18,12 @@ SIDE = 4096  # a grid of more points a side would take days
 class ProposalParams:
     """Where masks come from, and where they go."""
 
-    source_path: str = option(
-        "", "scene folder, or any folder with photographs in images/", short="s"
-    )
-    images: str = option("images", "sub-folder of the photographs", short="i")
     object_path: str = option(
         "object_mask_raw", "sub-folder to write: one id for each pixel, 16 bits", short="o"
     )
     layers_path: str = option(
         "mask_layers", "sub-folder for the masks that may overlap, with scores and levels; '': none"
     )
-    resolution: int = option(-1, "1, 2, 4, 8 divide; -1: up to 1600 wide; other: width", short="r")
     only: tuple[str, ...] = option((), "names of photographs, * and ? allowed; none: all")
     method: str = option("sam", "who proposes masks", choices=METHODS)
     checkpoint: str = option("", "weights: a .pth file of sam, a folder of sam2 or sam3")
@@ -55,7 +42,6 @@ class ProposalParams:
     quiet: bool = option(False, "no progress bar")
 
     def __post_init__(self) -> None:
-        require(bool(self.source_path), "source_path (-s)", "", "the scene folder")
         require_at_least(self, 0, "threads", "contact_sheet")
         require(self.command_timeout > 0, "command_timeout", self.command_timeout, "positive")
         for name in ("object_path", "layers_path"):
@@ -169,30 +155,18 @@ class TrackParams:
 
 @dataclass(frozen=True)
 class CheckParams:
-    """Which masks are checked, imported and converted."""
+    """What is done with the masks of a scene besides looking at them."""
 
-    source_path: str = option(
-        "", "scene folder, or any folder with photographs in images/", short="s"
-    )
-    images: str = option("images", "sub-folder of the photographs", short="i")
-    object_path: str = option("object_mask", "sub-folder of the masks", short="o")
     import_path: str = option(
-        "", "read this export of an annotation tool instead: a file, folder or .zip (see README)"
+        "", "read this export of an annotation tool first: a file, folder or .zip (see README)"
     )
     convert: str = option(
-        "", "write the masks as training reads them: 16-bit id maps, labels.json and ids.json"
-    )
-    zero_label: str = option(
-        "background", "what id 0 means in the masks", choices=("background", "ignore")
-    )
-    ignore_label: int = option(
-        -1, "pixels of this value in the masks are no target (in colours: gray, or 0xRRGGBB)"
+        "", "sub-folder to write the masks to as training reads them: 16-bit id maps"
     )
     overwrite: bool = option(False, "--convert may replace a folder")
     verbose: bool = option(False, "name every file, and not the first five")
 
     def __post_init__(self) -> None:
-        require(bool(self.source_path), "source_path (-s)", "", "the scene folder")
         require(_is_inside(self.convert), "convert", self.convert, "a folder inside the scene")
         require(
             not self.import_path or bool(self.convert),
@@ -223,92 +197,7 @@ class PrepareParams:
         )
 
 
-@dataclass(frozen=True)
-class GenerationParams:
-    """Everything that `generate_masks.py` is told."""
-
-    proposals: ProposalParams
-    grid: GridParams
-    merging: MergeParams
-    tracking: TrackParams
-
-    def settings(self) -> dict[str, dict[str, Any]]:
-        """What the masks depend on, by group."""
-        free = ("source_path", "only", "device", "threads", "overwrite", "quiet", "contact_sheet")
-        record = dataclasses.asdict(self)
-        chosen = self.proposals.method
-        record["proposals"] = {k: v for k, v in record["proposals"].items() if k not in free}
-        if chosen == "command":
-            del record["grid"]
-        if not self.proposals.video:
-            del record["tracking"]
-        return record
-
-
 def _require_shares(record: object, *names: str) -> None:
     for name in names:
         value = getattr(record, name)
         require(0 <= value <= 1, name, value, "between 0 and 1")
-
-
-_GROUPS = {
-    "points": (GridParams, "how sam, sam2 and sam3 are asked for all masks"),
-    "merging": (MergeParams, "how proposals become one id for each pixel"),
-    "video": (TrackParams, "how --video follows objects"),
-}
-
-
-def _parser(prog: str, description: str, own: tuple[type, ...]) -> OneLineParser:
-    parser = OneLineParser(prog=prog, description=description)
-    for record in own:
-        add_options(parser, record)
-    for title, (record, words) in _GROUPS.items():
-        add_options(parser.add_argument_group(title, words), record)
-    return parser
-
-
-def _records(typed: dict[str, Any], *records: type) -> list[Any]:
-    """One record of each type from what was typed."""
-    names = [{field.name for field in options_of(record)} for record in records]
-    return [
-        record(**{key: value for key, value in typed.items() if key in own})
-        for record, own in zip(records, names, strict=True)
-    ]
-
-
-def parse_generation_arguments(arguments: list[str] | None = None) -> GenerationParams:
-    """The command line of `generate_masks.py`. A wrong one is a `UserError`."""
-    parser = _parser(
-        "generate_masks.py",
-        "Propose masks for the photographs of a scene with a model of the SAM family or any other "
-        "program.",
-        (ProposalParams,),
-    )
-    typed = parse_typed(parser, arguments)
-    return GenerationParams(*_records(typed, ProposalParams, GridParams, MergeParams, TrackParams))
-
-
-def parse_prepare_arguments(
-    arguments: list[str] | None = None,
-) -> tuple[PrepareParams, GenerationParams]:
-    """The command line of `prepare_masks.py`. A wrong one is a `UserError`."""
-    parser = _parser(
-        "prepare_masks.py",
-        "From photographs to masks that training can use: propose, join over all views, check.",
-        (ProposalParams, PrepareParams),
-    )
-    typed = parse_typed(parser, arguments)
-    records = (PrepareParams, ProposalParams, GridParams, MergeParams, TrackParams)
-    prepare, *rest = _records(typed, *records)
-    return prepare, GenerationParams(*rest)
-
-
-def parse_check_arguments(arguments: list[str] | None = None) -> CheckParams:
-    """The command line of `check_masks.py`. A wrong one is a `UserError`."""
-    parser = OneLineParser(
-        prog="check_masks.py",
-        description="Report everything that is wrong with the masks of a scene, import the export "
-        "of an annotation tool, convert masks to what training reads.",
-    )
-    params: CheckParams = parse_record(parser, CheckParams, arguments)
-    return params

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Instance masks: records in memory, the files that they come from, and the numbering of ids.
 
-What one file holds is `formats`; what the record beside a folder says `about`; which file belongs to
-which image `files`; how numbers become the compact ids of a run `ids`; what can be wrong `findings`
-and `check`; all of it for a whole scene `collection`. In a label map 0 is no instance and -1 is no
-target: such pixels enter no loss and no score.
+What one file holds is `formats`; what the record beside a folder says `about`; which file belongs
+to which image `files`; how numbers become the compact ids of a run `ids`; what can be wrong
+`findings` and `check`; all of it for a whole scene `collection`. In a label map 0 is no instance
+and -1 is no target: such pixels enter no loss and no score.
 """
 
 from scene.masks.about import labels_file, read_about, write_about

@@ -13,7 +13,7 @@ def box_area(boxes: Tensor) -> Tensor:
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
-    """Smallest boxes [N, 4] (float) round masks [N, H, W] (bool): edges of pixels, 0 where empty."""
+    """Smallest boxes [N, 4] (float, edges of pixels) round masks [N, H, W]; 0 where empty."""
     count, height, width = masks.shape
     rows, columns = masks.any(dim=2), masks.any(dim=1)
     edges = []

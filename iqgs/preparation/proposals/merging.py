@@ -2,10 +2,10 @@
 """From a pile of proposed masks to few good ones, and to one id for each pixel.
 
 Models of the SAM family answer each point with masks of several extents, so a pile holds things,
-their parts and their surroundings, most of them several times. In order: holes are filled and specks
-removed, tiny and huge masks dropped, of equal masks the best kept, parts put below what contains
-them, and then a pixel goes to the smallest of its masks: small objects are never eaten by large ones.
-All functions are pure.
+their parts and their surroundings, most of them several times. In order: holes are filled and
+specks removed, tiny and huge masks dropped, of equal masks the best kept, parts put below what
+contains them, and then a pixel goes to the smallest of its masks: small objects are never eaten by
+large ones. All functions are pure.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def flatten(
     """One number for each pixel [H, W]: that of the smallest mask there, 0 where none is.
 
     numbers [M]: of the masks; None: their positions from 1. Masks below `finest_level` get none,
-    nor do those of which smaller ones leave less than `min_visible`: what they would keep are slivers
-    round their parts, which go to the next larger mask.
+    nor do those of which smaller ones leave less than `min_visible`: what they would keep are
+    slivers round their parts, which go to the next larger mask.
     """
     numbers = np.arange(1, len(layers) + 1) if numbers is None else numbers
     areas = layers.areas()

@@ -16,7 +16,7 @@ Photograph = NDArray[np.uint8]  # [H, W, 3] RGB
 class Proposer(Protocol):
     """Proposes masks for one photograph after the other."""
 
-    # What the sources of the masks are, as in MaskContent: "view" counts the masks of one photograph,
+    # What the sources of the masks are, as in MaskContent: "view" counts the masks of a photograph,
     # "ids" mean the same object in all of them, which have to come in their order then.
     coding: str
 

@@ -24,7 +24,10 @@ from utils.errors import DataError, UserError
 
 README = "https://github.com/facebookresearch/segment-anything#model-checkpoints"
 WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}  # of the image encoder's tokens
-FILES = "sam_vit_b_01ec64.pth (375 MB), sam_vit_l_0b3195.pth (1.2 GB), sam_vit_h_4b8939.pth (2.6 GB)"
+WEIGHTS = (
+    "sam_vit_b_01ec64.pth (375 MB), sam_vit_l_0b3195.pth (1.2 GB) or sam_vit_h_4b8939.pth (2.6 GB), "
+    f"linked in {README}"
+)
 _DAMAGED = (RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError)
 
 
@@ -91,12 +94,10 @@ def load_sam(checkpoint: str, device: torch.device) -> Any:
     Raises UserError where no file is named, DataError where it holds no SAM.
     """
     if not checkpoint:
-        raise UserError(
-            f"--checkpoint must name the weights of SAM: download one of {FILES}, linked in {README}"
-        )
+        raise UserError(f"--checkpoint must name the weights of SAM: download {WEIGHTS}")
     path = Path(checkpoint)
     if not path.is_file():
-        raise DataError(f"--checkpoint {path}: no such file; weights of SAM are {FILES}: {README}")
+        raise DataError(f"--checkpoint {path}: no such file; weights of SAM are {WEIGHTS}")
     state = _state_of(path)
     library = import_library()
     model = library.sam_model_registry[model_kind(path, state)](checkpoint=None)
@@ -106,7 +107,7 @@ def load_sam(checkpoint: str, device: torch.device) -> Any:
         lines = str(error).splitlines()
         raise DataError(
             f"{path}: not the weights of a plain SAM ({lines[1].strip() if lines[1:] else error}); "
-            f"they are {FILES}: {README}"
+            f"they are {WEIGHTS}"
         ) from error
     return model.to(device).eval()
 
@@ -121,7 +122,7 @@ def _state_of(path: Path) -> dict[str, torch.Tensor]:
             f"({type(error).__name__}); download it again from {README}"
         ) from error
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-        raise DataError(f"{path}: no weights of SAM; they are {FILES}: {README}")
+        raise DataError(f"{path}: no weights of SAM; they are {WEIGHTS}")
     return state
 
 

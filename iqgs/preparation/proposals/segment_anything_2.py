@@ -2,9 +2,9 @@
 """Models of SAM 2 and of SAM 3's tracker, by the package transformers.
 
 Both answer points with the same parts: an image encoder with feature maps of three sizes, a prompt
-encoder, a mask decoder. SAM 3 has no way of its own to segment everything (its detector wants words);
-its tracker is asked by points, as SAM 2. The image processors of transformers need torchvision, so
-what they do (resize to a square, normalise) is done here.
+encoder, a mask decoder. SAM 3 has no way of its own to segment everything (its detector wants
+words); its tracker is asked by points, as SAM 2. The image processors of transformers need
+torchvision, so what they do (resize to a square, normalise) is done here.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def import_class(name: str) -> Any:
             import transformers
         except ModuleNotFoundError as error:
             raise UserError(
-                "--method sam2 and sam3 need the package transformers: pip install 'transformers>=5'"
+                "--method sam2 and sam3 need the package transformers: pip install "
+                "'transformers>=5'"
             ) from error
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
@@ -101,7 +102,8 @@ def load_model(method: str, checkpoint: str, allow_download: bool, video: bool) 
     is_folder = Path(checkpoint).is_dir()
     if not is_folder and not allow_download:
         raise UserError(
-            f"--checkpoint {checkpoint}: no such folder; {where}, or pass --allow_download with NAME"
+            f"--checkpoint {checkpoint}: no such folder; {where}, or pass --allow_download with a "
+            "NAME"
         )
     if is_folder and not (Path(checkpoint) / "config.json").is_file():
         raise DataError(f"{checkpoint}: holds no config.json; {where}")

@@ -38,7 +38,7 @@ def resize(image: Image.Image, size: Sequence[int]) -> Image.Image:
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """Positions of boxes [N, 4] that stay, best first; boxes of different `idxs` [N] ignore others."""
+    """Positions of the boxes [N, 4] that stay, best first; only equal `idxs` [N] compete."""
     return suppress_groups(boxes, scores, idxs, iou_threshold)
 
 
@@ -60,15 +60,17 @@ def _loaded() -> list[str]:
 
 @contextmanager
 def torchvision_for_imports() -> Iterator[None]:
-    """The real torchvision if it works; else, as long as this lasts, the stand-in under its name."""
+    """The real torchvision if it works; else, while this lasts, the stand-in under its name."""
     if works():
         yield
         return
-    logger.info("torchvision is not there or does not work beside this torch: its box functions "
-                "are replaced by our own")  # fmt: skip
+    logger.info("torchvision does not work beside this torch: our own box functions are used")
     for name in ("", ".ops", ".ops.boxes", ".transforms", ".transforms.functional"):
         sys.modules[NAME + name] = ModuleType(NAME + name)
-    boxes, functional = sys.modules[f"{NAME}.ops.boxes"], sys.modules[f"{NAME}.transforms.functional"]
+    boxes, functional = (
+        sys.modules[f"{NAME}.ops.boxes"],
+        sys.modules[f"{NAME}.transforms.functional"],
+    )
     boxes.__dict__.update(batched_nms=batched_nms, box_area=box_area)
     functional.__dict__.update(resize=resize, to_pil_image=to_pil_image)
     try:

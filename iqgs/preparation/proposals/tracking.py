@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from arguments.masks import GenerationParams
+from arguments.mask_commands import GenerationParams
 from iqgs.preparation.proposals.grid import Crop, grid_points, masks_of_crop
 from iqgs.preparation.proposals.merging import intersections, merge
 from iqgs.preparation.proposals.protocol import Photograph
@@ -157,9 +157,7 @@ class VideoProposer:
             fresh = np.arange(len(found))
         return [(found[index], float(layers.score[index])) for index in fresh]
 
-    def _begin(
-        self, number: int, mask: NDArray[np.bool_], score: float, pixels: Tensor
-    ) -> None:
+    def _begin(self, number: int, mask: NDArray[np.bool_], score: float, pixels: Tensor) -> None:
         """Follow an object from this frame on, where its mask [H, W] is known."""
         session = self.new_session()
         session.cache = self.cache

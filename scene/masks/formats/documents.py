@@ -119,7 +119,7 @@ def _masks(path: Path, items: list[Any], size: Size | None) -> MaskContent:
     ignored: NDArray[np.bool_] | None = None
     for place, item in enumerate(items):
         try:
-            mask = _mask_of(item["segmentation"], size)
+            mask = mask_of(item["segmentation"], size)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise MaskError(f"{path}: mask {place + 1}: {error}", "unreadable") from error
         if item.get("iscrowd") == 1:
@@ -173,7 +173,7 @@ def _is_rows(segmentation: Any) -> bool:
     return isinstance(first, list) and bool(first) and all(v in (0, 1) for v in first)
 
 
-def _mask_of(segmentation: Any, size: Size) -> NDArray[np.bool_]:
+def mask_of(segmentation: Any, size: Size) -> NDArray[np.bool_]:
     """One mask [height, width]. ValueError and its like where it is none."""
     height, width = size
     if isinstance(segmentation, dict):
@@ -235,8 +235,9 @@ def _level(item: dict[str, Any]) -> int:
 def _scale(item: dict[str, Any]) -> float:
     """Extent in the scene's units; nan where the annotation does not say."""
     value = item.get("scale")
-    known = isinstance(value, float | int) and 0 <= value < 1e30
-    return float(value) if known else math.nan
+    if isinstance(value, float | int) and 0 <= value < 1e30:
+        return float(value)
+    return math.nan
 
 
 def _annotations(content: MaskContent) -> list[dict[str, Any]]:
