@@ -25,7 +25,7 @@ from utils.errors import DataError, UserError
 README = "https://github.com/facebookresearch/segment-anything#model-checkpoints"
 WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}  # of the image encoder's tokens
 WEIGHTS = (
-    "sam_vit_b_01ec64.pth (375 MB), sam_vit_l_0b3195.pth (1.2 GB) or sam_vit_h_4b8939.pth (2.6 GB), "
+    "sam_vit_b_01ec64.pth (375 MB), sam_vit_l_0b3195.pth (1.2 GB), sam_vit_h_4b8939.pth (2.6 GB), "
     f"linked in {README}"
 )
 _DAMAGED = (RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError)
