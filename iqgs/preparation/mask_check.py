@@ -18,7 +18,7 @@ from arguments.masks import CheckParams
 from iqgs.preparation.imports import find_export
 from iqgs.preparation.imports.archives import unpacked
 from iqgs.preparation.imports.writing import write_export
-from iqgs.preparation.scene_images import mask_keys, scene_images
+from iqgs.preparation.scene_images import scene_images
 from scene.masks import (
     Finding,
     MaskCollection,
@@ -27,6 +27,7 @@ from scene.masks import (
     labels_file,
     write_about,
 )
+from scene.masks.files import mask_keys
 from scene.masks.formats import PICTURE_SUFFIXES
 from scene.masks.formats.pictures import id_suffix
 from scene.masks.reading import numbered_pixels
@@ -150,7 +151,7 @@ def convert(collection: MaskCollection, images: list[PosedImage], target: Path) 
     """
     if any(finding.severity == "error" for finding in collection.findings):
         return None
-    keys = mask_keys(images)
+    keys = mask_keys([image.camera.name for image in images])
     with atomic_folder(target) as folder:
         for name, mask in collection.masks.items():
             pixels, numbers = numbered_pixels(mask.path, collection.table, mask)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -97,16 +97,3 @@ def upright_pixels(image: PosedImage, resolution: int) -> NDArray[np.uint8]:
 def orientation_of(image: PosedImage) -> int:
     """The EXIF orientation of a photograph, 1 to 8."""
     return 1 if image.picture is None else image.picture.orientation
-
-
-def mask_keys(images: list[PosedImage]) -> dict[str, str]:
-    """Image name -> name of its mask without a suffix: `sub/000` for `sub/000.jpg`.
-
-    Where two images differ in their suffixes only, it is kept (`sub/000.jpg`), as COLMAP does.
-    """
-    names = [image.camera.name for image in images]
-    short = {name: PurePosixPath(name).with_suffix("").as_posix() for name in names}
-    owners: dict[str, int] = {}
-    for key in short.values():
-        owners[key.casefold()] = owners.get(key.casefold(), 0) + 1
-    return {name: key if owners[key.casefold()] == 1 else name for name, key in short.items()}

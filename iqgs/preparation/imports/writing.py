@@ -17,8 +17,8 @@ from iqgs.preparation.imports.records import (
     matched_images,
     number_objects,
 )
-from iqgs.preparation.scene_images import mask_keys
 from scene.masks import write_about
+from scene.masks.files import mask_keys
 from scene.masks.formats.pictures import id_suffix
 from scene.readers.photo_files import listed
 from scene.readers.posed import PosedImage
@@ -38,7 +38,7 @@ def write_export(export: Export, images: list[PosedImage], target: Path) -> list
     if not matched:
         raise DataError(_nothing_fits(export, names))
     numbering = number_objects(export.images)
-    keys, files = mask_keys(images), {image.camera.name: image.path for image in images}
+    keys, files = mask_keys(names), {image.camera.name: image.path for image in images}
     with atomic_folder(target) as folder:
         for place, name in sorted(matched.items()):
             ids = _label_map(export, place, numbering, files[name])

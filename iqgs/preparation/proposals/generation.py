@@ -23,12 +23,7 @@ from arguments.mask_commands import GenerationParams
 from iqgs.preparation.proposals.merging import flatten, merge
 from iqgs.preparation.proposals.protocol import Proposer
 from iqgs.preparation.proposals.sheet import contact_sheet, masks_over, tile_size
-from iqgs.preparation.scene_images import (
-    mask_keys,
-    orientation_of,
-    scene_images,
-    upright_pixels,
-)
+from iqgs.preparation.scene_images import orientation_of, scene_images, upright_pixels
 from scene.masks import (
     FORMATS,
     MaskContent,
@@ -38,6 +33,7 @@ from scene.masks import (
     read_mask_file,
     write_about,
 )
+from scene.masks.files import mask_keys
 from scene.masks.formats.pictures import id_suffix
 from scene.readers.posed import PosedImage
 from utils.errors import UserError
@@ -115,7 +111,7 @@ def open_job(params: GenerationParams, notices: list[str]) -> Job:
     """The photographs to work on; refuses folders that are not ours. UserError, DataError."""
     chosen, source = params.proposals, Path(params.scene.source_path)
     images = scene_images(params.scene, notices)
-    keys = mask_keys(images)
+    keys = mask_keys([image.camera.name for image in images])
     if chosen.only:
         images = [image for image in images if _is_wanted(image.camera.name, chosen.only)]
         if not images:
