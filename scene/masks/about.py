@@ -2,7 +2,8 @@
 """The record beside a folder of masks that says who made them and what their numbers mean.
 
 `object_mask_raw.json` belongs to `object_mask_raw/`. Most folders have none: then equal numbers are
-equal objects in all views.
+equal objects in all views. `no_target` names the number of the pixels of which nothing is known: a
+PNG has no room for -1.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scene.masks.records import LARGEST_ID, NO_TARGET
 from utils.errors import FormatError
 from utils.json_files import read_json
 from utils.storage import write_text
@@ -38,6 +40,9 @@ def read_about(folder: Path) -> dict[str, Any] | None:
         return None
     if record.get("numbering") not in NUMBERINGS:
         raise FormatError(f"{path}: numbering is {record.get('numbering')!r}, not ids or view")
+    number = record.get("no_target", NO_TARGET)
+    if type(number) is not int or not NO_TARGET <= number <= LARGEST_ID or number == 0:
+        raise FormatError(f"{path}: no_target is {number!r}, not a number of the files")
     return record
 
 
@@ -47,12 +52,6 @@ def write_about(folder: Path, numbering: str, details: Mapping[str, Any]) -> Non
         raise ValueError(f"numbering is {numbering!r}, not one of {NUMBERINGS}")
     record = {"format": FORMAT, "numbering": numbering, **details}
     write_text(about_path(folder), json.dumps(record, indent=1) + "\n")
-
-
-def is_numbered_anew(folder: Path) -> bool:
-    """Whether each view of the folder numbers its objects anew. Raises as `read_about`."""
-    record = read_about(folder)
-    return record is not None and record["numbering"] == "view"
 
 
 def labels_file(source: Path, folder: Path) -> Path:

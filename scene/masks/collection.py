@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scene.cameras import Camera
-from scene.masks.about import about_path, is_numbered_anew
+from scene.masks.about import about_path, read_about
 from scene.masks.check import content_findings, id_findings, joined_findings, name_findings
 from scene.masks.files import match_mask_files
 from scene.masks.findings import Finding, refuse_errors, shape_finding
@@ -82,13 +83,17 @@ def collect_masks(
     name, whose orientation and lens the masks share. Nothing is raised for faults of
     the files: they are findings, for `refuse_errors` or for a report.
     """
-    rules = IdTable((), {}, request.zero_label, request.ignore_label)
+    record, faults = _record_of(request.folder)
+    ignore_label = request.ignore_label
+    if ignore_label == NO_TARGET:
+        ignore_label = record.get("no_target", NO_TARGET)
+    rules = IdTable((), {}, request.zero_label, ignore_label)
     names = [camera.name for camera in cameras]
     try:
         files = match_mask_files(request.folder, names)
     except MaskError as error:
         return MaskCollection({}, rules, (Finding(error.kind, str(error)),))
-    findings = name_findings(files, names)
+    findings = [*name_findings(files, names), *faults]
     found = [camera for camera in cameras if camera.name in files.chosen]
     jobs = [
         _Job(camera, files.chosen[camera.name], (pictures or {}).get(camera.name))
@@ -96,12 +101,13 @@ def collect_masks(
     ]
     masks, faults = _read_all(jobs, request)
     findings += faults
-    masks, faults = _with_numbering(masks, request.folder)
-    findings += faults
     if not masks:
         return MaskCollection({}, rules, tuple(findings))
+    if record.get("numbering") == "view":
+        masks = [replace(m, coding="view") if m.coding == "ids" else m for m in masks]
+        findings.append(Finding("fresh", _fresh_sentence(request.folder)))
     findings += content_findings(masks, request.folder)
-    colors = _colors_of(masks, request.colors, request.ignore_label)
+    colors = _colors_of(masks, request.colors, ignore_label)
     if colors:
         rules = replace(rules, colors=colors)
         findings.append(
@@ -119,6 +125,8 @@ def collect_masks(
     table = replace(rules, originals=tuple(originals), names=known)
     fresh = any(mask.coding == "view" for mask in masks)
     findings += id_findings(table, present, train, fresh)
+    if request.ignore_label == NO_TARGET:  # of the record: it says what may be there
+        findings = [finding for finding in findings if finding.kind != "unused label"]
     return MaskCollection({mask.name: mask for mask in masks}, table, tuple(findings))
 
 
@@ -171,19 +179,19 @@ def _read_one(job: _Job, keep: bool) -> tuple[ReadMask | None, list[Finding]]:
     return (mask if keep else replace(mask, pixels=None)), findings
 
 
-def _with_numbering(masks: list[ReadMask], folder: Path) -> tuple[list[ReadMask], list[Finding]]:
-    """The masks with what the record beside their folder says about their numbers."""
+def _record_of(folder: Path) -> tuple[dict[str, Any], list[Finding]]:
+    """What the record beside a folder says; empty where there is none."""
     try:
-        if not is_numbered_anew(folder):
-            return masks, []
+        return read_about(folder) or {}, []
     except DataError as error:
-        return masks, [Finding("unreadable", str(error), (about_path(folder),))]
-    sentence = (
+        return {}, [Finding("unreadable", str(error), (about_path(folder),))]
+
+
+def _fresh_sentence(folder: Path) -> str:
+    return (
         f"{folder}: every view numbers its objects anew, as {about_path(folder).name} says, which "
         "--matching hungarian is for"
     )
-    masks = [replace(m, coding="view") if m.coding == "ids" else m for m in masks]
-    return masks, [Finding("fresh", sentence)] if masks else []
 
 
 def _colors_of(
