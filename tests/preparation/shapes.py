@@ -43,5 +43,5 @@ def write_scene(
         path.parent.mkdir(parents=True, exist_ok=True)
         exif = Image.Exif()
         exif[ExifTags.Base.Orientation] = orientation
-        Image.fromarray(pixels).save(path, exif=exif.tobytes())
+        Image.fromarray(pixels).save(path, exif=exif.tobytes(), quality=100)
     return folder

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from iqgs.preparation.imports import coco, cvat, lerf, supervisely, yolo
+from iqgs.preparation.imports import coco, cvat, lerf, sam_folders, supervisely, yolo
 from iqgs.preparation.imports.records import Export
 from scene.masks import match_mask_files
 from utils.errors import DataError
@@ -37,6 +37,7 @@ IMPORTERS = {
     "supervisely": Importer("Supervisely", supervisely.find_folder, supervisely.read_folder),
     "coco": Importer("COCO instances.json", coco.find_file, coco.read_file),
     "yolo": Importer("YOLO segmentation", yolo.find_folder, yolo.read_folder),
+    "sam_folders": Importer("SAM's amg.py", sam_folders.find_folder, sam_folders.read_folder),
     "lerf_mask": Importer("LERF-Mask test_mask", lerf.find_folder, lerf.read_folder),
 }
 PLAIN_FOLDERS = ("object_mask", "masks")  # looked for in a folder that is none of these

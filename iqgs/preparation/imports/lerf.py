@@ -37,12 +37,12 @@ def read_folder(folder: Path) -> Export:
     images = []
     for view, paths in views.items():
         width, height = image_size(paths[0])
-        shapes = tuple(Annotation(_Binary(path), path.stem, track=path.stem) for path in paths)
+        shapes = tuple(Annotation(Binary(path), path.stem, track=path.stem) for path in paths)
         images.append(AnnotatedImage(view, (height, width), shapes))
     return Export("LERF-Mask", folder, tuple(images))
 
 
-class _Binary:
+class Binary:
     """Draws a black and white picture, at the size of the first one of its view."""
 
     def __init__(self, path: Path) -> None:

@@ -2,8 +2,8 @@
 """Masks of any other program: `--command 'prog {image} {output}.png'`.
 
 The program is started once for each photograph, without a shell: names with spaces or quotes cannot
-become anything else. It may write one file or folder of any of FORMATS at `{output}`, with a suffix
-of its choice.
+become anything else. At `{output}` it may write one file of any of FORMATS, with a suffix of its
+choice, or a folder of binary masks under any names.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from iqgs.preparation.proposals.protocol import Photograph
 from scene.masks import FORMATS, MaskContent, MaskLayers, read_mask_file
+from scene.masks.formats.folder import SUFFIXES
+from scene.readers.colmap.reading import natural_key
 from utils.errors import DataError, RunError, UserError
 from utils.images import write_pixels
 
@@ -106,12 +108,27 @@ class CommandProposer:
                 f"{{output}}, in one of the formats {', '.join(FORMATS)}"
             )
         path = found[0]
-        if path.is_file() and not path.suffix:
-            with path.open("rb") as stream:
-                begin = stream.read(8)
-            suffix = next((s for b, s in _BEGINNINGS.items() if begin.startswith(b)), "")
-            path = path.rename(path.with_name(path.name + suffix))
-        return read_mask_file(path)
+        return read_mask_file(_numbered(path) if path.is_dir() else _with_suffix(path))
+
+
+def _with_suffix(path: Path) -> Path:
+    """The file under a name that tells what it is."""
+    if path.suffix:
+        return path
+    with path.open("rb") as stream:
+        begin = stream.read(8)
+    suffix = next((s for b, s in _BEGINNINGS.items() if begin.startswith(b)), "")
+    return path.rename(path.with_name(path.name + suffix))
+
+
+def _numbered(folder: Path) -> Path:
+    """A folder with the same pictures as 1.png, 2.png, ..., as the format wants them."""
+    pictures = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    numbered = folder.with_name("numbered")
+    numbered.mkdir()
+    for number, path in enumerate(sorted(pictures, key=lambda path: natural_key(str(path))), 1):
+        path.rename(numbered / f"{number}{path.suffix}")
+    return numbered
 
 
 def _layers(content: MaskContent) -> MaskLayers:
