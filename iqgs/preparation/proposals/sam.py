@@ -56,7 +56,12 @@ class SamProposer:
     def propose(self, image: Photograph) -> MaskLayers:
         """Masks of an RGB image [H, W, 3]; SAM's own estimate of their IoU is the score."""
         height, width = image.shape[:2]
-        records = self.generator.generate(image)
+        try:
+            records = self.generator.generate(image)
+        except IndexError:  # of SAM 1.0, where it asks in crops and finds nothing in any of them
+            if not self.generator.crop_n_layers:
+                raise
+            records = []
         packed = np.zeros((len(records), -(-height * width // 8)), np.uint8)
         for row, record in enumerate(records):
             packed[row] = np.packbits(_decoded(record["segmentation"]["counts"], height, width))
