@@ -119,9 +119,12 @@ def parse_prepare_arguments(
         ProposalParams,
     )
     typed = parse_typed(parser, arguments)
-    scene = _scene(typed, ("object_path", "model_path"))
+    scene = _scene(typed, ("object_path",))
     prepare, *rest = _records(typed, PrepareParams, *_GENERATION)
-    return prepare, GenerationParams(scene, *rest)
+    generation = GenerationParams(scene, *rest)
+    others = (generation.proposals.object_path, generation.proposals.layers_path)
+    require(prepare.target not in others, "target", prepare.target, "a folder of its own")
+    return prepare, generation
 
 
 def parse_check_arguments(arguments: list[str] | None = None) -> tuple[CheckParams, ModelParams]:

@@ -158,7 +158,8 @@ class CheckParams:
     """What is done with the masks of a scene besides looking at them."""
 
     import_path: str = option(
-        "", "read this export of an annotation tool first: a file, folder or .zip (see README)"
+        "",
+        "read this export of an annotation tool first: a file, folder or .zip (see docs/masks.md)",
     )
     convert: str = option(
         "", "sub-folder to write the masks to as training reads them: 16-bit id maps"
@@ -178,15 +179,19 @@ class CheckParams:
 
 @dataclass(frozen=True)
 class PrepareParams:
-    """What `prepare_masks.py` does on top of making proposals."""
+    """What `prepare_masks.py` does besides making proposals."""
 
     target: str = option("object_mask", "sub-folder for the masks to train on", short="t")
-    model_path: str = option(
-        "", "run whose splats join the masks of all views; empty: one is trained", short="m"
+    splats: str = option(
+        "",
+        "PLY of Gaussians of the scene that join the masks of all views; empty: the points of its "
+        "COLMAP model",
     )
-    generate: bool = option(False, "make proposals also where there are some")
-    associate: bool = option(True, "join the masks of all views by the splats that they cover")
-    check: bool = option(True, "report what is wrong with the masks in the end")
+    generate: bool = option(True, "make proposals for photographs that have none")
+    associate: bool = option(
+        True, "join the masks of all views; without: the proposals are what is checked"
+    )
+    verbose: bool = option(False, "name every file in the report, and not the first five")
 
     def __post_init__(self) -> None:
         require(
