@@ -30,7 +30,7 @@ class Importer:
     read: Callable[[Path], Export]
 
 
-# In the order in which they are asked: the surest signs first.
+# In the order in which they are asked: the surest signs first, LERF-Mask last.
 IMPORTERS = {
     "cvat_xml": Importer("CVAT XML 1.1", cvat.find_xml, cvat.read_xml),
     "cvat_masks": Importer("CVAT segmentation masks 1.1", cvat.find_pictures, cvat.read_pictures),
@@ -51,15 +51,22 @@ def find_export(path: Path, names: list[str]) -> tuple[Importer, Path] | Path:
     if not path.exists():
         raise DataError(f"--import_path {path}: no such file or folder")
     for importer in IMPORTERS.values():
+        if importer is IMPORTERS["lerf_mask"]:  # any folder of folders of pictures looks like it
+            folder = _plain_folder(path, names)
+            if folder is not None:
+                return folder
         found = importer.find(path)
         if found is not None:
             return importer, found
-    places = [path, *(path / name for name in PLAIN_FOLDERS)]
-    for folder in [place for place in places if place.is_dir()]:
-        if match_mask_files(folder, names).chosen:
-            return folder
     known = ", ".join(importer.title for importer in IMPORTERS.values())
     raise DataError(
         f"--import_path {path}: no export in a known format ({known}), and no folder of mask files "
         f"named after the photographs, as {names[0] if names else '<image>'}"
     )
+
+
+def _plain_folder(path: Path, names: list[str]) -> Path | None:
+    """The folder with one mask file an image: itself, or a usual name in it."""
+    places = [path, *(path / name for name in PLAIN_FOLDERS)]
+    folders = [place for place in places if place.is_dir()]
+    return next((place for place in folders if match_mask_files(place, names).chosen), None)
