@@ -17,6 +17,7 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
+import pytest
 from PIL import Image
 
 Polygon = Sequence[tuple[float, float]]
@@ -164,23 +165,26 @@ def supervisely(folder: Path, scene: Scene, as_bitmaps: bool) -> Path:
     return folder
 
 
+def coco_segmentation(mask: np.ndarray, kind: str) -> object:
+    """Polygons, or run-length codes down the columns."""
+    if kind == "polygons":
+        return [[value for corner in corners(mask) for value in corner]]
+    if kind == "plain":
+        return {"size": list(mask.shape), "counts": runs(mask.astype(int).T.ravel().tolist())}
+    tools = pytest.importorskip("pycocotools.mask")
+    code = tools.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": code["size"], "counts": code["counts"].decode()}
+
+
 def coco(folder: Path, scene: Scene, kind: str, track_place: str = "track_id") -> Path:
     """instances_default.json with polygons, compressed or plain run-length codes."""
-    from pycocotools import mask as tools
-
     images, items = [], []
     labels = sorted({thing.label for things in scene.values() for thing in things})
     for number, (name, things) in enumerate(scene.items(), 10):
         height, width = things[0].mask.shape
         images.append({"id": number, "file_name": name, "height": height, "width": width})
         for thing in things:
-            code = tools.encode(np.asfortranarray(thing.mask.astype(np.uint8)))
-            segmentation: object = {"size": code["size"], "counts": code["counts"].decode()}
-            if kind == "polygons":
-                segmentation = [[value for corner in corners(thing.mask) for value in corner]]
-            elif kind == "plain":
-                counts = runs(thing.mask.astype(int).T.ravel().tolist())
-                segmentation = {"size": [height, width], "counts": counts}
+            segmentation = coco_segmentation(thing.mask, kind)
             item = {
                 "id": len(items) + 1,
                 "image_id": number,

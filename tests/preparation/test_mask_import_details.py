@@ -38,7 +38,7 @@ from .shapes import box
 def test_crowds_are_no_target_and_their_marks_mean_nothing_to_cvat(
     scene: Path, folder: Path
 ) -> None:
-    path = exports.coco(folder, things(), "codes")
+    path = exports.coco(folder, things(), "plain")
     record = json.loads(path.read_text())
     record["annotations"][0]["iscrowd"] = 1
     path.write_text(json.dumps(record))
@@ -74,7 +74,7 @@ def test_small_masks_stay_above_large_ones(scene: Path, folder: Path) -> None:
     button = box(22, 18, 25, 21)
     found = things()
     found["a.jpg"] = [Thing(button, "button", 9), *found["a.jpg"]]
-    imported(scene, exports.coco(folder, found, "codes"))
+    imported(scene, exports.coco(folder, found, "plain"))
     np.testing.assert_array_equal(maps(scene)[0] == 9, button)
 
 
@@ -86,7 +86,7 @@ def test_photographs_of_other_sizes_and_names(scene: Path, folder: Path) -> None
         ]
         for name, some in things().items()
     }
-    report = imported(scene, exports.coco(folder, double, "codes"))
+    report = imported(scene, exports.coco(folder, double, "plain"))
     assert report.masks == 3 and not report.stops_training
     np.testing.assert_array_equal(maps(scene)[0][::2, ::2], expected(5, 2)[0])
 
@@ -115,7 +115,7 @@ def test_an_export_of_another_scene(scene: Path, folder: Path) -> None:
     with pytest.raises(
         DataError, match=r"3 images, such as other_0\.jpg, but none.*such as a\.jpg"
     ):
-        imported(scene, exports.coco(folder, others, "codes"))
+        imported(scene, exports.coco(folder, others, "plain"))
     video = dict(list(things().items())[:2])
     with pytest.raises(DataError, match="2 frames without names, but there are 3 photographs"):
         imported(scene, exports.cvat_video(folder, video))
@@ -124,7 +124,7 @@ def test_an_export_of_another_scene(scene: Path, folder: Path) -> None:
 
 def test_images_that_are_left_over_are_named(scene: Path, folder: Path) -> None:
     more = {**things(), "other.jpg": [Thing(box(1, 1, 9, 9), "cup", 5)]}
-    report = imported(scene, exports.coco(folder, more, "codes"))
+    report = imported(scene, exports.coco(folder, more, "plain"))
     assert any(
         "1 images of the export are no photographs here: other.jpg" in n for n in report.notices
     )
@@ -143,7 +143,7 @@ def test_nothing_that_is_known(scene: Path, folder: Path) -> None:
 
 
 def test_masks_that_are_there_are_not_replaced_unasked(scene: Path, folder: Path) -> None:
-    path = exports.coco(folder, things(), "codes")
+    path = exports.coco(folder, things(), "plain")
     imported(scene, path)
     with pytest.raises(UserError, match="is there already.*--overwrite"):
         imported(scene, path)
@@ -163,7 +163,7 @@ DAMAGE: dict[str, tuple[Write, str, str, str]] = {
     "no number": (WITH_TRACKS["cvat polygons"], "4.00,4.00", "4.00,x", "not annotations of CVAT"),
     "two corners": (WITH_TRACKS["cvat polygons"], ";16.00,14.00;4.00,14.00", "", "three corners"),
     "unknown image": (
-        WITH_TRACKS["coco codes"],
+        WITH_TRACKS["coco plain codes"],
         '"image_id": 10',
         '"image_id": 99',
         "not COCO's instances",
@@ -217,7 +217,7 @@ def test_each_kind_is_found_by_its_own_importer(tmp_path: Path) -> None:
         "cvat_xml": WITH_TRACKS["cvat masks"],
         "cvat_masks": BY_LABEL["cvat pictures"],
         "supervisely": WITH_TRACKS["supervisely bitmaps"],
-        "coco": WITH_TRACKS["coco codes"],
+        "coco": WITH_TRACKS["coco plain codes"],
         "yolo": BY_LABEL["yolo"],
         "sam_folders": FRESH["amg.py"],
         "lerf_mask": lambda folder: exports.lerf_mask(folder, things(False)),

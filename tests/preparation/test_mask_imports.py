@@ -106,7 +106,7 @@ def test_folders_of_one_file_an_image_are_read_as_they_are(scene: Path, folder: 
 
     sa1b = folder.with_name("sa1b")
     for name, found in things().items():
-        source = exports.coco(folder, {name: found}, "codes")
+        source = exports.coco(folder, {name: found}, "plain")
         items = json.loads(source.read_text())["annotations"]
         path = sa1b / Path(name).with_suffix(".json")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def test_folders_of_one_file_an_image_are_read_as_they_are(scene: Path, folder: 
 
 def test_what_was_written_is_read_again_the_same(scene: Path, folder: Path) -> None:
     """A round trip: convert what is converted."""
-    imported(scene, exports.coco(folder, things(), "codes"))
+    imported(scene, exports.coco(folder, things(), "plain"))
     again = check_masks(CheckParams(convert="again"), ModelParams(str(scene)))
     assert again.written == scene / "again"
     for name in NAMES:
