@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from scene.masks.records import LARGEST_ID, NO_TARGET
-from utils.errors import FormatError
+from utils.errors import DataError, FormatError
 from utils.json_files import read_json
 from utils.storage import write_text
 
@@ -55,6 +55,14 @@ def write_about(folder: Path, numbering: str, details: Mapping[str, Any]) -> Non
 
 
 def labels_file(source: Path, folder: Path) -> Path:
-    """The labels.json with the names of a folder's ids: its own, else that of the scene."""
+    """The labels.json with the names of a folder's ids, which need not be there.
+
+    It is the folder's own, else that of the scene; but that is about other numbers where a record
+    says that the folder's were given by a program.
+    """
     own = folder / "labels.json"
-    return own if own.is_file() else source / "labels.json"
+    try:
+        is_ours = read_about(folder) is not None
+    except DataError:  # a finding of the check
+        is_ours = True
+    return own if is_ours or own.is_file() else source / "labels.json"

@@ -15,7 +15,7 @@ from arguments import ModelParams
 from arguments.mask_commands import parse_check_arguments
 from arguments.masks import CheckParams
 from scene.dataset import load_scene
-from scene.masks import KINDS
+from scene.masks import KINDS, write_about
 from scripts import check_masks as door
 from utils.entry import run_command
 from utils.errors import MaskError, UserError
@@ -96,6 +96,22 @@ def test_a_damaged_record_is_a_finding(scene: Path) -> None:
         (finding,) = checked(scene).findings
         assert finding.kind == "unreadable" and said in finding.sentence
         assert finding.files == (scene / "object_mask.json",)
+
+
+def test_names_of_the_scene_are_not_given_to_other_numbers(scene: Path) -> None:
+    """labels.json of the scene is about the masks that a person numbered."""
+    (scene / "labels.json").write_text('{"id_to_name": {"3": "cup"}}')
+
+    def name() -> str:
+        table = load_scene(ModelParams(str(scene)), seed=0).id_table
+        assert table is not None
+        return table.name(1)
+
+    assert name() == "cup"
+    write_about(scene / "object_mask", "ids", {"made by": "associate_masks"})
+    assert name() == "3"
+    (scene / "object_mask/labels.json").write_text('{"id_to_name": {"3": "plate"}}')
+    assert name() == "plate"
 
 
 # --- the command
