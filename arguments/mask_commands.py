@@ -16,6 +16,7 @@ from arguments.masks import (
     PrepareParams,
     ProposalParams,
     TrackParams,
+    layers_folder,
 )
 from arguments.options import OneLineParser, add_options, options_of, parse_typed, require
 
@@ -48,7 +49,7 @@ class GenerationParams:
 
 # Settings that change no mask.
 _FREE = (
-    *("only", "device", "threads", "overwrite", "quiet"),
+    *("object_path", "only", "device", "threads", "overwrite", "quiet"),
     *("contact_sheet", "allow_download", "command_timeout"),
 )
 # Those of the scene that tell where its photographs are, and how its masks are read.
@@ -122,7 +123,8 @@ def parse_prepare_arguments(
     scene = _scene(typed, ("object_path",))
     prepare, *rest = _records(typed, PrepareParams, *_GENERATION)
     generation = GenerationParams(scene, *rest)
-    others = (generation.proposals.object_path, generation.proposals.layers_path)
+    proposals = generation.proposals.object_path
+    others = (proposals, layers_folder(proposals))
     require(prepare.target not in others, "target", prepare.target, "a folder of its own")
     return prepare, generation
 

@@ -21,8 +21,8 @@ class ProposalParams:
     object_path: str = option(
         "object_mask_raw", "sub-folder to write: one id for each pixel, 16 bits", short="o"
     )
-    layers_path: str = option(
-        "mask_layers", "sub-folder for the masks that may overlap, with scores and levels; '': none"
+    layers: bool = option(
+        True, "also write OBJECT_PATH_layers/: all masks, which may overlap, with scores and levels"
     )
     only: tuple[str, ...] = option((), "names of photographs, * and ? allowed; none: all")
     method: str = option("sam", "who proposes masks", choices=METHODS)
@@ -44,11 +44,8 @@ class ProposalParams:
     def __post_init__(self) -> None:
         require_at_least(self, 0, "threads", "contact_sheet")
         require(self.command_timeout > 0, "command_timeout", self.command_timeout, "positive")
-        for name in ("object_path", "layers_path"):
-            value = getattr(self, name)
-            require(_is_inside(value), name, value, "a folder inside the scene")
-        require(bool(self.object_path), "object_path (-o)", "", "a folder")
-        require(self.object_path != self.layers_path, "layers_path", self.layers_path, "another")
+        inside = bool(self.object_path) and _is_inside(self.object_path)
+        require(inside, "object_path (-o)", self.object_path, "a folder inside the scene")
         if self.method == "command":
             require(
                 bool(self.command), "command", "", "the program, as 'prog {image} {output}.png'"
@@ -61,6 +58,11 @@ class ProposalParams:
             self.video,
             "left out with --method " + self.method,
         )
+
+
+def layers_folder(object_path: str) -> str:
+    """Where the overlapping masks behind the id maps of a folder are."""
+    return f"{object_path.rstrip('/')}_layers"
 
 
 def _is_inside(folder: str) -> bool:

@@ -156,7 +156,7 @@ def test_without_poses_it_is_said_before_any_work(scene: Path) -> None:
         (["--target", "../x"], "--target must be a folder inside the scene"),
         (["--method", "command"], "--command must be"),
         (["--video"], "--video must be left out with --method sam"),
-        (["-o", "mask_layers"], "--layers_path must be another"),
+        (["--target", "object_mask_raw_layers"], "--target must be a folder of its own"),
     ],
 )
 def test_wrong_command_lines(words: list[str], said: str) -> None:

@@ -94,7 +94,7 @@ def test_id_maps_lists_record_and_sheet(scene: Path) -> None:
     expected = np.zeros(SIZE[::-1], int)
     expected[box(20, 16, 36, 26)], expected[box(4, 4, 16, 14)] = 1, 2
     np.testing.assert_array_equal(ids_of(folder / "sub/11.png"), expected)
-    layers = read_mask_file(scene / "mask_layers/sub/11.json").as_layers()
+    layers = read_mask_file(scene / "object_mask_raw_layers/sub/11.json").as_layers()
     assert layers.score.tolist() == [0.75, 0.5] and layers.level.tolist() == [0, 0]
     np.testing.assert_array_equal(layers.mask(1), box(4, 4, 16, 14))
     about = json.loads((scene / "object_mask_raw.json").read_text())
@@ -115,7 +115,7 @@ def test_photographs_come_in_natural_order_and_rgb(scene: Path) -> None:
 
 
 def test_it_goes_on_where_it_stopped_to_the_same_bytes(scene: Path) -> None:
-    whole = generate_masks(params(scene, object_path="whole", layers_path=""), GrayProposer)
+    whole = generate_masks(params(scene, object_path="whole", layers=False), GrayProposer)
     with pytest.raises(RunError, match="stopped"):
         generate_masks(params(scene), lambda: GrayProposer(stop_after=1))
     assert list(content(scene / "object_mask_raw")) == ["9.png"]
@@ -144,12 +144,12 @@ def test_a_kill_while_a_map_is_written_leaves_no_half_map(
     real = os.replace
     monkeypatch.setattr("utils.images.os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        generate_masks(params(scene, layers_path=""), GrayProposer)
+        generate_masks(params(scene, layers=False), GrayProposer)
     monkeypatch.undo()
     (left,) = content(scene / "object_mask_raw")
     assert left.startswith(".9.png.")
     rest = GrayProposer()
-    generate_masks(params(scene, layers_path=""), lambda: rest)
+    generate_masks(params(scene, layers=False), lambda: rest)
     assert len(rest.images) == 3
 
 
@@ -172,6 +172,7 @@ def test_other_settings_do_not_mix(scene: Path) -> None:
         generate_masks(other, GrayProposer)
     with pytest.raises(UserError, match="--command was"):
         generate_masks(params(scene, command="y {image} {output}"), GrayProposer)
+    generate_masks(params(scene, object_path="elsewhere"), GrayProposer)
     again = GrayProposer()
     generate_masks(
         replace(other, proposals=replace(other.proposals, overwrite=True)), lambda: again
@@ -228,7 +229,7 @@ def test_models_see_upright_photographs_and_masks_lie_as_the_stored_ones(
     assert proposer.images[0].shape[:2] == expected
     ids = ids_of(folder / "a.png")
     np.testing.assert_array_equal(ids == 2, box(4, 4, 16, 14))
-    layers = read_mask_file(scene / "mask_layers/a.json").as_layers()
+    layers = read_mask_file(scene / "object_mask_raw_layers/a.json").as_layers()
     np.testing.assert_array_equal(layers.mask(1), box(4, 4, 16, 14))
     # The tag says so, and so nothing is guessed when they are read again.
     assert Image.open(folder / "a.png").getexif().get(0x0112) == orientation

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from arguments.mask_commands import GenerationParams
+from arguments.masks import layers_folder
 from iqgs.preparation.proposals.merging import flatten, merge
 from iqgs.preparation.proposals.protocol import Proposer
 from iqgs.preparation.proposals.sheet import contact_sheet, masks_over, tile_size
@@ -119,7 +120,7 @@ def open_job(params: GenerationParams, notices: list[str]) -> Job:
                 f"--only {' '.join(chosen.only)}: fits none of the {len(keys)} photographs, as "
                 f"{next(iter(keys))}"
             )
-    layers = source / chosen.layers_path if chosen.layers_path else None
+    layers = source / layers_folder(chosen.object_path) if chosen.layers else None
     job = Job(images, keys, source / chosen.object_path, layers, params)
     for folder in job.folders:
         _check_folder(folder, job)
@@ -159,7 +160,7 @@ def _check_settings(job: Job, before: object) -> None:
         f"--{name} was {known.get(group, {}).get(name)!r} and is {value!r}"
         for group, values in now.items()
         for name, value in values.items()
-        if _plain(known.get(group, {}).get(name)) != _plain(value)
+        if group in known and _plain(known.get(group, {}).get(name)) != _plain(value)
     ]
     if changed or set(known) != set(now):
         raise UserError(
