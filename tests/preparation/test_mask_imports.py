@@ -13,6 +13,7 @@ from PIL import Image
 
 from arguments import ModelParams
 from arguments.masks import CheckParams
+from iqgs.preparation.imports import IMPORTERS
 from iqgs.preparation.mask_check import check_masks
 from utils.errors import DataError
 
@@ -130,3 +131,10 @@ def test_what_was_written_is_read_again_the_same(scene: Path, folder: Path) -> N
         assert one.read_bytes() == other.read_bytes()
     labels = [(scene / place / "labels.json").read_text() for place in ("object_mask", "again")]
     assert labels[0] == labels[1]
+
+
+def test_the_documentation_names_every_export() -> None:
+    text = (Path(__file__).parents[2] / "docs/masks.md").read_text(encoding="utf-8").casefold()
+    for importer in IMPORTERS.values():
+        words = importer.title.casefold().removesuffix(" 1.1").split()
+        assert all(word in text for word in words), importer.title
