@@ -153,6 +153,12 @@ def test_masks_that_are_there_are_not_replaced_unasked(scene: Path, folder: Path
 
 DAMAGE: dict[str, tuple[Write, str, str, str]] = {
     "xml cut off": (WITH_TRACKS["cvat masks"], "</annotations>", "", "not valid XML"),
+    "encoding": (
+        WITH_TRACKS["cvat masks"],
+        'encoding="utf-8"',
+        'encoding="utf-1"',
+        "unknown encoding: utf-1",
+    ),
     "entities": (
         WITH_TRACKS["cvat masks"],
         "<annotations>",
@@ -208,6 +214,9 @@ def test_damaged_labels(scene: Path, folder: Path) -> None:
     exports.cvat_pictures(folder, things(False))
     (folder / "labelmap.txt").write_text("cup 250 0 0\n")
     with pytest.raises(FormatError, match=r"labelmap\.txt: line 1 is no label:r,g,b"):
+        imported(scene, folder)
+    (folder / "labelmap.txt").write_bytes(b"caf\xe9:250,0,0::\n")
+    with pytest.raises(FormatError, match=r"labelmap\.txt: not a text in UTF-8"):
         imported(scene, folder)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exports that come as one .zip: unpacked into a temporary folder, with care."""
+"""Files of exports: a .zip unpacked into a temporary folder, and texts, with care."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from utils.errors import DataError
+from utils.errors import DataError, FormatError
 
 WANTED = frozenset(
     {".xml", ".json", ".txt", ".names", ".yaml", ".yml", ".png", ".bmp", ".tif", ".tiff", ".webp"}
     | {".npy", ".npz"}
 )  # no photographs: those of the scene are used
-MOST_BYTES = 20_000_000_000  # of all files together
+MOST_BYTES = 20_000_000_000  # of all files of an archive together
+MOST_CHARACTERS = 20_000_000  # of a text
 # RuntimeError: encrypted, or a compression that zipfile lacks.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError)
 
@@ -49,3 +50,13 @@ def _extract(path: Path, archive: zipfile.ZipFile, folder: Path) -> None:
         if not target.is_relative_to(folder.resolve()):
             raise DataError(f"{path}: holds the path {member.filename!r}, which leads out of it")
         archive.extract(member, folder)
+
+
+def read_text(path: Path) -> str:
+    """A file of an export as UTF-8, with or without a mark at its beginning. FormatError."""
+    if path.stat().st_size > MOST_CHARACTERS:
+        raise FormatError(f"{path}: larger than {MOST_CHARACTERS} bytes")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: not a text in UTF-8 ({error.reason})") from error

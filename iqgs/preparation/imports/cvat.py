@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from iqgs.preparation.imports.archives import read_text
 from iqgs.preparation.imports.records import AnnotatedImage, Annotation, Export
 from iqgs.preparation.imports.shapes import (
     Draw,
@@ -67,7 +68,7 @@ def _parsed(path: Path) -> ElementTree.Element:
         raise FormatError(f"{path}: declares entities, which annotations of CVAT never do")
     try:
         return ElementTree.fromstring(data)
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # also unknown encodings
         raise FormatError(f"{path}: not valid XML ({error})") from error
 
 
@@ -162,7 +163,7 @@ def read_pictures(folder: Path) -> Export:
 def _label_map(path: Path) -> dict[int, str]:
     """Colour 0xRRGGBB -> label, from lines `label:r,g,b:parts:actions`."""
     labels = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         try:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from iqgs.preparation.imports.archives import read_text
 from iqgs.preparation.imports.records import AnnotatedImage, Annotation, Export
 from iqgs.preparation.imports.shapes import relative_polygon
 from utils.errors import FormatError
 
 NAME_FILES = ("data.yaml", "dataset.yaml", "data.yml", "obj.names", "classes.txt")
 _OTHERS = ("train.txt", "val.txt", "valid.txt", "test.txt", "labelmap.txt", *NAME_FILES)
-_MOST_CHARACTERS = 20_000_000
 
 
 def find_folder(path: Path) -> Path | None:
@@ -64,10 +64,8 @@ def read_folder(folder: Path) -> Export:
     names = _class_names(folder)
     boxes, images = 0, []
     for path in _label_files(folder):
-        if path.stat().st_size > _MOST_CHARACTERS:
-            raise FormatError(f"{path}: larger than {_MOST_CHARACTERS} bytes")
         shapes = []
-        for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        for number, line in enumerate(read_text(path).splitlines(), 1):
             words = line.split()
             if not words:
                 continue
@@ -94,7 +92,7 @@ def _class_names(folder: Path) -> dict[int, str]:
             path = place / name
             if not path.is_file():
                 continue
-            text = path.read_text(encoding="utf-8-sig", errors="replace")
+            text = read_text(path)
             if path.suffix in (".yaml", ".yml"):
                 return names_of_yaml(text)
             return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
