@@ -58,7 +58,9 @@ setup(
     zip_safe=False,
     install_requires=["torch>=2.4,<3", *requirements("requirements.txt")],
     extras_require={
-        "masks": ["segment-anything>=1.0", "torchvision"],
+        # Neither asks for torchvision, which from PyPI does not work beside a CPU torch.
+        "masks": ["segment-anything>=1.0,<2"],
+        "sam2": ["transformers>=5,<6"],
         "sfm": ["pycolmap>=4,<5"],
         "viewer": ["viser>=1.0"],
         "mesh": ["trimesh>=4", "scikit-image>=0.22"],

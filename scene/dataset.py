@@ -13,7 +13,14 @@ from pathlib import Path
 from arguments import ModelParams
 from scene.cameras import Camera, scene_extent
 from scene.frame import SceneFrame, local_origin, read_up, up_direction
-from scene.masks import IdTable, MaskCollection, MaskRequest, collect_masks, refuse_errors
+from scene.masks import (
+    IdTable,
+    MaskCollection,
+    MaskRequest,
+    collect_masks,
+    labels_file,
+    refuse_errors,
+)
 from scene.points import PointCloud
 from scene.readers.colmap import ColmapModel
 from scene.readers.layout import read_scene_files
@@ -112,9 +119,10 @@ def _checked_masks(
 ) -> MaskCollection:
     """The masks of all images. Raises MaskError for the first fault, notes all warnings."""
     source = Path(params.source_path)
+    folder = source / params.object_path
     wanted = MaskRequest(
-        source / params.object_path,
-        source / "labels.json",
+        folder,
+        labels_file(source, folder),
         params.zero_label,
         params.ignore_label,
         keep=params.data_cache,

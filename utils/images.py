@@ -202,9 +202,10 @@ def _write_fault(path: Path, need: int, error: OSError) -> str:
     return f"{path}: cannot be written ({error.strerror})"
 
 
-def write_id_map(path: Path, ids: NDArray[np.integer]) -> None:
+def write_id_map(path: Path, ids: NDArray[np.integer], orientation: int | None = None) -> None:
     """Write ids [H, W] as gray: 16 bits in a .png, 32 in a .tif or .tiff. Errors: `write_image`.
 
+    orientation: the EXIF tag of the photograph whose stored pixels these are; a PNG keeps it.
     ValueError for ids that the file cannot hold: a PNG has room for 0..65535, a TIFF for -2^31 to
     2^31 - 1.
     """
@@ -216,8 +217,13 @@ def write_id_map(path: Path, ids: NDArray[np.integer]) -> None:
         raise ValueError(f"ids {ids.min()}..{ids.max()} do not fit {32 if wide else 16} bits")
     if wide:
         _save(path, Image.fromarray(ids.astype(np.int32)), compression="tiff_deflate")
-    else:
-        _save(path, Image.fromarray(ids.astype(np.uint16)))
+        return
+    options = {}
+    if orientation is not None:
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        options["exif"] = exif.tobytes()
+    _save(path, Image.fromarray(ids.astype(np.uint16)), **options)
 
 
 def nearest_positions(before: int, after: int) -> NDArray[np.int64]:

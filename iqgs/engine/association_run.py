@@ -23,7 +23,7 @@ from iqgs.engine.run import choose_device
 from iqgs.evaluation.identity import IdentityScorer
 from scene.dataset import Scene, load_scene
 from scene.gaussian_model import GaussianModel
-from scene.masks import IdTable, MaskRequest, collect_masks, refuse_errors
+from scene.masks import IdTable, MaskRequest, collect_masks, refuse_errors, write_about
 from scene.masks.files import mask_keys
 from scene.view import View
 from utils.errors import DataError, UserError
@@ -56,7 +56,7 @@ class AssociationResult:
             said += [f"against the true masks: {scores} (before: {before})"]
         if self.sheet is not None:
             said.append(f"every object across views: {self.sheet}")
-        said.append(f"train on them: train.py -o {self.folder} --ignore_label {NOTHING_KNOWN}")
+        said.append(f"train on them: train.py -o {self.folder}")
         return said
 
 
@@ -139,6 +139,9 @@ class _SceneAssociation:
             return report
 
         maps = self._relabelled(source, found, outcome, scorers)
+        # Before the maps: without it 65535 would pass for an object.
+        details = {"made by": "associate_masks", "no_target": NOTHING_KNOWN}
+        write_about(self.target, "ids", details)
         written = write_masks(
             self.target,
             ((files[name], labels) for name, labels in maps),

@@ -9,11 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scene.cameras import Camera
+from scene.masks.about import about_path, read_about
 from scene.masks.check import content_findings, id_findings, joined_findings, name_findings
 from scene.masks.files import match_mask_files
 from scene.masks.findings import Finding, refuse_errors, shape_finding
@@ -81,13 +83,17 @@ def collect_masks(
     name, whose orientation and lens the masks share. Nothing is raised for faults of
     the files: they are findings, for `refuse_errors` or for a report.
     """
-    rules = IdTable((), {}, request.zero_label, request.ignore_label)
+    record, faults = _record_of(request.folder)
+    ignore_label = request.ignore_label
+    if ignore_label == NO_TARGET:
+        ignore_label = record.get("no_target", NO_TARGET)
+    rules = IdTable((), {}, request.zero_label, ignore_label)
     names = [camera.name for camera in cameras]
     try:
         files = match_mask_files(request.folder, names)
     except MaskError as error:
         return MaskCollection({}, rules, (Finding(error.kind, str(error)),))
-    findings = name_findings(files, names)
+    findings = [*name_findings(files, names), *faults]
     found = [camera for camera in cameras if camera.name in files.chosen]
     jobs = [
         _Job(camera, files.chosen[camera.name], (pictures or {}).get(camera.name))
@@ -97,8 +103,11 @@ def collect_masks(
     findings += faults
     if not masks:
         return MaskCollection({}, rules, tuple(findings))
+    if record.get("numbering") == "view":
+        masks = [replace(m, coding="view") if m.coding == "ids" else m for m in masks]
+        findings.append(Finding("fresh", _fresh_sentence(request.folder)))
     findings += content_findings(masks, request.folder)
-    colors = _colors_of(masks, request.colors, request.ignore_label)
+    colors = _colors_of(masks, request.colors, ignore_label)
     if colors:
         rules = replace(rules, colors=colors)
         findings.append(
@@ -116,13 +125,17 @@ def collect_masks(
     table = replace(rules, originals=tuple(originals), names=known)
     fresh = any(mask.coding == "view" for mask in masks)
     findings += id_findings(table, present, train, fresh)
+    if request.ignore_label == NO_TARGET:  # of the record: it says what may be there
+        findings = [finding for finding in findings if finding.kind != "unused label"]
     return MaskCollection({mask.name: mask for mask in masks}, table, tuple(findings))
 
 
 def numbering_problem(table: IdTable, masks: MaskCollection) -> str | None:
     """Why equal ids in these masks and in the table of a run cannot mean equal objects."""
     if masks.is_fresh:
-        return "these are lists of masks, whose numbers name no objects"
+        return (
+            "every view of these masks numbers its objects anew, so equal ids are not equal objects"
+        )
     if not masks.table or not table or bool(masks.table.colors) == bool(table.colors):
         return None
     kinds = ("numbers", "colours") if masks.table.colors else ("colours", "numbers")
@@ -164,6 +177,21 @@ def _read_one(job: _Job, keep: bool) -> tuple[ReadMask | None, list[Finding]]:
     if turns and picture:
         findings.append(Finding("turned", str(picture.orientation), (path,)))
     return (mask if keep else replace(mask, pixels=None)), findings
+
+
+def _record_of(folder: Path) -> tuple[dict[str, Any], list[Finding]]:
+    """What the record beside a folder says; empty where there is none."""
+    try:
+        return read_about(folder) or {}, []
+    except DataError as error:
+        return {}, [Finding("unreadable", str(error), (about_path(folder),))]
+
+
+def _fresh_sentence(folder: Path) -> str:
+    return (
+        f"{folder}: every view numbers its objects anew, as {about_path(folder).name} says, which "
+        "--matching hungarian is for"
+    )
 
 
 def _colors_of(

@@ -13,32 +13,119 @@ from pathlib import Path
 from scene.cameras import Camera
 from utils.errors import MaskError
 
-# kind -> severity, and what it means. Errors stop the loading, warnings become notices.
+# kind -> severity, what it means, and what to do. Errors stop the loading, warnings become notices.
 KINDS = {
-    "none": ("error", "no image has a mask"),
-    "shared": ("error", "two images would use one mask file"),
-    "unreadable": ("error", "a file is damaged, empty or of no known format"),
-    "lossy": ("error", "a file is compressed with loss"),
-    "picture": ("error", "a picture for people instead of ids"),
-    "data set": ("error", "one file holds the masks of many images"),
-    "ids": ("error", "numbers that cannot be ids"),
-    "mixed": ("error", "some files hold numbers and others colours"),
-    "orientation": ("error", "nothing tells how a mask stands to its turned photograph"),
-    "size": ("error", "a mask belongs to an image of another shape"),
-    "missing": ("warning", "some images have no mask"),
-    "unmatched": ("warning", "files that fit no image"),
-    "turned": ("warning", "masks are turned as their photographs' EXIF orientation says"),
-    "resampled": ("warning", "masks a pixel larger or smaller than their images"),
-    "empty": ("warning", "no mask holds an object"),
-    "untrained": ("warning", "ids that no training view shows"),
-    "single": ("warning", "ids that one view alone shows"),
-    "specks": ("warning", "most ids cover a few pixels only"),
-    "palettes": ("warning", "files give one index different colours"),
-    "colors": ("warning", "colours stand for ids"),
-    "overlapping": ("warning", "lists of masks are flattened to one id a pixel"),
-    "unused label": ("warning", "no mask holds the value of --ignore_label"),
-    "scaled": ("info", "masks of another size than the images"),
-    "empty view": ("info", "masks without any object"),
+    "none": (
+        "error",
+        "no image has a mask",
+        "put one mask for each image into the folder, name another folder with -o, or make masks "
+        "with scripts/generate_masks.py",
+    ),
+    "shared": (
+        "error",
+        "two images would use one mask file",
+        "keep the sub-folders of the images in the mask folder",
+    ),
+    "unreadable": (
+        "error",
+        "a file is damaged, empty or of no known format",
+        "write the file again from where it was made, or remove it: views without a mask train "
+        "colour only",
+    ),
+    "lossy": (
+        "error",
+        "a file is compressed with loss",
+        "write the masks as PNG from where they were made",
+    ),
+    "picture": (
+        "error",
+        "a picture for people instead of ids",
+        "export the label maps and not their visualisation",
+    ),
+    "data set": (
+        "error",
+        "one file holds the masks of many images",
+        "read it with scripts/check_masks.py --import_path FILE --convert FOLDER",
+    ),
+    "ids": ("error", "numbers that cannot be ids", "write ids as whole numbers, 0 for no object"),
+    "mixed": (
+        "error",
+        "some files hold numbers and others colours",
+        "write all masks in the same way",
+    ),
+    "orientation": (
+        "error",
+        "nothing tells how a mask stands to its turned photograph",
+        "save the masks in the orientation in which the photographs are seen",
+    ),
+    "size": (
+        "error",
+        "a mask belongs to an image of another shape",
+        "put masks and images of the same names and sides together again",
+    ),
+    "missing": (
+        "warning",
+        "some images have no mask",
+        "add them, or leave it: such views train colour only",
+    ),
+    "unmatched": (
+        "warning",
+        "files that fit no image",
+        "name them after their images (000.png for 000.jpg), or remove them",
+    ),
+    "turned": (
+        "warning",
+        "masks are turned as their photographs' EXIF orientation says",
+        "nothing, unless they were not made on the turned photographs",
+    ),
+    "resampled": (
+        "warning",
+        "masks a pixel larger or smaller than their images",
+        "nothing, unless outlines must be exact: then make the masks at the images' size",
+    ),
+    "empty": ("warning", "no mask holds an object", "look whether the right folder is named"),
+    "untrained": (
+        "warning",
+        "ids that no training view shows",
+        "nothing, or another split: such objects cannot be learned",
+    ),
+    "single": (
+        "warning",
+        "ids that one view alone shows",
+        "look at them: a tracker may have lost them (scripts/associate_masks.py joins masks)",
+    ),
+    "specks": (
+        "warning",
+        "most ids cover a few pixels only",
+        "resize masks to the nearest pixel, and save them without loss",
+    ),
+    "palettes": (
+        "warning",
+        "files give one index different colours",
+        "save the masks as RGB if the colours are what objects keep",
+    ),
+    "colors": (
+        "warning",
+        "colours stand for ids",
+        "nothing, or --convert them to numbers with scripts/check_masks.py",
+    ),
+    "fresh": (
+        "warning",
+        "every view numbers its objects anew",
+        "join them with scripts/associate_masks.py, or train with --matching hungarian",
+    ),
+    "overlapping": (
+        "warning",
+        "lists of masks are flattened to one id a pixel",
+        "nothing, or flatten them yourself",
+    ),
+    "unused label": (
+        "warning",
+        "no mask holds the value of --ignore_label",
+        "look whether the value is right",
+    ),
+    "scaled": ("info", "masks of another size than the images", "nothing"),
+    "empty view": ("info", "masks without any object", "nothing"),
 }
 # A mask whose shape differs by more belongs to another image (a one-pixel rounding does not).
 MAX_ASPECT_ERROR = 0.01
@@ -57,6 +144,11 @@ class Finding:
     def severity(self) -> str:
         """error | warning | info."""
         return KINDS[self.kind][0]
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        return KINDS[self.kind][2]
 
 
 def listed(things: Collection[object]) -> str:

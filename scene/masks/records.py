@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,6 +140,17 @@ class MaskLayers:
     def areas(self) -> NDArray[np.int64]:
         """Pixels of each mask [M]."""
         return _BITS[self.packed].sum(axis=1, dtype=np.int64)
+
+    def select(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> MaskLayers:
+        """The masks of these rows, by position or by a bool [M], in that order."""
+        return replace(
+            self,
+            packed=self.packed[rows],
+            score=self.score[rows],
+            level=self.level[rows],
+            scale=self.scale[rows],
+            source=self.source[rows],
+        )
 
     def to_label_map(
         self, rule: str, numbers: NDArray[np.integer] | None = None

@@ -16,6 +16,7 @@ from PIL import Image
 import evaluate
 import render
 import train
+from scripts import check_masks, generate_masks, prepare_masks
 from tests.engine.blobs import IDS, write_blobs
 from utils.entry import run_command
 
@@ -66,6 +67,11 @@ def knock(
         (train, ["-s", "{scene}", "-m", "{run}", "--images", "photos"], "photos"),
         (render, [], "model_path"),
         (render, ["-m", "nowhere"], "nowhere"),
+        (generate_masks, [], "source_path (-s)"),
+        (generate_masks, ["-s", "nowhere"], "nowhere"),
+        (generate_masks, ["-s", "{scene}"], "--checkpoint must name the weights of SAM"),
+        (prepare_masks, ["-s", "{scene}"], "holds masks already"),
+        (check_masks, ["-s", "{scene}", "--import_path", "nowhere"], "--convert"),
         (evaluate, [], "model_paths"),
         (evaluate, ["-m", "x", "--protocol", "best"], "--protocol"),
     ],

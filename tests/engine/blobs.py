@@ -54,8 +54,8 @@ def cast(rotation: np.ndarray, center: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return color.astype(np.uint8), ids
 
 
-def write_blobs(folder: Path, views: int = 9) -> Path:
-    """Write the scene in COLMAP layout; returns its folder."""
+def write_blobs(folder: Path, views: int = 9, points: int = 60) -> Path:
+    """Write the scene in COLMAP layout, with so many points a sphere; returns its folder."""
     images = []
     for index in range(views):
         rotation, center, quaternion = orbit(index, views)
@@ -68,12 +68,12 @@ def write_blobs(folder: Path, views: int = 9) -> Path:
         images.append(ColmapImage(index + 1, name, 1, quaternion, (0.0, 0.0, RADIUS)))
     camera = ColmapCamera(1, "PINHOLE", WIDTH, HEIGHT, (FOCAL, FOCAL, WIDTH / 2, HEIGHT / 2))
     rng = np.random.default_rng(0)
-    points, colors = [], []
+    positions, colors = [], []
     for number, (px, py, pz, radius) in enumerate(SPHERES):
-        directions = rng.normal(size=(60, 3))
+        directions = rng.normal(size=(points, 3))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        points.append(np.array([px, py, pz]) + radius * directions)
-        colors.append(np.tile(COLORS[number], (60, 1)))
-    cloud = ColmapPoints(np.concatenate(points), np.concatenate(colors).astype(np.uint8))
+        positions.append(np.array([px, py, pz]) + radius * directions)
+        colors.append(np.tile(COLORS[number], (points, 1)))
+    cloud = ColmapPoints(np.concatenate(positions), np.concatenate(colors).astype(np.uint8))
     write_colmap_model(folder / "sparse/0", [camera], images, cloud)
     return folder

@@ -70,8 +70,10 @@ def test_fresh_ids_agree_afterwards(scene: Path, splats: Path, tmp_path: Path) -
     assert names == sorted(path.name for path in (scene / "fresh").iterdir())
     # What was written trains, with ids that are the same in all views.
     config = {**SHORT, "source_path": str(scene), "start_ply": str(splats)}
-    more = {"object_path": str(out), "ignore_label": 65535, "model_path": str(tmp_path / "run")}
+    more = {"object_path": str(out), "model_path": str(tmp_path / "run")}
     assert train(resolve_run({**config, **more})) == 0
+    table = json.loads((tmp_path / "run/ids.json").read_text())
+    assert table["ignore_label"] == 65535 and 65535 not in table["ids"]
     assert not (tmp_path / "run" / "repaired_masks").exists()
 
 

@@ -25,7 +25,7 @@ def test_a_clean_scene_has_no_findings(make_scene: MakeScene) -> None:
 
 
 def test_every_kind_of_finding_is_listed_with_its_severity() -> None:
-    assert {severity for severity, _ in KINDS.values()} == {"error", "warning", "info"}
+    assert {severity for severity, _, _ in KINDS.values()} == {"error", "warning", "info"}
 
 
 # --- names

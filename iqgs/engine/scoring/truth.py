@@ -17,6 +17,7 @@ from scene.masks import (
     MaskCollection,
     MaskRequest,
     collect_masks,
+    labels_file,
     numbering_problem,
     read_label_names,
     refuse_errors,
@@ -64,7 +65,7 @@ def find_truth(run: Run, views: Sequence[View], params: EvaluationParams) -> Tru
             raise UserError(f"--gt_path {wanted}: no such folder in {source}")
         return Truth(None, "none", {})
     colors = {} if run.ids is None else run.ids.colors
-    labels = source / "labels.json"
+    labels = labels_file(source, folder)
     # Pixels are read again view by view: kept, they would grow with the number of views.
     request = MaskRequest(folder, labels, "background", model.ignore_label, False, colors)
     pictures = {view.name: view.picture for view in views}

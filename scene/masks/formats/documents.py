@@ -4,8 +4,9 @@
 An annotation's `segmentation` is a run-length code {"size": [height, width], "counts": ...},
 compressed or not; polygons; or rows of booleans. Such files number their masks by annotation: that
 says nothing about other views, unless each annotation has one of TRACK_KEYS. COCO's crowd regions
-(`iscrowd`) become pixels without a target. One file with the annotations of many images is an
-export of a data set, and not read here.
+(`iscrowd`) become pixels without a target. `level` and `scale` mean what they do in MaskLayers and
+are in files of ours only. One file with the annotations of many images is an export of a data set,
+and not read here.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def _masks(path: Path, items: list[Any], size: Size | None) -> MaskContent:
     ignored: NDArray[np.bool_] | None = None
     for place, item in enumerate(items):
         try:
-            mask = _mask_of(item["segmentation"], size)
+            mask = mask_of(item["segmentation"], size)
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise MaskError(f"{path}: mask {place + 1}: {error}", "unreadable") from error
         if item.get("iscrowd") == 1:
@@ -133,6 +134,8 @@ def _masks(path: Path, items: list[Any], size: Size | None) -> MaskContent:
         bits,
         _sources(kept) if tracks is None else tracks,
         np.array([_score(item) for item in kept], np.float32),
+        np.array([_level(item) for item in kept], np.int32),
+        np.array([_scale(item) for item in kept], np.float32),
         ignored=None if ignored is None else np.packbits(ignored),
     )
     return MaskContent.of_layers(layers, "view" if tracks is None else "ids")
@@ -170,7 +173,7 @@ def _is_rows(segmentation: Any) -> bool:
     return isinstance(first, list) and bool(first) and all(v in (0, 1) for v in first)
 
 
-def _mask_of(segmentation: Any, size: Size) -> NDArray[np.bool_]:
+def mask_of(segmentation: Any, size: Size) -> NDArray[np.bool_]:
     """One mask [height, width]. ValueError and its like where it is none."""
     height, width = size
     if isinstance(segmentation, dict):
@@ -223,6 +226,20 @@ def _score(item: dict[str, Any]) -> float:
     return 1.0
 
 
+def _level(item: dict[str, Any]) -> int:
+    """Of a hierarchy; 0 where the annotation does not say."""
+    value = item.get("level")
+    return value if type(value) is int and 0 <= value <= LARGEST_ID else 0
+
+
+def _scale(item: dict[str, Any]) -> float:
+    """Extent in the scene's units; nan where the annotation does not say."""
+    value = item.get("scale")
+    if isinstance(value, float | int) and 0 <= value < 1e30:
+        return float(value)
+    return math.nan
+
+
 def _annotations(content: MaskContent) -> list[dict[str, Any]]:
     """The masks as SAM's dictionaries."""
     layers, items = content.as_layers(), []
@@ -239,7 +256,10 @@ def _annotations(content: MaskContent) -> list[dict[str, Any]]:
             "area": area,
             "bbox": box,
             "predicted_iou": float(layers.score[index]),
+            "level": int(layers.level[index]),
         }
+        if np.isfinite(layers.scale[index]):
+            item["scale"] = float(layers.scale[index])
         if content.coding != "view":
             item["track_id"] = item["id"]
         items.append(item)
