@@ -193,7 +193,7 @@ def test_help_says_the_defaults_of_every_preset(capsys: pytest.CaptureFixture[st
     words = " ".join(capsys.readouterr().out.split())
     assert "(default: 3000; paper, paper-literal, 2dgs: 30000)" in words
     assert "steps between densifications (default: 100)" in words
-    assert "iqgs-h queries are matched in every view" in words
+    assert "iqgs-h ids may be fresh in each view" in words
 
 
 def test_ellipsoids_have_no_normal_term() -> None:
