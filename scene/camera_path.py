@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from scene.cameras import Camera
+from utils.geometry import look_at
 
 RADIUS_PERCENTILE = 90  # of the cameras' distances: a few far cameras do not widen the path
 WIDEST_GAP = 2 * math.pi / 3  # a wider empty sector was never photographed: do not fly through it
@@ -92,27 +93,15 @@ def _covered_sector(flat: Floats) -> tuple[float, float]:
     return float(middle - sweep / 2), sweep
 
 
-def look_at(position: Floats, target: Floats, up: Floats) -> torch.Tensor:
-    """World-to-view matrix [4, 4] float64 of a camera at `position` that looks at `target`."""
-    forward = (target - position) / max(float(np.linalg.norm(target - position)), 1e-9)
-    right = np.cross(forward, up)
-    if np.linalg.norm(right) < 1e-6:  # straight up or down: any horizontal will do
-        right = np.cross(forward, np.eye(3)[np.abs(forward).argmin()])
-    right /= np.linalg.norm(right)
-    rotation = np.stack([right, np.cross(forward, right), forward])
-    pose = np.eye(4)
-    pose[:3, :3] = rotation
-    pose[:3, 3] = -rotation @ position
-    return torch.from_numpy(pose)
-
-
 def path_cameras(cameras: Sequence[Camera], frames: int) -> list[Camera]:
     """`frames` cameras along the path, with the intrinsics of the first camera."""
     ellipse = fit_ellipse(cameras)
     return [
         replace(
             cameras[0],
-            world_to_view=look_at(ellipse.position(azimuth), ellipse.focus, ellipse.up),
+            world_to_view=torch.from_numpy(
+                look_at(ellipse.position(azimuth), ellipse.focus, ellipse.up)
+            ),
             name=f"path/{index:05d}",
             uid=index,
         )

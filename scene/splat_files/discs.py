@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from scene.splat_files.columns import VIEWER_LOG_SCALE, Arrays
-from scene.splat_files.similarity import quaternion_product
+from utils.geometry import quaternion_product
 
 # A splat is flat where its shortest axis is this much shorter than the next one. 3D Gaussians that
 # were trained towards flatness end at a tenth to a twentieth.

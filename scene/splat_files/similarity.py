@@ -8,6 +8,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from scene.splat_files.columns import Arrays
+from utils.geometry import quaternion_product
 from utils.spherical_harmonics import rotation_matrix
 
 _TOLERANCE = 1e-6  # of a rotation that was written with seven digits or more
@@ -50,20 +51,6 @@ def checked_rotation(rotation: np.ndarray) -> np.ndarray:
     if not fits or np.abs(turn @ turn.T - np.eye(3)).max() > _TOLERANCE or np.linalg.det(turn) < 0:
         raise ValueError(f"expected a rotation [3, 3], got {turn.tolist()}")
     return turn
-
-
-def quaternion_product(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Hamilton product of wxyz quaternions that broadcast to [N, 4]: turn by `second`, then by
-    `first`; float32."""
-    a, b, c, d = np.moveaxis(np.asarray(first, np.float64), -1, 0)
-    w, x, y, z = np.moveaxis(np.asarray(second, np.float64), -1, 0)
-    product = [
-        a * w - b * x - c * y - d * z,
-        a * x + b * w + c * z - d * y,
-        a * y - b * z + c * w + d * x,
-        a * z + b * y - c * x + d * w,
-    ]
-    return np.stack(product, axis=-1).astype(np.float32)
 
 
 def _turned_colors(sh_rest: np.ndarray, turn: np.ndarray) -> np.ndarray:

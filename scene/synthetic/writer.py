@@ -31,6 +31,7 @@ from scene.readers.colmap.model import ColmapCamera, ColmapImage, ColmapPoints
 from scene.synthetic.render import Picture, Viewpoint, render_view
 from scene.synthetic.room import Room, build_room
 from utils.errors import UserError
+from utils.geometry import look_at
 from utils.images import write_id_map, write_pixels
 from utils.json_files import read_json
 from utils.storage import atomic_folder, atomic_write, write_text
@@ -39,6 +40,7 @@ Array = np.ndarray
 logger = logging.getLogger(__name__)
 
 GENERATOR = "iqgs synthetic room"
+UP = np.array([0.0, 0.0, 1.0])
 FOCAL = 0.9  # focal length over image height: about 58 degrees vertically
 TURNS = 3  # of the spiral of cameras round the table
 HELD_OUT_EVERY, HELD_OUT_FIRST = 5, 2  # inside the spiral: no held-out view is at its ends
@@ -121,24 +123,13 @@ def place_cameras(params: SyntheticParams) -> list[Viewpoint]:
         views.append(
             Viewpoint(
                 f"view_{k:03d}.png",
-                look_at(eye, target),
+                look_at(eye, target, UP),
                 FOCAL * params.height,
                 params.width,
                 params.height,
             )
         )
     return views
-
-
-def look_at(eye: Array, target: Array) -> Array:
-    """World to view [4, 4] of a level camera at `eye` that looks at `target`; z is up."""
-    forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.stack([right, np.cross(forward, right), forward])
-    matrix[:3, 3] = -matrix[:3, :3] @ eye
-    return matrix
 
 
 def render_views(

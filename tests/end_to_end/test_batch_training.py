@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from scene.camera_path import look_at
 from utils.errors import UserError
+from utils.geometry import look_at
 from utils.ply import read_ply
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +64,7 @@ def write_scene(folder: Path, images: str, *, train_folder: bool) -> None:
     for i in range(VIEWS):
         angle = 2 * math.pi * i / VIEWS
         position = np.array([2.6 * math.cos(angle), 2.6 * math.sin(angle), 0.8])
-        pose = look_at(position, np.zeros(3), np.array([0.0, 0.0, 1.0])).numpy()
+        pose = look_at(position, np.zeros(3), np.array([0.0, 0.0, 1.0]))
         x, y, z, w = Rotation.from_matrix(pose[:3, :3]).as_quat()
         values = " ".join(f"{v:.9f}" for v in (w, x, y, z, *pose[:3, 3]))
         lines.append(f"{i + 1} {values} 1 view{i:02d}.png\n\n")

@@ -25,13 +25,14 @@ from iqgs.engine.run import Run
 from iqgs.engine.run_folder import RunCameras
 from iqgs.engine.settings import resolve_run
 from iqgs.methods.protocol import Segmentation
-from scene.camera_path import fit_ellipse, focus_point, look_at, path_cameras
+from scene.camera_path import fit_ellipse, focus_point, path_cameras
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from scene.masks import IdTable, InstanceMasks
 from scene.points import PointCloud
 from utils.colors import id_color
 from utils.errors import RunError, UserError
+from utils.geometry import look_at
 
 WIDTH, HEIGHT = 20, 14
 ORIGINALS = (7, 300)  # of the mask files: one of them does not fit 8 bits
@@ -50,7 +51,7 @@ class LeftRight:
 
 def camera_at(azimuth: float, uid: int = 0, radius: float = 4.0) -> Camera:
     position = np.array([radius * math.cos(azimuth), radius * math.sin(azimuth), 1.5])
-    pose = look_at(position, np.zeros(3), np.array([0.0, 0.0, 1.0]))
+    pose = torch.from_numpy(look_at(position, np.zeros(3), np.array([0.0, 0.0, 1.0])))
     return Camera(pose, 20.0, 20.0, WIDTH / 2, HEIGHT / 2, WIDTH, HEIGHT, f"a/view{uid}.jpg", uid)
 
 

@@ -230,7 +230,8 @@ def test_poses_of_ray_cast_photographs(tmp_path: Path) -> None:
     from scene.readers.colmap import find_colmap_folder, read_colmap_model
     from scene.synthetic.render import Viewpoint
     from scene.synthetic.room import build_room
-    from scene.synthetic.writer import look_at, render_views
+    from scene.synthetic.writer import render_views
+    from utils.geometry import look_at
     from utils.images import write_pixels
 
     views = []
