@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Differentiable rasterizer of flat Gaussians (2DGS) with any number of feature channels."""
+"""Differentiable rasterizer of flat Gaussians (2DGS) and of 3D ones (3DGS), any number of channels."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from .compat import GaussianRasterizationSettings, GaussianRasterizer
 from .quads import drop_unseen, keep_pixels, keep_quads
 from .types import (
     BlendWeights,
+    Ellipsoids,
     QuadWeights,
     RasterOutput,
     RasterSettings,
     SampledWeights,
+    Splats,
     Surfels,
 )
 from .weights import blend_weights, quad_weights, sample_quads, splat_quads, splat_weights
@@ -22,12 +24,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BlendWeights",
+    "Ellipsoids",
     "GaussianRasterizationSettings",
     "GaussianRasterizer",
     "QuadWeights",
     "RasterOutput",
     "RasterSettings",
     "SampledWeights",
+    "Splats",
     "Surfels",
     "available_backends",
     "backend_problem",

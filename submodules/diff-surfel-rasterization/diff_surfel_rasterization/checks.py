@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .quads import QUAD, quad_count
 from .reference.color import MAX_SH_DEGREE
-from .types import BlendWeights, QuadWeights, RasterSettings, Surfels
+from .types import BlendWeights, QuadWeights, RasterSettings, Splats
 
 
 def _fail(function: str, argument: str, expected: str, found: object) -> None:
@@ -34,46 +34,49 @@ def check_shape(function: str, argument: str, value: object, shape: tuple[int | 
         _fail(function, argument, expected, list(value.shape))
 
 
-def check_surfels(function: str, surfels: Surfels, settings: RasterSettings) -> None:
+def check_splats(function: str, splats: Splats, settings: RasterSettings) -> None:
     """Shapes, types and devices of everything a splat carries.
 
     Raises:
         ValueError: with one sentence about the first thing that does not fit.
     """
-    check_shape(function, "surfels.means", surfels.means, ("N", 3))
-    count = len(surfels.means)
-    check_shape(function, "surfels.scales", surfels.scales, (count, 2))
-    check_shape(function, "surfels.rotations", surfels.rotations, (count, 4))
-    check_shape(function, "surfels.opacities", surfels.opacities, (count, 1))
-    if (surfels.colors is None) == (surfels.sh is None):
-        found = "neither" if surfels.colors is None else "both"
-        _fail(function, "exactly one of surfels.colors, surfels.sh", "given", found)
-    if surfels.colors is not None:
-        check_shape(function, "surfels.colors", surfels.colors, (count, 3))
-    if surfels.sh is not None:
-        check_shape(function, "surfels.sh", surfels.sh, (count, "K", 3))
+    if not hasattr(splats, "SCALES"):
+        _fail(function, "splats", "Surfels or Ellipsoids", type(splats).__name__)
+    kind = splats.NAME
+    check_shape(function, f"{kind}.means", splats.means, ("N", 3))
+    count = len(splats.means)
+    check_shape(function, f"{kind}.scales", splats.scales, (count, splats.SCALES))
+    check_shape(function, f"{kind}.rotations", splats.rotations, (count, 4))
+    check_shape(function, f"{kind}.opacities", splats.opacities, (count, 1))
+    if (splats.colors is None) == (splats.sh is None):
+        found = "neither" if splats.colors is None else "both"
+        _fail(function, f"exactly one of {kind}.colors, {kind}.sh", "given", found)
+    if splats.colors is not None:
+        check_shape(function, f"{kind}.colors", splats.colors, (count, 3))
+    if splats.sh is not None:
+        check_shape(function, f"{kind}.sh", splats.sh, (count, "K", 3))
         needed = (settings.sh_degree + 1) ** 2
-        if surfels.sh.shape[1] < needed:
+        if splats.sh.shape[1] < needed:
             expected = f"[{count}, K >= {needed}, 3] for sh_degree {settings.sh_degree}"
-            _fail(function, "surfels.sh", expected, list(surfels.sh.shape))
-    if surfels.features is not None:
-        check_shape(function, "surfels.features", surfels.features, (count, "C"))
+            _fail(function, f"{kind}.sh", expected, list(splats.sh.shape))
+    if splats.features is not None:
+        check_shape(function, f"{kind}.features", splats.features, (count, "C"))
     for name in ("screen_grad", "screen_grad_abs"):
-        if getattr(surfels, name) is not None:
-            check_shape(function, f"surfels.{name}", getattr(surfels, name), (count, 3))
-    _check_types(function, surfels)
+        if getattr(splats, name) is not None:
+            check_shape(function, f"{kind}.{name}", getattr(splats, name), (count, 3))
+    _check_types(function, splats)
 
 
-def _check_types(function: str, surfels: Surfels) -> None:
-    means = surfels.means
+def _check_types(function: str, splats: Splats) -> None:
+    means, kind = splats.means, splats.NAME
     if not means.dtype.is_floating_point:
-        _fail(function, "surfels.means", "of a floating type", means.dtype)
-    for field in fields(surfels):
-        value = getattr(surfels, field.name)
+        _fail(function, f"{kind}.means", "of a floating type", means.dtype)
+    for field in fields(splats):
+        value = getattr(splats, field.name)
         if value is not None and value.dtype != means.dtype:
-            _fail(function, f"surfels.{field.name}", f"{means.dtype} like means", value.dtype)
+            _fail(function, f"{kind}.{field.name}", f"{means.dtype} like means", value.dtype)
         if value is not None and value.device != means.device:
-            _fail(function, f"surfels.{field.name}", f"on {means.device} like means", value.device)
+            _fail(function, f"{kind}.{field.name}", f"on {means.device} like means", value.device)
 
 
 def check_settings(function: str, settings: RasterSettings) -> None:
@@ -101,7 +104,7 @@ def check_settings(function: str, settings: RasterSettings) -> None:
 
 
 def check_weighing(
-    function: str, surfels: Surfels, settings: RasterSettings, min_weight: float
+    function: str, splats: Splats, settings: RasterSettings, min_weight: float
 ) -> None:
     """Arguments of `blend_weights` and `quad_weights`.
 
@@ -109,7 +112,7 @@ def check_weighing(
         ValueError: with one sentence about the first thing that does not fit.
     """
     check_settings(function, settings)
-    check_surfels(function, surfels, settings)
+    check_splats(function, splats, settings)
     if not 0 <= min_weight < 1:
         _fail(function, "min_weight", "in [0, 1)", min_weight)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,16 +30,23 @@ class RasterSettings:
     sh_degree: int = 0  # active degree of the spherical harmonics
     near: float = 0.2  # splats and intersections nearer than this are dropped
     far: float = 100.0  # only the depth mapping of the distortion uses it
+    # Of surfels alone: ellipsoids have no low-pass disc.
     low_pass_depth: str = "exact"  # exact (ray-plane depth) | center (depth of the splat's centre)
     low_pass_anchor: str = "projected"  # projected (centre) | aabb (centre of the 3 sigma box)
 
 
 @dataclass(frozen=True)
-class Surfels:
-    """N flat Gaussians with whatever they carry. Exactly one of `colors`, `sh` is given."""
+class Splats:
+    """N splats with whatever they carry: `Surfels` or `Ellipsoids`, never this class itself.
+
+    Exactly one of `colors`, `sh` is given.
+    """
+
+    SCALES: ClassVar[int]  # standard deviations of a splat
+    NAME: ClassVar[str]  # in messages
 
     means: Tensor  # [N, 3] world
-    scales: Tensor  # [N, 2] standard deviations, > 0
+    scales: Tensor  # [N, SCALES] standard deviations along the first axes of the rotation, > 0
     rotations: Tensor  # [N, 4] quaternions (w, x, y, z), normalised inside
     opacities: Tensor  # [N, 1] in (0, 1)
     colors: Tensor | None = None  # [N, 3]
@@ -46,6 +54,24 @@ class Surfels:
     features: Tensor | None = None  # [N, C], any C
     screen_grad: Tensor | None = None  # [N, 3] zeros; its .grad is the signed densification signal
     screen_grad_abs: Tensor | None = None  # [N, 3] zeros; the same over absolute pixel terms
+
+
+@dataclass(frozen=True)
+class Surfels(Splats):
+    """Flat Gaussians (2DGS): discs that pixels meet in a plane. Two scales; the third axis of the
+    rotation is the normal."""
+
+    SCALES = 2
+    NAME = "surfels"
+
+
+@dataclass(frozen=True)
+class Ellipsoids(Splats):
+    """3D Gaussians (3DGS): EWA splatting. Three scales; all pixels of one see the depth of its
+    centre, and its shortest axis as its normal."""
+
+    SCALES = 3
+    NAME = "ellipsoids"
 
 
 @dataclass(frozen=True)

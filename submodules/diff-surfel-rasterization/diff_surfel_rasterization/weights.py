@@ -18,16 +18,16 @@ from .checks import (
     check_values,
     check_weighing,
 )
-from .types import BlendWeights, QuadWeights, RasterSettings, SampledWeights, Surfels
+from .types import BlendWeights, QuadWeights, RasterSettings, SampledWeights, Splats
 
 
 def blend_weights(
-    surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0, backend: str = "auto"
+    splats: Splats, settings: RasterSettings, min_weight: float = 0.0, backend: str = "auto"
 ) -> BlendWeights:
     """The weights w_i of Eq. 1, pixel by pixel and front to back, without gradients.
 
     Args:
-        surfels: N splats; colours and features are not looked at beyond their shapes.
+        splats: `Surfels` or `Ellipsoids`; of colours and features only the shapes are looked at.
         settings: The view.
         min_weight: Contributions below it are left out (0 keeps all).
         backend: As in `rasterize`.
@@ -36,9 +36,9 @@ def blend_weights(
         ValueError: an argument has a wrong shape, type or value.
         RuntimeError: the requested backend is not built.
     """
-    check_weighing("blend_weights", surfels, settings, min_weight)
-    build = implementation("blend_weights", backend, surfels.means)
-    weights: BlendWeights = build(surfels, settings, min_weight)
+    check_weighing("blend_weights", splats, settings, min_weight)
+    build = implementation("blend_weights", backend, splats.means)
+    weights: BlendWeights = build(splats, settings, min_weight)
     return weights
 
 
@@ -62,12 +62,12 @@ def splat_weights(weights: BlendWeights, rows: Tensor | None, values: Tensor) ->
 
 
 def quad_weights(
-    surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0, backend: str = "auto"
+    splats: Splats, settings: RasterSettings, min_weight: float = 0.0, backend: str = "auto"
 ) -> QuadWeights:
     """The weights of `blend_weights`, by quads of pixels and rounded to half precision.
 
     Args:
-        surfels: N splats; colours and features are not looked at beyond their shapes.
+        splats: `Surfels` or `Ellipsoids`; of colours and features only the shapes are looked at.
         settings: The view.
         min_weight: Contributions below it are left out (0 keeps all).
         backend: As in `rasterize`.
@@ -76,9 +76,9 @@ def quad_weights(
         ValueError: an argument has a wrong shape, type or value.
         RuntimeError: the requested backend is not built.
     """
-    check_weighing("quad_weights", surfels, settings, min_weight)
-    build = implementation("quad_weights", backend, surfels.means)
-    weights: QuadWeights = build(surfels, settings, min_weight)
+    check_weighing("quad_weights", splats, settings, min_weight)
+    build = implementation("quad_weights", backend, splats.means)
+    weights: QuadWeights = build(splats, settings, min_weight)
     return weights
 
 

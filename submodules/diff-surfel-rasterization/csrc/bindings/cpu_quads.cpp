@@ -19,8 +19,8 @@ Tensor copied(const std::vector<T>& values, at::ScalarType type) {
 // quad_start [Q + 1] int64, row [E] int32, weight [E, 4] float16, extra [S] int32.
 std::vector<Tensor> quad_weights(at::TensorList splats, at::ArrayRef<double> camera,
                                  at::IntArrayRef options, double min_weight, int64_t) {
-  const Inputs in = take_inputs("quad_weights", splats);
   const View view = take_view("quad_weights", camera, options);
+  const Inputs in = take_inputs("quad_weights", splats, view.primitive);
   const int threads = at::get_num_threads();
   const QuadGrid grid = {view.camera.width, view.camera.height};
   const int64_t quads = quad_count(grid);

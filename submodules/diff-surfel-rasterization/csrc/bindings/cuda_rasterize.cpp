@@ -10,8 +10,8 @@ namespace {
 
 std::vector<Tensor> rasterize(at::TensorList splats, at::ArrayRef<double> camera,
                               at::IntArrayRef options, int64_t stream) {
-  const Inputs in = take_inputs("rasterize", splats);
   const View view = take_view("rasterize", camera, options);
+  const Inputs in = take_inputs("rasterize", splats, view.primitive);
   const OnDevice on(in.device(), stream);
   const int64_t w = view.camera.width, h = view.camera.height;
   std::vector<Tensor> out(STATE);
@@ -33,8 +33,8 @@ std::vector<Tensor> rasterize_backward(at::TensorList splats, at::ArrayRef<doubl
                                        at::TensorList saved, at::TensorList image_grads,
                                        at::IntArrayRef wanted, int64_t stream) {
   const char* const name = "rasterize_backward";
-  const Inputs in = take_inputs(name, splats);
   const View view = take_view(name, camera, options);
+  const Inputs in = take_inputs(name, splats, view.primitive);
   const OnDevice on(in.device(), stream);
   const std::vector<Tensor> state(saved.begin(), saved.end());
   const std::vector<Tensor> grads =

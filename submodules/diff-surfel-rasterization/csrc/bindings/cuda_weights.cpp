@@ -12,8 +12,8 @@ namespace {
 // row_start [H W + 1] int64, splat [nnz] int32, weight [nnz] float32.
 std::vector<Tensor> blend_weights(at::TensorList splats, at::ArrayRef<double> camera,
                                   at::IntArrayRef options, double min_weight, int64_t stream) {
-  const Inputs in = take_inputs("blend_weights", splats);
   const View view = take_view("blend_weights", camera, options);
+  const Inputs in = take_inputs("blend_weights", splats, view.primitive);
   const OnDevice on(in.device(), stream);
   const int64_t pixels = int64_t(view.camera.width) * view.camera.height;
   Tensor radii, count = uninitialised({pixels}, at::kLong, in.device());

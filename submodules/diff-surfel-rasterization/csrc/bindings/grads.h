@@ -75,7 +75,7 @@ inline std::vector<Tensor> parameter_grads(const Inputs& in, const BlendGradPara
 
   const int64_t n = in.count(), k = in.sh.defined() ? in.sh.size(1) : 0;
   const std::vector<int64_t> shapes[PARAMETERS] = {
-      {n, 3}, {n, 2}, {n, 4}, {n, 1}, {n, 3}, {n, k, 3}, {n, in.channels()}, {n, 3}, {n, 3}};
+      {n, 3}, {n, in.scales.size(1)}, {n, 4}, {n, 1}, {n, 3}, {n, k, 3}, {n, in.channels()}, {n, 3}, {n, 3}};
   std::vector<Tensor> out;
   // Zero where a gradient is wanted that no image asks for; the others are written whole.
   for (int i = 0; i < PARAMETERS; ++i) {

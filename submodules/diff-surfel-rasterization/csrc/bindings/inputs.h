@@ -41,7 +41,12 @@ struct Inputs {
   int channels() const { return static_cast<int>(features.size(1)); }
 };
 
-inline Inputs take_inputs(const char* function, at::TensorList tensors) {
+inline int64_t scale_count(Primitive primitive) {
+  return primitive == Primitive::SURFEL ? 2 : 3;
+}
+
+inline Inputs take_inputs(const char* function, at::TensorList tensors,
+                          Primitive primitive) {
   TORCH_CHECK_VALUE(tensors.size() == 7, function, ": expected 7 splat tensors, got ",
                     tensors.size());
   std::vector<Tensor> t;
@@ -52,7 +57,7 @@ inline Inputs take_inputs(const char* function, at::TensorList tensors) {
   TORCH_CHECK_VALUE(n < (int64_t(1) << 31), function, ": at most 2^31 - 1 splats, got ", n);
   const at::Device device = t[0].device();
   check(function, "means", t[0], {n, 3}, device);
-  check(function, "scales", t[1], {n, 2}, device);
+  check(function, "scales", t[1], {n, scale_count(primitive)}, device);
   check(function, "rotations", t[2], {n, 4}, device);
   check(function, "opacities", t[3], {n, 1}, device);
   TORCH_CHECK_VALUE((t[4].numel() == 0) != (t[5].numel() == 0) || n == 0, function,
@@ -74,7 +79,8 @@ inline Inputs take_inputs(const char* function, at::TensorList tensors) {
 }
 
 // A view as numbers: world_to_view row by row (16), fx, fy, cx, cy, near, far, scale_modifier,
-// background (3); and width, height, sh_degree, center_depth, aabb_anchor.
+// background (3); and width, height, sh_degree, center_depth, aabb_anchor, kind of splat (0 surfels,
+// 1 ellipsoids).
 inline void check_sides(const char* function, int64_t width, int64_t height) {
   TORCH_CHECK_VALUE(width > 0 && height > 0 && width <= LONGEST_SIDE && height <= LONGEST_SIDE,
                     function, ": width and height must be 1 .. ", LONGEST_SIDE, ", got ", width,
@@ -82,14 +88,15 @@ inline void check_sides(const char* function, int64_t width, int64_t height) {
 }
 
 struct View {
+  Primitive primitive;
   Camera camera;
   float background[3];
   int sh_degree;
 };
 
 inline View take_view(const char* function, at::ArrayRef<double> v, at::IntArrayRef options) {
-  TORCH_CHECK_VALUE(v.size() == 26 && options.size() == 5, function,
-                    ": expected 26 camera numbers and 5 options, got ", v.size(), " and ",
+  TORCH_CHECK_VALUE(v.size() == 26 && options.size() == 6, function,
+                    ": expected 26 camera numbers and 6 options, got ", v.size(), " and ",
                     options.size());
   check_sides(function, options[0], options[1]);
   View r = {};
@@ -109,6 +116,9 @@ inline View take_view(const char* function, at::ArrayRef<double> v, at::IntArray
   c.scale_modifier = v[22];
   c.width = static_cast<int>(options[0]), c.height = static_cast<int>(options[1]);
   r.sh_degree = static_cast<int>(options[2]);
+  TORCH_CHECK_VALUE(options[5] == 0 || options[5] == 1, function,
+                    ": the kind of splat must be 0 or 1, got ", options[5]);
+  r.primitive = options[5] ? Primitive::ELLIPSOID : Primitive::SURFEL;
   c.center_depth = options[3] != 0, c.aabb_anchor = options[4] != 0;
   return r;
 }
@@ -138,7 +148,8 @@ inline Tensor ints(at::IntArrayRef shape, at::Device device = at::kCPU) {
 inline ProjectParams project_params(const Inputs& in, const View& view,
                                     const std::vector<Tensor>& state, const Tensor& boxes,
                                     const Tensor& radii) {
-  return {view.camera,
+  return {view.primitive,
+          view.camera,
           in.count(),
           data<float>(in.means),
           data<float>(in.scales),
@@ -159,6 +170,7 @@ inline BlendParams blend_params(const Inputs& in, const View& view,
                                 const std::vector<Tensor>& state) {
   const TileGrid grid = tile_grid(view.camera);
   BlendParams p = {};
+  p.primitive = view.primitive;
   p.camera = view.camera;
   p.lists = {grid.x,
              grid.y,

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where a splat can contribute: its footprint, its tiles, and the pixels of a band of rows.
+// Where a splat can contribute: its tiles, and the pixels of a band of rows.
 // R is the number of one splat (float) or of many (vector lanes); there are no branches. The bounds
 // have slack, so single precision does.
 #pragma once
 
-#include "projection_math.h"
+#include "params.h"
+#include "scalar.h"
 
 namespace iqgs {
 
@@ -15,48 +16,6 @@ struct SplatBounds {
   R low_x, low_y, high_x, high_y;  // pixels, without slack
   R radius;                        // pixels, of the 3 sigma box
 };
-
-// `axes`, depth, centre and anchor as in SplatView; `cut` may be negative.
-template <class R>
-SURFEL_HD SplatBounds<R> splat_bounds(const Camera& cam, const CenteredAxes<R>& axes,
-                                      const R& depth, const Vec3<R>& center, const Vec3<R>& anchor,
-                                      const R& cut) {
-  SplatBounds<R> b;
-  const R zero(0.0f), everywhere(EVERYWHERE), tiny(1e-20f);
-  const R grow(1.0f + BOUND_SLACK_RELATIVE), slack(BOUND_SLACK_PIXELS);
-  R rho = larger(cut, zero);
-  Ellipse<R> q = ellipse_at(axes, depth, rho);
-  // Visibility asks the exact box; close to the crossing the footprint is the whole image.
-  auto bounded = q.crossing < R(1.0f);
-  R half_x = select(bounded, root(larger(q.xx, zero)), everywhere);
-  R half_y = select(bounded, root(larger(q.yy, zero)), everywhere);
-  R x = select(bounded, center.x + q.offset_x, R(0.5f * cam.width));
-  R y = select(bounded, center.y + q.offset_y, R(0.5f * cam.height));
-  R disc = root(rho * R(1.0f / LOW_PASS_PRECISION));
-  b.low_x = smaller(x - half_x, anchor.x - disc);
-  b.low_y = smaller(y - half_y, anchor.y - disc);
-  b.high_x = larger(x + half_x, anchor.x + disc);
-  b.high_y = larger(y + half_y, anchor.y + disc);
-
-  bounded = q.crossing < R(CROSSING_RATIO);
-  half_x = select(bounded, half_x, everywhere);
-  half_y = select(bounded, half_y, everywhere);
-  R slope = select(bounded, q.xy / larger(q.yy, tiny), zero);
-  R chord = select(bounded, root(larger(q.xx - slope * q.xy, zero)), everywhere);
-  b.x = x;
-  b.y = y;
-  b.half_x = fused(half_x, grow, slack);
-  b.half_y = fused(half_y, grow, slack);
-  b.slope = slope;
-  b.chord = chord + fused(half_x, R(BOUND_SLACK_RELATIVE), slack);
-  b.disc = fused(disc, grow, slack);
-
-  Ellipse<R> box = ellipse_at(axes, depth, R(BOX_SIGMAS * BOX_SIGMAS));
-  R radius = larger(root(larger(larger(box.xx, box.yy), zero)), R(MIN_RADIUS));
-  R whole(static_cast<float>(cam.width > cam.height ? cam.width : cam.height));
-  b.radius = select(box.crossing < R(1.0f), radius, whole);
-  return b;
-}
 
 // First and one past the last tile along one axis; false where no pixel centre lies inside.
 SURFEL_HD bool tile_span(float low, float high, float slack, int pixels, uint16_t& first,

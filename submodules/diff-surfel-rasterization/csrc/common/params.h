@@ -8,6 +8,9 @@
 
 namespace iqgs {
 
+// What a splat is: a flat Gaussian with two scales (2DGS), or one with three (3DGS).
+enum class Primitive { SURFEL, ELLIPSOID };
+
 // One pinhole view. Pixels follow COLMAP: the centre of the first pixel is at (0.5, 0.5).
 struct Camera {
   double rotation[9];     // world to camera, row-major; x right, y down, z forward
@@ -17,8 +20,8 @@ struct Camera {
   double scale_modifier;  // multiplies the scales
   float near, far;        // near cuts; both shape the depth mapping of the distortion
   int width, height;      // pixels
-  bool center_depth;      // low-pass pixels take the depth of the centre, not of the plane
-  bool aabb_anchor;       // low-pass disc at the centre of the 3 sigma box, not of the splat
+  bool center_depth;      // surfels: low-pass pixels take the depth of the centre, not of the plane
+  bool aabb_anchor;       // surfels: low-pass disc at the centre of the 3 sigma box, not of the splat
 };
 
 struct TileGrid {
@@ -32,9 +35,11 @@ inline TileGrid tile_grid(const Camera& camera) {
 // A splat as its pixels see it. With (dx, dy) = pixel - (x, y):
 //   ratio = 1 + e dx + f dy,  u = (a dx + b dy) / ratio,  v = (c dx + d dy) / ratio,
 //   depth of the intersection = depth / ratio.
+// The record of an ellipsoid is that of a splat without slope: c = e = f = 0, no anchor.
 struct alignas(16) SplatRecord {
   float x, y;                // projected centre, pixels of the image (of the tile, in a tile)
-  float a, b, c, d;          // adjugate of the ray transform over its determinant
+  float a, b, c, d;          // surfel: adjugate of the ray transform over its determinant;
+                             // ellipsoid: whitening of the image
   float e, f;                // slope of the inverse depth over the image
   float depth;               // camera depth of the centre
   float opacity;             // peak alpha
@@ -73,10 +78,11 @@ struct TileBox {
 
 // Splats to records.
 struct ProjectParams {
+  Primitive primitive;
   Camera camera;
   int64_t count;           // N
   const float* means;      // [N, 3] world
-  const float* scales;     // [N, 2]
+  const float* scales;     // [N, 2], of ellipsoids [N, 3]
   const float* rotations;  // [N, 4] w x y z, any length but zero
   const float* opacities;  // [N]
   const float* colors;     // [N, 3] or null
@@ -102,6 +108,7 @@ struct TileLists {
 
 // Records to images. Channels of a splat: normal (3), colour (3), features (C).
 struct BlendParams {
+  Primitive primitive;
   Camera camera;
   TileLists lists;
   const SplatRecord* records;   // [N]
@@ -119,7 +126,8 @@ struct BlendParams {
   float* distortion;            // [H, W]
 };
 
-// Layout of a pair's gradient row: MOMENTS floats, then the active channels.
+// Layout of a pair's gradient row: MOMENTS floats, then the active channels. Those of W, ANCHOR and
+// HIT_DEPTH are zero for ellipsoids.
 enum Moment {
   M_U,
   M_U_DX,
@@ -170,7 +178,7 @@ struct ProjectGradParams {
   int channel_count;      // 0: no channel gradients
   int feature_count;      // C
   float* means;           // [N, 3] out; null where not wanted, as all below
-  float* scales;          // [N, 2]
+  float* scales;          // [N, 2], of ellipsoids [N, 3]
   float* rotations;       // [N, 4]
   float* opacities;       // [N]
   float* colors;          // [N, 3]

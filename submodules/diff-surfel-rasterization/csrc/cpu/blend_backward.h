@@ -9,10 +9,24 @@
 namespace iqgs {
 namespace IQGS_ISA {
 
+// Depth of a splat at the pixels of a patch, from what was kept at `at`.
+IQGS_INLINE FP depth_of(Surfel, const SplatRecord& splat, const PixelOptions& o,
+                        const PatchWeights& from, int64_t at) {
+  const FP center(splat.depth);
+  const FP z = center * FP::load(from.inverse + at);
+  if (!o.center_depth) return z;
+  return select(FP::load(from.disc + at) > FP(0.0f), center, z);
+}
+
+IQGS_INLINE FP depth_of(Ellipsoid, const SplatRecord& splat, const PixelOptions&,
+                        const PatchWeights&, int64_t) {
+  return FP(splat.depth);
+}
+
 // Back to front over the contributing splats: dL/dw and dL/dz of each, from which `linear` becomes
 // alpha dL/dalpha (zero where clamped) and `alpha` becomes dL/dz. WILD: some lanes are; then both
 // are zero where the splat misses the pixel, whatever its gradient.
-template <bool DEPTH, bool DISTORTION, bool WILD>
+template <class Pixels, bool DEPTH, bool DISTORTION, bool WILD>
 IQGS_PHASE void descend(const PixelOptions& o, const PixelState& state, const PixelGrad& g,
                         const BackwardSpace& s) {
   const FP zero(0.0f), one(1.0f);
@@ -24,14 +38,13 @@ IQGS_PHASE void descend(const PixelOptions& o, const PixelState& state, const Pi
     FP linear = FP::load(s.linear + at);
     FP depth_term = zero;
     if (DEPTH) {
-      const FP center(s.batch.records[from.id[i]].depth);
-      FP z = center * FP::load(from.inverse + at);
-      if (o.center_depth) z = select(FP::load(from.disc + at) > zero, center, z);
+      const FP z = depth_of(Pixels(), s.batch.records[from.id[i]], o, from, at);
       linear = fused(g.depth, z, linear);
       depth_term = w * g.depth;
     }
     if (DISTORTION) {
-      const FP mapped = FP::load(from.mapped_depth + at);
+      const SplatRecord& splat = s.batch.records[from.id[i]];
+      const FP mapped = mapped_depth_of<Pixels>(splat, o, from.mapped_depth + at);
       const FP below = FP(o.shift) - mapped;  // k / z
       linear = fused(g.distortion, state.sums.weight_slope(mapped), linear);
       const FP slope = below * below * FP(1.0f / o.distortion);
@@ -58,7 +71,15 @@ IQGS_PHASE void add_median(const PixelState& state, const FP& grad, const PatchW
   }
 }
 
-// Adds the absolute signal of the patch to that of splat `id`.
+// Adds the absolute signal of the patch to that of a splat. m: gradients of the pixels by Moment.
+template <class Pixels>
+IQGS_INLINE void add_signal(const SplatRecord& r, const FP* m, float* sums) {
+  const ScreenSignal<FP> signal =
+      Pixels::screen_signal(FP(r.a), FP(r.b), FP(r.c), FP(r.d), FP(r.e), FP(r.f), FP(r.depth), m);
+  sums[0] += lane_sum(magnitude(signal.x));
+  sums[1] += lane_sum(magnitude(signal.y));
+}
+
 IQGS_INLINE void add_signal(const SplatRecord& r, const PatchPixels& pixels, const PatchMoments& g,
                             float* sums) {
   const FP dx = pixels.px - FP(r.x), dy = pixels.py - FP(r.y);
@@ -66,15 +87,12 @@ IQGS_INLINE void add_signal(const SplatRecord& r, const PatchPixels& pixels, con
   m[M_U] = g.of[RAW_U], m[M_V] = g.of[RAW_V], m[M_HIT_DEPTH] = g.rest[2];
   m[M_U_DX] = m[M_U] * dx, m[M_U_DY] = m[M_U] * dy;
   m[M_V_DX] = m[M_V] * dx, m[M_V_DY] = m[M_V] * dy;
-  const ScreenSignal<FP> signal =
-      screen_signal(FP(r.a), FP(r.b), FP(r.c), FP(r.d), FP(r.e), FP(r.f), FP(r.depth), m);
-  sums[0] += lane_sum(magnitude(signal.x));
-  sums[1] += lane_sum(magnitude(signal.y));
+  add_signal<Surfel>(r, m, sums);
 }
 
-// Adds the moments of each contributing splat to its row. See `hit_vjp`.
+// Adds the moments of each contributing splat to its row. See `vjp` of its kind.
 template <bool DEPTH, bool ABSOLUTE>
-IQGS_PHASE void add_patch_moments(const PatchPixels& pixels, const PixelOptions& o,
+IQGS_PHASE void add_patch_moments(Surfel, const PatchPixels& pixels, const PixelOptions& o,
                                   const BackwardSpace& s) {
   const FP zero(0.0f), px = pixels.px - FP(MIDDLE), py = pixels.py - FP(MIDDLE);
   const PatchWeights& from = s.patch;
@@ -106,6 +124,28 @@ IQGS_PHASE void add_patch_moments(const PatchPixels& pixels, const PixelOptions&
   }
 }
 
+template <bool DEPTH, bool ABSOLUTE>
+IQGS_PHASE void add_patch_moments(Ellipsoid, const PatchPixels& pixels, const PixelOptions&,
+                                  const BackwardSpace& s) {
+  const FP px = pixels.px - FP(MIDDLE), py = pixels.py - FP(MIDDLE);
+  const PatchWeights& from = s.patch;
+  for (int i = 0; i < from.count; ++i) {
+    const int64_t at = static_cast<int64_t>(i) * PATCH;
+    const int64_t id = from.id[i];
+    const FP alpha_term = FP::load(s.linear + at);
+    EllipsoidMoments m;
+    m.u = -(alpha_term * FP::load(from.u + at));
+    m.v = -(alpha_term * FP::load(from.v + at));
+    m.alpha = alpha_term;
+    m.depth = DEPTH ? FP::load(from.alpha + at) : FP(0.0f);
+    add_moments(m, px, py, s.moments + id * RAW_FLOATS);
+    if (!ABSOLUTE) continue;
+    FP moments[MOMENTS];
+    moments[M_U] = m.u, moments[M_V] = m.v;
+    add_signal<Ellipsoid>(s.batch.records[id], moments, s.absolute + 2 * id);
+  }
+}
+
 // What `spread_channels` adds, for the wild lanes of patch k alone.
 IQGS_PHASE void spread_wild(const BlendGradParams& p, int k, uint32_t wild,
                             const BackwardSpace& s) {
@@ -127,6 +167,7 @@ IQGS_INLINE bool wants_depth(const BlendGradParams& p) {
 }
 
 // Copies the finished gradients of the tile to their rows: whole cache lines, past the cache.
+template <class Pixels>
 IQGS_PHASE void write_rows(const BlendGradParams& p, int64_t first, int64_t last, int used,
                            const BackwardSpace& s) {
   const F16 zero(0.0f);
@@ -140,7 +181,7 @@ IQGS_PHASE void write_rows(const BlendGradParams& p, int64_t first, int64_t last
       continue;
     }
     if (p.geometry) {
-      finish_moments(s.batch.records[at], s.moments + at * RAW_FLOATS,
+      finish_moments(Pixels(), s.batch.records[at], s.moments + at * RAW_FLOATS,
                      p.absolute ? s.absolute + 2 * at : nullptr, wants_depth(p), m);
       F16::load(m).stream(row);
     }
@@ -151,23 +192,25 @@ IQGS_PHASE void write_rows(const BlendGradParams& p, int64_t first, int64_t last
 }
 
 // The phases of one patch, for the gradients that there are.
-template <bool DEPTH, bool DISTORTION>
+template <class Pixels, bool DEPTH, bool DISTORTION>
 IQGS_INLINE void geometry_patch(const BlendGradParams& p, int k, const PatchPixels& pixels,
                                 const PixelOptions& o, const PixelGrad& g, BackwardSpace& s) {
   const int32_t* list = s.batch.lists + static_cast<int64_t>(k) * s.batch.list_stride;
   PixelState state = fresh_pixels(pixels.inside);
-  weigh_patch<WantsGeometry<DISTORTION>>(s.batch, list, s.batch.count[k], pixels, o, state,
+  weigh_patch<Pixels, WantsGeometry<DISTORTION>>(s.batch, list, s.batch.count[k], pixels, o, state,
                                          s.patch);
   contract_channels(p.channel_count, s.linear, s.channels(k), s.batch.rows + p.first_channel,
                     s.batch.row_stride, s.patch);
-  (g.wild ? descend<DEPTH, DISTORTION, true> : descend<DEPTH, DISTORTION, false>)(o, state, g, s);
+  (g.wild ? descend<Pixels, DEPTH, DISTORTION, true>
+          : descend<Pixels, DEPTH, DISTORTION, false>)(o, state, g, s);
   if (DEPTH && p.median_depth) add_median(state, g.median_depth, s.patch);
   if (p.absolute)
-    add_patch_moments<DEPTH, true>(pixels, o, s);
+    add_patch_moments<DEPTH, true>(Pixels(), pixels, o, s);
   else
-    add_patch_moments<DEPTH, false>(pixels, o, s);
+    add_patch_moments<DEPTH, false>(Pixels(), pixels, o, s);
 }
 
+template <class Pixels>
 IQGS_INLINE void backward_patch(const BlendGradParams& p, int tile, int k, const PixelOptions& o,
                                 BackwardSpace& s) {
   PatchPixels pixels = patch_pixels(p.forward, tile, k);
@@ -177,18 +220,19 @@ IQGS_INLINE void backward_patch(const BlendGradParams& p, int tile, int k, const
   if (!p.geometry) {
     const int32_t* list = s.batch.lists + static_cast<int64_t>(k) * s.batch.list_stride;
     PixelState state = fresh_pixels(pixels.inside);
-    weigh_patch<WantsNothing>(s.batch, list, s.batch.count[k], pixels, o, state, s.patch);
+    weigh_patch<Pixels, WantsNothing>(s.batch, list, s.batch.count[k], pixels, o, state, s.patch);
   } else if (p.distortion) {
-    geometry_patch<true, true>(p, k, pixels, o, g, s);
+    geometry_patch<Pixels, true, true>(p, k, pixels, o, g, s);
   } else if (wants_depth(p)) {
-    geometry_patch<true, false>(p, k, pixels, o, g, s);
+    geometry_patch<Pixels, true, false>(p, k, pixels, o, g, s);
   } else {
-    geometry_patch<false, false>(p, k, pixels, o, g, s);
+    geometry_patch<Pixels, false, false>(p, k, pixels, o, g, s);
   }
   spread_channels(p.channel_count, s.panels, s.grads, s.wide, s.patch);
   if (g.wild) spread_wild(p, k, g.wild, s);
 }
 
+template <class Pixels>
 void blend_backward(const BlendGradParams& p, int tile, Arena& arena) {
   const TileLists& lists = p.forward.lists;
   const int64_t first = lists.start[tile], last = lists.start[tile + 1];
@@ -208,9 +252,9 @@ void blend_backward(const BlendGradParams& p, int tile, Arena& arena) {
   for (int k = 0; k < PATCHES; ++k) {
     fetch_ahead(p.forward, last, ahead, k, PATCHES, false);
     fetch_grads(p, tile + 1, k);
-    if (s.batch.count[k]) backward_patch(p, tile, k, o, s);
+    if (s.batch.count[k]) backward_patch<Pixels>(p, tile, k, o, s);
   }
-  write_rows(p, first, last, used, s);
+  write_rows<Pixels>(p, first, last, used, s);
 }
 
 }  // namespace IQGS_ISA

@@ -94,6 +94,7 @@ IQGS_INLINE int load_batch(const BlendParams& p, int tile, int64_t at, int64_t l
   return count;
 }
 
+template <class Pixels>
 void blend_forward(const BlendParams& p, int tile, Arena& arena) {
   const int channels = SHADE_CHANNELS + p.feature_count;
   const int64_t first = p.lists.start[tile], last = p.lists.start[tile + 1];
@@ -114,7 +115,7 @@ void blend_forward(const BlendParams& p, int tile, Arena& arena) {
       fetch_ahead(p, at + count, ahead, k, PATCHES, true);
       if (b.count[k] == 0) continue;
       space.patch.count = 0;
-      weigh_patch<WantsImages>(b, b.lists + k * b.list_stride, b.count[k], patch_pixels(p, tile, k),
+      weigh_patch<Pixels, WantsImages>(b, b.lists + k * b.list_stride, b.count[k], patch_pixels(p, tile, k),
                                options, space.state[k], space.patch);
       accumulate_channels(channels, space.sums(k), b.rows, b.row_stride, space.patch);
       if (!any(space.state[k].alive)) open &= ~(1u << k);

@@ -66,4 +66,8 @@ const KernelTable& kernels() {
   return baseline::TABLE;
 }
 
+const PrimitiveKernels& kernels(Primitive primitive) {
+  return primitive == Primitive::SURFEL ? kernels().surfel : kernels().ellipsoid;
+}
+
 }  // namespace iqgs

@@ -58,8 +58,8 @@ struct RowProductParams {
   float* out;
 };
 
-struct KernelTable {
-  const char* name;
+// What depends on what a splat is.
+struct PrimitiveKernels {
   // Splats first .. last of N, both multiples of LANES or N.
   void (*project)(const ProjectParams&, int64_t first, int64_t last, Arena&);
   void (*project_backward)(const ProjectGradParams&, int64_t first, int64_t last, Arena&);
@@ -67,10 +67,15 @@ struct KernelTable {
   void (*blend_forward)(const BlendParams&, int tile, Arena&);
   void (*blend_backward)(const BlendGradParams&, int tile, Arena&);
   void (*weights)(const WeightParams&, int tile, Arena&);
+  void (*quad_weights)(const QuadWeightParams&, int tile, Arena&);
+};
+
+struct KernelTable {
+  const char* name;
+  PrimitiveKernels surfel, ellipsoid;
   // Rows first .. last.
   void (*gather_rows)(const RowProductParams&, int64_t first, int64_t last);
   void (*scatter_rows)(const RowProductParams&, int64_t first, int64_t last);
-  void (*quad_weights)(const QuadWeightParams&, int tile, Arena&);
   // Quads first .. last.
   void (*gather_quads)(const QuadProductParams&, int64_t first, int64_t last, Arena&);
   void (*scatter_quads)(const QuadProductParams&, int64_t first, int64_t last, Arena&);
@@ -91,5 +96,6 @@ enum class InstructionSet { BASELINE, AVX2, AVX512 };
 InstructionSet instruction_set();
 
 const KernelTable& kernels();
+const PrimitiveKernels& kernels(Primitive primitive);
 
 }  // namespace iqgs

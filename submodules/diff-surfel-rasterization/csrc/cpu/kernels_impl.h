@@ -19,10 +19,21 @@ namespace IQGS_ISA {
 #define IQGS_STRING(x) #x
 #define IQGS_NAME(x) IQGS_STRING(x)
 
+template <class Projection>
+constexpr PrimitiveKernels kernels_of() {
+  using Pixels = typename Projection::Pixels;
+  return {project<Projection>,    project_backward<Projection>, blend_forward<Pixels>,
+          blend_backward<Pixels>, weigh_pixels<Pixels>,         weigh_quads<Pixels>};
+}
+
 const KernelTable TABLE = {
-    IQGS_NAME(IQGS_ISA), project,      project_backward, blend_forward,
-    blend_backward,      weigh_pixels, gather_rows,      scatter_rows,
-    weigh_quads,         gather_quads, scatter_quads,
+    IQGS_NAME(IQGS_ISA),
+    kernels_of<SurfelProjection>(),
+    kernels_of<EllipsoidProjection>(),
+    gather_rows,
+    scatter_rows,
+    gather_quads,
+    scatter_quads,
 };
 
 }  // namespace IQGS_ISA

@@ -60,8 +60,16 @@ IQGS_BINARY(/)
     return r;                                                 \
   }
 IQGS_COMPARE(<)
+IQGS_COMPARE(<=)
 IQGS_COMPARE(>)
+IQGS_COMPARE(>=)
 #undef IQGS_COMPARE
+
+IQGS_INLINE MaskD operator&(const MaskD& a, const MaskD& b) {
+  MaskD r;
+  IQGS_PARTS_D r.v[p] = a.v[p] & b.v[p];
+  return r;
+}
 
 IQGS_INLINE D16 operator-(const D16& a) {
   D16 r;
@@ -77,6 +85,10 @@ IQGS_INLINE D16 select(const MaskD& m, const D16& a, const D16& b) {
 
 IQGS_INLINE D16 larger(const D16& a, const D16& b) {
   return select(a < b, b, a);
+}
+
+IQGS_INLINE D16 smaller(const D16& a, const D16& b) {
+  return select(b < a, b, a);
 }
 
 // Two roundings: doubles have digits to spare here.

@@ -12,6 +12,8 @@ namespace IQGS_ISA {
 // numbers each, in the order of RawMoment.
 enum RawMoment { RAW_SUM, RAW_Y, RAW_X, RAW_REST };
 enum RawColumn { RAW_U, RAW_V, RAW_W, RAW_ANCHOR };  // of the first three
+// Of an ellipsoid, whose first row is all that it has beside the first two columns of the next two.
+enum EllipsoidColumn { RAW_ALPHA = RAW_W, RAW_DEPTH = RAW_ANCHOR };
 constexpr int RAW_FLOATS = 16;
 constexpr float MIDDLE = 0.5f * TILE;
 
@@ -45,10 +47,31 @@ IQGS_INLINE void add_moments(const PatchMoments& m, const FP& px, const FP& py, 
   add_quads(sum, by_y, by_x, rest, row);
 }
 
+// Gradients of the pixels of a patch with respect to one ellipsoid.
+struct EllipsoidMoments {
+  FP u, v, alpha, depth;  // dL/du, dL/dv, alpha dL/dalpha, dL/d(depth of the centre)
+};
+
+IQGS_INLINE void add_moments(const EllipsoidMoments& m, const FP& px, const FP& py, float* row) {
+  NativeF sum, by_y, by_x;
+  const NativeF nothing = {};
+#pragma GCC unroll 2
+  for (int p = 0; p < PATCH_PARTS; ++p) {
+    const NativeF s = sum_four(m.u.v[p], m.v.v[p], m.alpha.v[p], m.depth.v[p]);
+    const NativeF x = px.v[p];
+    const NativeF sx = sum_four(m.u.v[p] * x, m.v.v[p] * x, nothing, nothing);
+    const NativeF sy = s * py.v[p];
+    sum = p ? sum + s : s;
+    by_y = p ? by_y + sy : sy;
+    by_x = p ? by_x + sx : sx;
+  }
+  add_quads(sum, by_y, by_x, nothing, row);
+}
+
 // Moments about the splat's own centre, in the order of Moment; `absolute` may be null. Without
 // gradients of depth only the first of RAW_REST was summed: the others hold anything.
-IQGS_INLINE void finish_moments(const SplatRecord& s, const float* raw, const float* absolute,
-                                bool depth, float* out) {
+IQGS_INLINE void finish_moments(Surfel, const SplatRecord& s, const float* raw,
+                                const float* absolute, bool depth, float* out) {
   const float x = s.x - MIDDLE, y = s.y - MIDDLE;
   const Quad at_x = {x, x, x, x + s.anchor_x}, at_y = {y, y, y, y + s.anchor_y};
   const Quad sum = load_quad(raw + 4 * RAW_SUM);
@@ -70,6 +93,23 @@ IQGS_INLINE void finish_moments(const SplatRecord& s, const float* raw, const fl
   out[M_ABS_Y] = absolute ? absolute[1] : 0.0f;
 }
 static_assert(M_U + 3 == M_V && M_V + 3 == M_W && M_W + 3 == M_ALPHA, "quads overlap by one");
+
+IQGS_INLINE void finish_moments(Ellipsoid, const SplatRecord& s, const float* raw,
+                                const float* absolute, bool depth, float* out) {
+  const float x = s.x - MIDDLE, y = s.y - MIDDLE;
+  const float *sum = raw + 4 * RAW_SUM, *by_x = raw + 4 * RAW_X, *by_y = raw + 4 * RAW_Y;
+  for (int k = 0; k < MOMENTS; ++k) out[k] = 0.0f;
+  out[M_U] = sum[RAW_U];
+  out[M_U_DX] = by_x[RAW_U] - x * sum[RAW_U];
+  out[M_U_DY] = by_y[RAW_U] - y * sum[RAW_U];
+  out[M_V] = sum[RAW_V];
+  out[M_V_DX] = by_x[RAW_V] - x * sum[RAW_V];
+  out[M_V_DY] = by_y[RAW_V] - y * sum[RAW_V];
+  out[M_ALPHA] = sum[RAW_ALPHA];
+  out[M_DEPTH] = depth ? sum[RAW_DEPTH] : 0.0f;
+  out[M_ABS_X] = absolute ? absolute[0] : 0.0f;
+  out[M_ABS_Y] = absolute ? absolute[1] : 0.0f;
+}
 
 }  // namespace IQGS_ISA
 }  // namespace iqgs

@@ -3,8 +3,8 @@
 // sixteen splats at a time.
 #pragma once
 
-#include "../common/projection_vjp.h"
-#include "../common/surfel_math.h"
+#include "../common/ellipsoid_projection_vjp.h"
+#include "../common/surfel_projection_vjp.h"
 #include "project_forward.h"
 #include "tile_batch.h"
 
@@ -125,16 +125,19 @@ IQGS_PHASE void color_vjp(const ProjectGradParams& p, const Vec3<F16>& mean, int
               direction_vjp(direction, inverse_length, sh_basis_vjp(direction, f.sh_degree, gk));
 }
 
+template <class Pixels>
 IQGS_INLINE void write_signals(const ProjectGradParams& p, const SplatView<D16>& v, const D16* m,
                                int64_t first, int64_t last, const Mask& live) {
   const D16 half_w(0.5 * p.forward.camera.width), half_h(0.5 * p.forward.camera.height);
-  ScreenSignal<D16> signal = screen_signal(v.a, v.b, v.c, v.d, v.e, v.f, v.depth, m);
+  ScreenSignal<D16> signal =
+      Pixels::screen_signal(v.a, v.b, v.c, v.d, v.e, v.f, v.depth, m);
   const D16 plain[3] = {signal.x * half_w, signal.y * half_h, D16(0.0)};
   scatter_columns(plain, p.screen, first, last, live);
   const D16 absolute[3] = {m[M_ABS_X] * half_w, m[M_ABS_Y] * half_h, D16(0.0)};
   scatter_columns(absolute, p.screen_abs, first, last, live);
 }
 
+template <class Projection>
 void project_backward(const ProjectGradParams& p, int64_t first_splat, int64_t last_splat,
                       Arena& arena) {
   float* space = static_cast<float*>(arena.reserve(sizeof(float) * LANES * p.row_floats));
@@ -155,39 +158,30 @@ void project_backward(const ProjectGradParams& p, int64_t first_splat, int64_t l
     for (int64_t n = first; n < last; ++n)
       visible |= static_cast<uint32_t>(p.forward.radii[n] > 0) << (n - first);
     const Mask live = lanes_of(visible);
-    SplatInput<D16> in = gather_splats(p.forward, first);
+    const auto in = gather_splats<Projection::SCALES>(p.forward, first);
     Vec3<F16> through_color = {F16(0.0f), F16(0.0f), F16(0.0f)};
     if (p.forward.sh) color_vjp(p, narrow(in.mean), first, last, s, through_color);
     if (!p.geometry) continue;
 
     // From the moments to the camera frame to the parameters.
-    SplatFrame<D16> frame = splat_frame(cam, in);
-    SplatView<D16> view = splat_view(cam, frame, in.opacity);
+    const auto frame = splat_frame(cam, in);
+    const auto view = Projection::view(cam, frame, in.opacity);
     D16 m[MOMENT_FLOATS];
     for (int k = 0; k < MOMENTS; ++k) m[k] = D16::load(s.moment[k]);
-    const D16 zero(0.0);
-    D16 side = select(frame.facing > zero, D16(-1.0), D16(1.0));
-    FrameGrad<D16> grad = {{zero, zero, zero},
-                           {zero, zero, zero},
-                           {zero, zero, zero},
-                           {D16::load(s.normal[0]) * side, D16::load(s.normal[1]) * side,
-                            D16::load(s.normal[2]) * side},
-                           zero,
-                           zero};
-    view_vjp(cam, frame, view, m, grad);
-    if (cam.aabb_anchor) box_anchor_vjp(cam, frame, m[M_ANCHOR_X], m[M_ANCHOR_Y], grad);
-    SplatGrad<D16> out = frame_vjp(cam, frame, grad);
+    const Vec3<D16> normal = {D16::load(s.normal[0]), D16::load(s.normal[1]),
+                              D16::load(s.normal[2])};
+    const auto grad = frame_grad(Projection(), cam, frame, view, m, normal);
+    const auto out = frame_vjp(cam, frame, grad);
 
     const D16 mean[3] = {out.mean.x + widen(through_color.x), out.mean.y + widen(through_color.y),
                          out.mean.z + widen(through_color.z)};
     scatter_columns(mean, p.means, first, last, live);
-    const D16 scale[2] = {out.scale_u, out.scale_v};
-    scatter_columns(scale, p.scales, first, last, live);
+    scatter_columns(out.scale, p.scales, first, last, live);
     const D16 rotation[4] = {out.qw, out.qx, out.qy, out.qz};
     scatter_columns(rotation, p.rotations, first, last, live);
     const D16 opacity[1] = {m[M_ALPHA] / in.opacity};
     scatter_columns(opacity, p.opacities, first, last, live);
-    write_signals(p, view, m, first, last, live);
+    write_signals<typename Projection::Pixels>(p, view, m, first, last, live);
   }
 }
 

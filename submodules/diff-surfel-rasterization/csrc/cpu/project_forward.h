@@ -2,8 +2,9 @@
 // Splats to records, footprints, tile boxes, radii and colours: sixteen splats at a time.
 #pragma once
 
-#include "../common/bounds_math.h"
+#include "../common/ellipsoid_projection.h"
 #include "../common/sh_math.h"
+#include "../common/surfel_projection.h"
 #include "columns.h"
 #include "half_planes.h"
 #include "kernels.h"
@@ -17,37 +18,27 @@ static_assert(1 << TILE_BITS == TILE, "shifts stand for divisions by the tile");
 static_assert(sizeof(TileBox) == 8, "a box is written as two numbers");
 
 // The splats first .. first + 15, the last one of all repeated.
-IQGS_INLINE SplatInput<D16> gather_splats(const ProjectParams& p, int64_t first) {
-  F16 mean[3], scale[2], rotation[4], opacity[1];
+template <int SCALES>
+IQGS_INLINE SplatInput<D16, SCALES> gather_splats(const ProjectParams& p, int64_t first) {
+  F16 mean[3], scale[SCALES], rotation[4], opacity[1];
   load_columns<3>(p.means, first, p.count, mean);
-  load_columns<2>(p.scales, first, p.count, scale);
+  load_columns<SCALES>(p.scales, first, p.count, scale);
   load_columns<4>(p.rotations, first, p.count, rotation);
   load_columns<1>(p.opacities, first, p.count, opacity);
-  return {{widen(mean[0]), widen(mean[1]), widen(mean[2])},
-          widen(scale[0]),
-          widen(scale[1]),
-          widen(rotation[0]),
-          widen(rotation[1]),
-          widen(rotation[2]),
-          widen(rotation[3]),
-          widen(opacity[0])};
+  SplatInput<D16, SCALES> s;
+  s.mean = {widen(mean[0]), widen(mean[1]), widen(mean[2])};
+  for (int k = 0; k < SCALES; ++k) s.scale[k] = widen(scale[k]);
+  s.qw = widen(rotation[0]), s.qx = widen(rotation[1]);
+  s.qy = widen(rotation[2]), s.qz = widen(rotation[3]);
+  s.opacity = widen(opacity[0]);
+  return s;
 }
 
-// In front of the near plane and not edge-on: the splats whose record means something.
-IQGS_INLINE uint32_t splats_alive(const Camera& cam, const SplatFrame<D16>& f) {
-  D16 limit = D16(EDGE_ON_COSINE * EDGE_ON_COSINE) * dot(f.center, f.center);
-  return lane_bits(f.center.z > D16(cam.near)) & lane_bits(f.facing * f.facing > limit);
-}
-
-IQGS_PHASE void bound_splats(const Camera& cam, const SplatFrame<D16>& f, const SplatView<D16>& v,
+template <class Projection>
+IQGS_PHASE void bound_splats(const Camera& cam, const typename Projection::template Frame<D16>& f,
+                             const typename Projection::template View<D16>& v,
                              SplatBounds<F16>& out) {
-  CenteredAxes<D16> wide = centered_axes(cam, f);
-  CenteredAxes<F16> axes = {narrow(wide.ux), narrow(wide.uy), narrow(wide.uz),
-                            narrow(wide.vx), narrow(wide.vy), narrow(wide.vz)};
-  const F16 depth = narrow(v.depth);
-  const Vec3<F16> center = {narrow(v.x), narrow(v.y), depth};
-  const Vec3<F16> anchor = {narrow(v.x + v.anchor_x), narrow(v.y + v.anchor_y), depth};
-  out = splat_bounds(cam, axes, depth, center, anchor, narrow(v.cut));
+  out = Projection::bounds(cam, f, v, [](const D16& wide) { return narrow(wide); });
 }
 
 // `tile_span` of sixteen splats.
@@ -199,15 +190,17 @@ IQGS_PHASE void write_splats(const ProjectParams& p, const SplatView<D16>& v,
   }
 }
 
+template <class Projection>
 void project(const ProjectParams& p, int64_t first_splat, int64_t last_splat, Arena&) {
   for (int64_t first = first_splat; first < last_splat; first += LANES) {
     const int64_t last = first + LANES < last_splat ? first + LANES : last_splat;
-    SplatInput<D16> s = gather_splats(p, first);
-    SplatFrame<D16> f = splat_frame(p.camera, s);
-    SplatView<D16> v = splat_view(p.camera, f, s.opacity);
-    uint32_t supported = splats_alive(p.camera, f) & lane_bits(narrow(v.cut) >= F16(0.0f));
+    const auto s = gather_splats<Projection::SCALES>(p, first);
+    const auto f = splat_frame(p.camera, s);
+    const auto v = Projection::view(p.camera, f, s.opacity);
+    const uint32_t supported = lane_bits(Projection::alive(p.camera, f, v)) &
+                               lane_bits(narrow(v.cut) >= F16(0.0f));
     SplatBounds<F16> bounds;
-    bound_splats(p.camera, f, v, bounds);
+    bound_splats<Projection>(p.camera, f, v, bounds);
     const uint32_t visible = place_splats(p, bounds, supported, first, last);
     if (!visible) continue;
     write_splats(p, v, bounds, first, visible);

@@ -30,27 +30,27 @@ void each_tile(const Params& p, const TileLists& lists, int threads,
 }  // namespace
 
 void project_splats(const ProjectParams& p, int threads) {
-  each_splat_chunk(p, p.count, threads, kernels().project);
+  each_splat_chunk(p, p.count, threads, kernels(p.primitive).project);
 }
 
 void blend_tiles(const BlendParams& p, int threads) {
-  each_tile(p, p.lists, threads, kernels().blend_forward);
+  each_tile(p, p.lists, threads, kernels(p.primitive).blend_forward);
 }
 
 void blend_tiles_backward(const BlendGradParams& p, int threads) {
-  each_tile(p, p.forward.lists, threads, kernels().blend_backward);
+  each_tile(p, p.forward.lists, threads, kernels(p.forward.primitive).blend_backward);
 }
 
 void project_splats_backward(const ProjectGradParams& p, int threads) {
-  each_splat_chunk(p, p.forward.count, threads, kernels().project_backward);
+  each_splat_chunk(p, p.forward.count, threads, kernels(p.forward.primitive).project_backward);
 }
 
 void weigh_tiles(const WeightParams& p, int threads) {
-  each_tile(p, p.blend.lists, threads, kernels().weights);
+  each_tile(p, p.blend.lists, threads, kernels(p.blend.primitive).weights);
 }
 
 void weigh_tiles(const QuadWeightParams& p, int threads) {
-  each_tile(p, p.blend.lists, threads, kernels().quad_weights);
+  each_tile(p, p.blend.lists, threads, kernels(p.blend.primitive).quad_weights);
 }
 
 }  // namespace iqgs

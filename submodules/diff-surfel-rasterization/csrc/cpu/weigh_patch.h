@@ -6,6 +6,7 @@
 // a processor overlaps the splats of a loop only as far as its chains of dependent steps are short.
 #pragma once
 
+#include "../common/ellipsoid_math.h"
 #include "../common/surfel_math.h"
 #include "tile_batch.h"
 
@@ -39,12 +40,13 @@ struct PatchWeights {
   int32_t* id;  // [n] position in the batch
   int count;
   float* alpha;  // the last VISITS only without geometry, as all below
+  // Of flat splats, whose depth differs from pixel to pixel:
   float* mapped_depth;
   float* depth;
   // With geometry alone:
-  float* inverse;  // depth of the hit over that of the centre
   float *u, *v;    // zero where the low-pass wins over the hit
-  float* disc;     // 2 where it does, else 0
+  float* inverse;  // of flat splats: depth of the hit over that of the centre
+  float* disc;     // of flat splats: 2 where the low-pass wins, else 0
 };
 
 constexpr int VISITS = 64;  // splats taken at a time
@@ -86,10 +88,12 @@ IQGS_INLINE PixelOptions known_options(const PixelOptions& o) {
 
 // Keeps what later loops read of a splat and its hits.
 template <class Wants>
-IQGS_INLINE void keep_hit(const SplatRecord& splat, const Hit<FP>& h, const PixelOptions& o,
-                          const MaskP& hit, int64_t at, const PatchWeights& out) {
-  if (Wants::MAPPED) mapped_depth(hit_inverse_depth(splat, h, o), o).store(out.mapped_depth + at);
-  if (Wants::IMAGES) zero_unless(hit, hit_depth(splat, h, o)).store(out.depth + at);
+IQGS_INLINE void keep_hit(Surfel, const SplatRecord& splat, const Surfel::Hit<FP>& h,
+                          const PixelOptions& o, const MaskP& hit, int64_t at,
+                          const PatchWeights& out) {
+  if (Wants::MAPPED)
+    mapped_depth(Surfel::inverse_depth(splat, h, o), o).store(out.mapped_depth + at);
+  if (Wants::IMAGES) zero_unless(hit, Surfel::depth(splat, h, o)).store(out.depth + at);
   if (Wants::GEOMETRY) {
     const MaskP low_pass = h.rho_disc < h.rho_hit;
     zero_unless(hit, h.inverse).store(out.inverse + at);
@@ -99,9 +103,24 @@ IQGS_INLINE void keep_hit(const SplatRecord& splat, const Hit<FP>& h, const Pixe
   }
 }
 
+template <class Wants>
+IQGS_INLINE void keep_hit(Ellipsoid, const SplatRecord&, const Ellipsoid::Hit<FP>& h,
+                          const PixelOptions&, const MaskP& hit, int64_t at,
+                          const PatchWeights& out) {
+  if (!Wants::GEOMETRY) return;
+  zero_unless(hit, h.u).store(out.u + at);
+  zero_unless(hit, h.v).store(out.v + at);
+}
+
+// What a patch reports as depth of a splat, mapped for the distortion; `kept`: what was kept of it.
+template <class Pixels>
+IQGS_INLINE FP mapped_depth_of(const SplatRecord& s, const PixelOptions& o, const float* kept) {
+  return Pixels::FLAT ? FP::load(kept) : mapped_depth(FP(s.inverse_depth), o);
+}
+
 // Appends the splats of `list` that touch a pixel; `alpha` holds the squared distance for now, -1
 // where the pixel is missed. Returns their number.
-template <class Wants, bool USUAL>
+template <class Pixels, class Wants, bool USUAL>
 IQGS_PHASE int meet_splats(const SplatRecord* records, const int32_t* list, int count,
                            const PatchPixels& pixels, const PixelOptions& options,
                            const MaskP& alive, int32_t* ids, const PatchWeights& to) {
@@ -113,11 +132,11 @@ IQGS_PHASE int meet_splats(const SplatRecord* records, const int32_t* list, int 
   for (int i = 0; i < count; ++i) {
     const int id = list[i];
     const SplatRecord& splat = records[id];
-    const Hit<FP> h = intersect(splat, o, px, py);
-    const MaskP hit = inside(splat, h, o) & open;
+    const auto h = Pixels::intersect(splat, o, px, py);
+    const MaskP hit = Pixels::inside(splat, h, o) & open;
     const int64_t at = static_cast<int64_t>(n) * PATCH;
-    select(hit, smaller(h.rho_hit, h.rho_disc), FP(-1.0f)).store(out.alpha + at);
-    keep_hit<Wants>(splat, h, o, hit, at, out);
+    select(hit, Pixels::rho(h), FP(-1.0f)).store(out.alpha + at);
+    keep_hit<Wants>(Pixels(), splat, h, o, hit, at, out);
     ids[n] = id;
     n += any(hit);
   }
@@ -129,17 +148,17 @@ IQGS_PHASE void fade_splats(const SplatRecord* records, const int32_t* ids, int 
                             float* alpha) {
   for (int i = 0; i < count; ++i, alpha += PATCH) {
     const FP rho = FP::load(alpha);
-    const FP faded = FP(records[ids[i]].opacity) * exponential_half(rho);
-    zero_unless(rho >= FP(0.0f), smaller(faded, FP(MAX_ALPHA))).store(alpha);
+    zero_unless(rho >= FP(0.0f), splat_alpha(records[ids[i]], rho)).store(alpha);
   }
 }
 
 // From alphas to weights, and the sums on the way.
-template <class Wants>
-IQGS_PHASE void pass_light(const int32_t* ids, int count, const PatchWeights& to,
-                           PixelState& state) {
+template <class Pixels, class Wants>
+IQGS_PHASE void pass_light(const SplatRecord* records, const int32_t* ids, int count,
+                           const PixelOptions& options, const PatchWeights& to, PixelState& state) {
   const FP zero(0.0f), limit(STOP_TRANSMITTANCE);
   const PatchWeights out = to;
+  const PixelOptions o = options;
   FP light = state.transmittance, depth = state.depth, median_depth = state.median_depth;
   FP first = state.sums.first, second = state.sums.second;
   IP median = state.median;
@@ -165,13 +184,14 @@ IQGS_PHASE void pass_light(const int32_t* ids, int count, const PatchWeights& to
       const MaskP upper = (alpha > zero) & (light > FP(MEDIAN_TRANSMITTANCE));
       if (Wants::MEDIAN) median = select(upper, IP(ids[i]), median);
       if (Wants::IMAGES) {
-        const FP z = FP::load(out.depth + at);
+        const FP z = Pixels::FLAT ? FP::load(out.depth + at) : FP(records[ids[i]].depth);
         median_depth = select(upper, z, median_depth);
         depth = fused(w, z, depth);
       }
     }
     if (Wants::MAPPED) {
-      const FP m = FP::load(out.mapped_depth + at), wm = w * m;
+      const FP m = mapped_depth_of<Pixels>(records[ids[i]], o, out.mapped_depth + at);
+      const FP wm = w * m;
       first = first + wm;
       second = fused(wm, m, second);
     }
@@ -181,20 +201,20 @@ IQGS_PHASE void pass_light(const int32_t* ids, int count, const PatchWeights& to
 }
 
 // Appends the splats of `list` that contribute, until all pixels are saturated.
-template <class Wants>
+template <class Pixels, class Wants>
 IQGS_INLINE void weigh_patch(const TileBatch& b, const int32_t* list, int count,
                              const PatchPixels& pixels, const PixelOptions& o, PixelState& state,
                              PatchWeights& out) {
-  const bool usual = !o.center_depth && !o.box_anchor;
+  const bool usual = !Pixels::FLAT || (!o.center_depth && !o.box_anchor);
   for (int i = 0; i < count && any(state.alive); i += VISITS) {
     const int visits = count - i < VISITS ? count - i : VISITS;
     int32_t* ids = out.id + out.count;
     const PatchWeights to = tail_of<Wants>(out);
-    const int met = (usual ? meet_splats<Wants, true>
-                           : meet_splats<Wants, false>)(b.records, list + i, visits, pixels, o,
-                                                        state.alive, ids, to);
+    const auto meet = usual ? meet_splats<Pixels, Wants, true>
+                            : meet_splats<Pixels, Wants, !Pixels::FLAT>;
+    const int met = meet(b.records, list + i, visits, pixels, o, state.alive, ids, to);
     fade_splats(b.records, ids, met, to.alpha);
-    pass_light<Wants>(ids, met, to, state);
+    pass_light<Pixels, Wants>(b.records, ids, met, o, to, state);
     out.count += met;
   }
 }

@@ -36,6 +36,7 @@ IQGS_INLINE void write_counts(const WeightParams& p, const PatchPixels& pixels,
   }
 }
 
+template <class Pixels>
 void weigh_pixels(const WeightParams& p, int tile, Arena& arena) {
   const BlendParams& blend = p.blend;
   const int64_t first = blend.lists.start[tile], last = blend.lists.start[tile + 1];
@@ -50,7 +51,7 @@ void weigh_pixels(const WeightParams& p, int tile, Arena& arena) {
       if (b.count[k] == 0) continue;
       const PatchPixels pixels = patch_pixels(blend, tile, k);
       space.patch.count = 0;
-      weigh_patch<WantsNothing>(b, b.lists + k * b.list_stride, b.count[k], pixels, options,
+      weigh_patch<Pixels, WantsNothing>(b, b.lists + k * b.list_stride, b.count[k], pixels, options,
                                 space.state[k], space.patch);
       emit_patch(p, at, pixels, space.patch, filled[k]);
       if (!any(space.state[k].alive)) open &= ~(1u << k);

@@ -66,6 +66,7 @@ IQGS_INLINE void emit_quads(const QuadWeightParams& p, int64_t first, const Patc
   }
 }
 
+template <class Pixels>
 void weigh_quads(const QuadWeightParams& p, int tile, Arena& arena) {
   const BlendParams& blend = p.blend;
   const int64_t first = blend.lists.start[tile], last = blend.lists.start[tile + 1];
@@ -80,7 +81,7 @@ void weigh_quads(const QuadWeightParams& p, int tile, Arena& arena) {
     for (int k = 0; k < PATCHES; ++k) {
       if (b.count[k] == 0) continue;
       space.patch.count = 0;
-      weigh_patch<WantsNothing>(b, b.lists + k * b.list_stride, b.count[k],
+      weigh_patch<Pixels, WantsNothing>(b, b.lists + k * b.list_stride, b.count[k],
                                 patch_pixels(blend, tile, k), options, space.state[k], space.patch);
       emit_quads(p, at, space.patch, quads[k]);
       if (!any(space.state[k].alive)) open &= ~(1u << k);

@@ -12,7 +12,8 @@ from ..api import rasterize
 from ..backends import REBUILD
 from ..checks import check_settings, check_shape
 from ..reference import composite_projected
-from ..reference.projection import Projected, splat_colors
+from ..reference.projection import splat_colors
+from ..reference.surfels import Projected
 from ..types import RasterOutput, RasterSettings, Surfels
 from .extras import ARGUMENTS, accept_extras
 from .features import (

@@ -21,11 +21,12 @@ from ..quads import quads_from_rows
 from ..reference.quads import sample_quads_reference
 from ..types import (
     BlendWeights,
+    Ellipsoids,
     QuadWeights,
     RasterOutput,
     RasterSettings,
     SampledWeights,
-    Surfels,
+    Splats,
 )
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -92,13 +93,14 @@ def _stream(tensor: Tensor) -> int:
     return int(torch.cuda.current_stream(tensor.device).cuda_stream)
 
 
-def _view(settings: RasterSettings) -> tuple[list[float], list[int]]:
-    """The camera as the numbers that the operators take."""
+def _view(splats: Splats, settings: RasterSettings) -> tuple[list[float], list[int]]:
+    """The camera, and what kind the splats are, as the numbers that the operators take."""
     camera = [number for row in settings.world_to_view.tolist() for number in row]
     camera += [settings.fx, settings.fy, settings.cx, settings.cy, settings.near, settings.far]
     camera += [settings.scale_modifier, *settings.background.tolist()]
     options = [settings.width, settings.height, settings.sh_degree]
     options += [settings.low_pass_depth == "center", settings.low_pass_anchor == "aabb"]
+    options += [isinstance(splats, Ellipsoids)]
     return [float(x) for x in camera], [int(x) for x in options]
 
 
@@ -109,13 +111,13 @@ def _empty(device: torch.device) -> Tensor:
         return torch.empty(0, device=device)
 
 
-def _splat_tensors(surfels: Surfels) -> list[Tensor]:
+def _splat_tensors(splats: Splats) -> list[Tensor]:
     """The tensors of `_SPLATS`; missing ones are empty, missing features have no channel."""
-    empty = _empty(surfels.means.device)
-    tensors = [getattr(surfels, name) for name in _SPLATS[:-1]]
+    empty = _empty(splats.means.device)
+    tensors = [getattr(splats, name) for name in _SPLATS[:-1]]
     tensors = [empty if t is None else t for t in tensors]
-    features = surfels.features
-    tensors.append(surfels.means.new_empty(len(surfels.means), 0) if features is None else features)
+    features = splats.features
+    tensors.append(splats.means.new_empty(len(splats.means), 0) if features is None else features)
     return tensors
 
 
@@ -151,34 +153,34 @@ class _Rasterize(torch.autograd.Function):
         return (None, None, *kept)
 
 
-def rasterize_native(surfels: Surfels, settings: RasterSettings) -> RasterOutput:
+def rasterize_native(splats: Splats, settings: RasterSettings) -> RasterOutput:
     """Render on the tensors' device; see `rasterize`. Same bits on every run.
 
     Raises:
         RuntimeError: the library is not built, or not for the tensors' device.
         ValueError: a tensor is not float32 or has a wrong shape.
     """
-    _refuse_capture("rasterize", surfels.means)
-    camera, options = _view(settings)
-    empty = _empty(surfels.means.device)
-    carriers = [getattr(surfels, name) for name in _CARRIERS]
+    _refuse_capture("rasterize", splats.means)
+    camera, options = _view(splats, settings)
+    empty = _empty(splats.means.device)
+    carriers = [getattr(splats, name) for name in _CARRIERS]
     carriers = [empty if carrier is None else carrier for carrier in carriers]
-    *images, radii = _Rasterize.apply(camera, options, *_splat_tensors(surfels), *carriers)
+    *images, radii = _Rasterize.apply(camera, options, *_splat_tensors(splats), *carriers)
     return RasterOutput(**dict(zip(_IMAGES, images, strict=True)), radii=radii)
 
 
 @torch.no_grad()
 def blend_weights_native(
-    surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0
+    splats: Splats, settings: RasterSettings, min_weight: float = 0.0
 ) -> BlendWeights:
     """Weights of every pixel, front to back; see `blend_weights`."""
-    _refuse_capture("blend_weights", surfels.means)
-    operators = _operators("blend_weights", surfels.means)
-    splats = [t.detach() for t in _splat_tensors(surfels)]
+    _refuse_capture("blend_weights", splats.means)
+    operators = _operators("blend_weights", splats.means)
+    tensors = [t.detach() for t in _splat_tensors(splats)]
     row_start, splat, weight = operators.blend_weights(
-        splats, *_view(settings), min_weight, _stream(surfels.means)
+        tensors, *_view(splats, settings), min_weight, _stream(splats.means)
     )
-    return BlendWeights(row_start, splat, weight, n_splats=len(surfels.means))
+    return BlendWeights(row_start, splat, weight, n_splats=len(splats.means))
 
 
 class _SplatWeights(torch.autograd.Function):
@@ -215,24 +217,26 @@ def splat_weights_native(weights: BlendWeights, rows: Tensor | None, values: Ten
 
 @torch.no_grad()
 def quad_weights_cpu(
-    surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0
+    splats: Splats, settings: RasterSettings, min_weight: float = 0.0
 ) -> QuadWeights:
     """Weights by quads of pixels; see `quad_weights`."""
-    operators = _operators("quad_weights", surfels.means)
-    splats = [t.detach() for t in _splat_tensors(surfels)]
-    start, row, weight, extra = operators.quad_weights(splats, *_view(settings), min_weight, 0)
-    count = len(surfels.means)
+    operators = _operators("quad_weights", splats.means)
+    tensors = [t.detach() for t in _splat_tensors(splats)]
+    start, row, weight, extra = operators.quad_weights(
+        tensors, *_view(splats, settings), min_weight, 0
+    )
+    count = len(splats.means)
     return QuadWeights(start, row, weight, extra, settings.width, settings.height, count)
 
 
 @torch.no_grad()
 def quad_weights_cuda(
-    surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0
+    splats: Splats, settings: RasterSettings, min_weight: float = 0.0
 ) -> QuadWeights:
     """The same on a GPU, from the weights of the pixels."""
-    rows = blend_weights_native(surfels, settings, min_weight)
-    towards = settings.world_to_view.to(surfels.means)[2]
-    depth = surfels.means @ towards[:3] + towards[3]
+    rows = blend_weights_native(splats, settings, min_weight)
+    towards = settings.world_to_view.to(splats.means)[2]
+    depth = splats.means @ towards[:3] + towards[3]
     return quads_from_rows(rows, depth, settings.width, settings.height)
 
 

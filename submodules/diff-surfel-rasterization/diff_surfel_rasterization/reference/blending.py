@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Per-pixel part of the reference: own intersection and compositing of P pixels with n splats.
+"""Per-pixel part of the reference: compositing of P pixels with n splats.
 
 Everything is dense [P, n] and front to back along the last axis; autograd is the backward pass.
 """
@@ -13,29 +13,15 @@ import torch
 from torch import Tensor
 
 from ..constants import (
-    LOW_PASS_PRECISION,
     MAX_ALPHA,
     MEDIAN_TRANSMITTANCE,
-    PARALLEL_RATIO,
     STOP_TRANSMITTANCE,
     SUPPORT_ALPHA,
 )
+from .projection import BlendOptions, Meet
 
-# Columns of the geometry table: M_x, M_y relative to the centre, M_w, centre, anchor - centre,
-# opacity, signed carriers, absolute carriers.
-GEOMETRY_COLUMNS = (3, 3, 3, 2, 2, 1, 2, 2)
 # Columns that follow the values in the result of `composite`.
 MAP_COLUMNS = ("alpha", "depth", "median", "distortion")
-
-
-@dataclass(frozen=True)
-class BlendOptions:
-    """What the compositing needs to know beside the splats."""
-
-    near: float
-    far: float
-    center_depth: bool  # depth of the centre where the low-pass disc wins
-    carriers: bool  # screen-space gradients are wanted
 
 
 @dataclass(frozen=True)
@@ -46,18 +32,6 @@ class Blended:
     before: Tensor  # transmittance in front of the splat
     depth: Tensor
     after: Tensor  # [P] transmittance behind the last splat
-
-
-class _ExpandSummingMagnitudes(torch.autograd.Function):
-    """Expand [n] to [P, n]; the gradient is the sum of absolute values, not of values."""
-
-    @staticmethod
-    def forward(ctx: object, row: Tensor, pixels: int) -> Tensor:
-        return row.expand(pixels, -1).clone()
-
-    @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient.abs().sum(dim=0), None
 
 
 class _Weigh(torch.autograd.Function):
@@ -82,68 +56,10 @@ class _Weigh(torch.autograd.Function):
         return torch.where(contributes, gradient @ values.T, 0.0), by_value
 
 
-def intersect(
-    geometry: Tensor, pixels: Tensor, options: BlendOptions
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(rho, depth, hit), each [P, n]: squared distance in standard deviations (Eq. 11), camera
-    depth, and whether pixel and splat meet at all beyond the near plane.
-
-    The ray of a pixel is the intersection of the planes k = x M_w - M_x and l = y M_w - M_y;
-    it meets the splat at (u, v) = (h_x, h_y) / h_z, h = k x l. Coordinates are relative to the
-    splat's projected centre, which leaves k and l unchanged.
-    """
-    row_x, row_y, row_w, center, anchor, _, signed, absolute = geometry.split(GEOMETRY_COLUMNS, 1)
-    dx = pixels[:, 0:1] - center[:, 0]
-    dy = pixels[:, 1:2] - center[:, 1]
-    kx, ky, kz = (dx * row_w[:, i] - row_x[:, i] for i in range(3))
-    lx, ly, lz = (dy * row_w[:, i] - row_y[:, i] for i in range(3))
-    hx, hy, hz = ky * lz - kz * ly, kz * lx - kx * lz, kx * ly - ky * lx
-
-    at_center = row_x[:, 0] * row_y[:, 1] - row_x[:, 1] * row_y[:, 0]  # h_z at the centre
-    meets = (hz * at_center) > PARALLEL_RATIO * at_center * at_center
-    safe = torch.where(meets, hz, torch.ones_like(hz))
-    rho2 = LOW_PASS_PRECISION * ((dx - anchor[:, 0]) ** 2 + (dy - anchor[:, 1]) ** 2)
-
-    if options.carriers:
-        ray_wins = meets & ((hx * hx + hy * hy).detach() <= (rho2 * safe * safe).detach())
-        hx, hy = _carry(hx, hy, (kx, ky, lx, ly), (signed, absolute), ray_wins)
-    u, v = hx / safe, hy / safe
-    rho3 = u * u + v * v
-    depth = row_w[:, 0] * u + row_w[:, 1] * v + row_w[:, 2]
-    ray_wins = meets & (rho3 <= rho2)
-    hit = meets & (depth >= options.near)
-    if options.center_depth:
-        depth = torch.where(ray_wins, depth, row_w[:, 2].expand_as(depth))
-        hit = hit | ~ray_wins
-    depth = torch.where(hit, depth, torch.ones_like(depth))
-    return torch.where(ray_wins, rho3, rho2), depth, hit
-
-
-def _carry(
-    hx: Tensor,
-    hy: Tensor,
-    planes: tuple[Tensor, Tensor, Tensor, Tensor],
-    carriers: tuple[Tensor, Tensor],
-    ray_wins: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Add the zero-valued carriers to M_x[2], M_y[2] in the pixels where the ray path decides.
-
-    k_z = x M_w[2] - M_x[2] and l_z enter h_x and h_y linearly and nothing else.
-    """
-    kx, ky, lx, ly = planes
-    signed, absolute = carriers
-    pixels = len(hx)
-    add_x = signed[:, 0] + _ExpandSummingMagnitudes.apply(absolute[:, 0], pixels)
-    add_y = signed[:, 1] + _ExpandSummingMagnitudes.apply(absolute[:, 1], pixels)
-    add_x = torch.where(ray_wins, add_x, torch.zeros_like(add_x))
-    add_y = torch.where(ray_wins, add_y, torch.zeros_like(add_y))
-    return hx - ky * add_y + ly * add_x, hy - lx * add_x + kx * add_y
-
-
-def blend(geometry: Tensor, pixels: Tensor, options: BlendOptions) -> Blended:
+def blend(geometry: Tensor, pixels: Tensor, meet: Meet, options: BlendOptions) -> Blended:
     """Front-to-back weights w = alpha T of depth-sorted splats (Eq. 1)."""
-    rho, depth, hit = intersect(geometry, pixels, options)
-    opacity = geometry[:, sum(GEOMETRY_COLUMNS[:5])]
+    rho, depth, hit = meet(geometry[:, 1:], pixels, options)
+    opacity = geometry[:, 0]
     alpha = (opacity * torch.exp(-0.5 * rho)).clamp_max(MAX_ALPHA)
     alpha = torch.where(hit & (alpha >= SUPPORT_ALPHA), alpha, torch.zeros_like(alpha))
     # T never grows, so the test on the uninterrupted product finds the first stop and all after.
@@ -157,13 +73,15 @@ def blend(geometry: Tensor, pixels: Tensor, options: BlendOptions) -> Blended:
     return Blended(weight=weight, before=before, depth=depth, after=passed[:, -1])
 
 
-def composite(geometry: Tensor, values: Tensor, pixels: Tensor, options: BlendOptions) -> Tensor:
+def composite(
+    geometry: Tensor, values: Tensor, pixels: Tensor, meet: Meet, options: BlendOptions
+) -> Tensor:
     """Images [P, V + 4] of n splats with values [n, V]: the values, then MAP_COLUMNS.
 
     No gradient comes in from pixels without a contribution: that of a renderer which divides by
     alpha is no number there.
     """
-    blended = blend(geometry, pixels, options)
+    blended = blend(geometry, pixels, meet, options)
     weight, depth = blended.weight, blended.depth
     maps = [
         1.0 - blended.after,

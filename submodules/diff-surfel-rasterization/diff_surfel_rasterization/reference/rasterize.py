@@ -8,13 +8,16 @@ recomputed in the backward pass, so memory does not grow with the number of pixe
 What it defines for all backends:
 
 * Pixel i is sampled at i + 0.5. A splat contributes where alpha >= 1/255.
-* A ray and a splat do not meet when (centre depth) / (hit depth) <= PARALLEL_RATIO, nor nearer
+* A ray and a surfel do not meet when (centre depth) / (hit depth) <= PARALLEL_RATIO, nor nearer
   than `near`; then the splat is skipped at that pixel, the low-pass disc included. With
   low_pass_depth="center" the disc needs no intersection.
-* Splats seen within EDGE_ON_COSINE of edge-on, or with their centre at or before `near`, are
-  dropped.
-* screen_grad receives (dL/dM_x[2] M_w[2] W/2, dL/dM_y[2] M_w[2] H/2, 0) of the pixels where
-  rho3 <= rho2: neither the low-pass disc, nor its depth, nor its anchor take part.
+* Surfels seen within EDGE_ON_COSINE of edge-on, and splats with their centre at or before `near`,
+  are dropped.
+* screen_grad of surfels receives (dL/dM_x[2] M_w[2] W/2, dL/dM_y[2] M_w[2] H/2, 0) of the pixels
+  where rho3 <= rho2: neither the low-pass disc, nor its depth, nor its anchor take part.
+* An ellipsoid is seen as EWA splatting does: the Gaussian of its linearised image, SCREEN_DILATION
+  added, at the depth of its centre. Its normal is its shortest axis. screen_grad receives
+  (dL/dx W/2, dL/dy H/2, 0) of where its centre appears, its shape on screen held fixed.
 * The gradient of a pixel reaches the splats that contributed to it and no other, also where it is
   infinite or no number; that of a pixel without contributions reaches nothing.
 * Camera and background get no gradient.
@@ -22,6 +25,7 @@ What it defines for all backends:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,16 +33,18 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..quads import quads_from_rows
-from ..types import BlendWeights, QuadWeights, RasterOutput, RasterSettings, Surfels
-from .blending import MAP_COLUMNS, Blended, BlendOptions, blend, composite
-from .projection import (
-    Bounds,
-    Projected,
-    anchors,
-    project,
-    projected_centers,
-    support_bounds,
+from ..types import (
+    BlendWeights,
+    Ellipsoids,
+    QuadWeights,
+    RasterOutput,
+    RasterSettings,
+    Splats,
 )
+from .blending import MAP_COLUMNS, Blended, blend, composite
+from .ellipsoids import ELLIPSOIDS
+from .projection import BlendOptions, Bounds, Kind, Meet, Projected
+from .surfels import SURFELS
 from .tiles import Tiling, build_tiling, tile_blocks
 
 __all__ = [
@@ -55,23 +61,29 @@ KEEP_CELLS = 1 << 21
 ENTRIES_PER_CHUNK = 1 << 20
 
 
-def rasterize_reference(surfels: Surfels, settings: RasterSettings) -> RasterOutput:
-    """Render `surfels`; every output is differentiable in every tensor of `surfels`."""
-    return composite_projected(project(surfels, settings), surfels, settings)
+def kind_of(splats: Splats) -> Kind:
+    """How splats of this kind are seen."""
+    return ELLIPSOIDS if isinstance(splats, Ellipsoids) else SURFELS
+
+
+def rasterize_reference(splats: Splats, settings: RasterSettings) -> RasterOutput:
+    """Render `splats`; every output is differentiable in every tensor of `splats`."""
+    return composite_projected(kind_of(splats).project(splats, settings), splats, settings)
 
 
 def composite_projected(
-    projected: Projected, surfels: Surfels, settings: RasterSettings
+    projected: Projected, splats: Splats, settings: RasterSettings
 ) -> RasterOutput:
-    """Render splats whose pixel transforms are known; `surfels` adds features and carriers."""
-    bounds = support_bounds(projected, settings)
+    """Render splats whose projection is known; `splats` adds features and carriers."""
+    kind = kind_of(splats)
+    bounds = kind.bounds(projected, settings)
     tiling = _tiling(projected, bounds, settings)
-    geometry = _geometry_table(projected, surfels, settings)[tiling.splat]
-    features = surfels.features
+    geometry = kind.table(projected, splats, settings)[tiling.splat]
+    features = splats.features
     parts = [projected.color, projected.normal] + ([] if features is None else [features])
     values = torch.cat(parts, dim=1)[tiling.splat]
-    options = _options(settings, surfels)
-    image = _render(geometry, values, tiling, options)
+    options = _options(settings, splats)
+    image = _render(geometry, values, tiling, kind.meet, options)
 
     image = image.T.reshape(-1, settings.height, settings.width)
     color, normal, extra, maps = image.split([3, 3, values.shape[1] - 6, len(MAP_COLUMNS)])
@@ -88,8 +100,8 @@ def composite_projected(
     )
 
 
-def _options(settings: RasterSettings, surfels: Surfels) -> BlendOptions:
-    carriers = surfels.screen_grad is not None or surfels.screen_grad_abs is not None
+def _options(settings: RasterSettings, splats: Splats) -> BlendOptions:
+    carriers = splats.screen_grad is not None or splats.screen_grad_abs is not None
     center = settings.low_pass_depth == "center"
     return BlendOptions(settings.near, settings.far, center, carriers)
 
@@ -99,34 +111,9 @@ def _tiling(projected: Projected, bounds: Bounds, settings: RasterSettings) -> T
     return build_tiling(bounds.box, depth, settings.width, settings.height)
 
 
-def _geometry_table(projected: Projected, surfels: Surfels, settings: RasterSettings) -> Tensor:
-    """All that the pixels need, one row per splat (columns: see blending)."""
-    center = projected_centers(projected).detach()
-    row_w = projected.transform[:, 2]
-    relative = projected.transform[:, :2] - center[:, :, None] * row_w[:, None, :]
-    half_size = torch.tensor([settings.width / 2, settings.height / 2]).to(row_w)
-    unit = projected.depth.detach()[:, None] * half_size
-    carriers = []
-    for carrier in (surfels.screen_grad, surfels.screen_grad_abs):
-        if carrier is None:
-            carriers.append(torch.zeros_like(center))
-        else:
-            xy = carrier[:, :2].to(row_w)
-            carriers.append((xy - xy.detach()) * unit)  # worth zero whatever was passed
-    return torch.cat(
-        [
-            relative.flatten(1),
-            row_w,
-            center,
-            anchors(projected, settings.low_pass_anchor) - center,
-            projected.opacity[:, None],
-            *carriers,
-        ],
-        dim=1,
-    )
-
-
-def _render(geometry: Tensor, values: Tensor, tiling: Tiling, options: BlendOptions) -> Tensor:
+def _render(
+    geometry: Tensor, values: Tensor, tiling: Tiling, meet: Meet, options: BlendOptions
+) -> Tensor:
     """Composite every tile; rows [H * W, V + 4] in image order."""
     cells = 256 * len(tiling.splat)
     tracked = torch.is_grad_enabled() and (geometry.requires_grad or values.requires_grad)
@@ -138,11 +125,11 @@ def _render(geometry: Tensor, values: Tensor, tiling: Tiling, options: BlendOpti
             points = pixels.to(geometry) + 0.5
             if recompute:
                 image = checkpoint(
-                    composite, rows, columns, points, options,
+                    composite, rows, columns, points, meet, options,
                     use_reentrant=False, preserve_rng_state=False,
                 )  # fmt: skip
             else:
-                image = composite(rows, columns, points, options)
+                image = composite(rows, columns, points, meet, options)
             images.append(image)
             places.append(place)
     return torch.cat(images)[torch.argsort(torch.cat(places))]
@@ -150,22 +137,23 @@ def _render(geometry: Tensor, values: Tensor, tiling: Tiling, options: BlendOpti
 
 @torch.no_grad()
 def blend_weights_reference(
-    surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0
+    splats: Splats, settings: RasterSettings, min_weight: float = 0.0
 ) -> BlendWeights:
     """Weights w >= `min_weight` of every contributing pixel-splat pair, front to back."""
-    projected = project(surfels, settings)
-    tiling = _tiling(projected, support_bounds(projected, settings), settings)
-    plain = Surfels(surfels.means, surfels.scales, surfels.rotations, surfels.opacities)
-    table = _geometry_table(projected, plain, settings)[tiling.splat]
+    kind = kind_of(splats)
+    projected = kind.project(splats, settings)
+    tiling = _tiling(projected, kind.bounds(projected, settings), settings)
+    plain = replace(splats, screen_grad=None, screen_grad_abs=None)
+    table = kind.table(projected, plain, settings)[tiling.splat]
     options = _options(settings, plain)
     found: list[tuple[Tensor, Tensor, Tensor]] = []
-    splats = tiling.splat.split(tiling.counts)
+    listed = tiling.splat.split(tiling.counts)
     for tile, rows in enumerate(table.split(tiling.counts)):
         for place, pixels in tile_blocks(tiling, tile, table.device):
-            blended: Blended = blend(rows, pixels.to(table) + 0.5, options)
+            blended: Blended = blend(rows, pixels.to(table) + 0.5, kind.meet, options)
             keep = (blended.weight > 0) & (blended.weight >= min_weight)
             pixel, column = keep.nonzero(as_tuple=True)
-            found.append((place[pixel], splats[tile][column], blended.weight[keep]))
+            found.append((place[pixel], listed[tile][column], blended.weight[keep]))
     pixel, splat, weight = (torch.cat(parts) for parts in zip(*found, strict=True))
     order = torch.argsort(pixel, stable=True)
     size = settings.width * settings.height
@@ -175,17 +163,17 @@ def blend_weights_reference(
         row_start=row_start,
         splat=splat[order].to(torch.int32),
         weight=weight[order].to(torch.float32),
-        n_splats=len(surfels.means),
+        n_splats=len(splats.means),
     )
 
 
 @torch.no_grad()
 def quad_weights_reference(
-    surfels: Surfels, settings: RasterSettings, min_weight: float = 0.0
+    splats: Splats, settings: RasterSettings, min_weight: float = 0.0
 ) -> QuadWeights:
     """The same weights by quads of pixels."""
-    rows = blend_weights_reference(surfels, settings, min_weight)
-    depth = project(surfels, settings).depth
+    rows = blend_weights_reference(splats, settings, min_weight)
+    depth = kind_of(splats).project(splats, settings).depth
     return quads_from_rows(rows, depth, settings.width, settings.height)
 
 
