@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import RasterOutput, RasterSettings, Surfels, blend_weights
+from diff_surfel_rasterization import (
+    Ellipsoids,
+    RasterOutput,
+    RasterSettings,
+    Splats,
+    Surfels,
+    blend_weights,
+)
 from diff_surfel_rasterization.constants import (
     LOW_PASS_PRECISION,
     MEDIAN_TRANSMITTANCE,
@@ -23,7 +30,8 @@ from diff_surfel_rasterization.constants import (
 )
 from diff_surfel_rasterization.native import rasterize_native
 from diff_surfel_rasterization.reference import rasterize_reference
-from diff_surfel_rasterization.reference.projection import (
+from diff_surfel_rasterization.reference.rasterize import kind_of
+from diff_surfel_rasterization.reference.surfels import (
     Projected,
     anchors,
     project,
@@ -51,15 +59,20 @@ class Agreement:
     radii: int  # splats whose radius or visibility differs
 
 
-def uncertain_pixels(surfels: Surfels, settings: RasterSettings) -> Tensor:
+def uncertain_pixels(splats: Splats, settings: RasterSettings) -> Tensor:
     """Mask [H, W] of pixels with a decision too close to call; dense, for small scenes."""
-    projected = project(surfels, settings)
+    projected = kind_of(splats).project(splats, settings)
     order = torch.argsort(projected.depth, stable=True)
     alive = projected.alive[order]
-    rho3, rho2, ratio, depth = _meetings(projected, settings)
+    rho3, rho2, ratio, depth = (
+        _ellipsoid_meetings(splats, settings)
+        if isinstance(splats, Ellipsoids)
+        else _meetings(projected, settings)
+    )
     rho3, rho2, ratio, depth = (t[:, order] for t in (rho3, rho2, ratio, depth))
     meets = (ratio > PARALLEL_RATIO) & (depth >= settings.near) & alive
-    alpha = (projected.opacity[order] * torch.exp(-0.5 * torch.minimum(rho3, rho2))).clamp_max(0.99)
+    rho = torch.minimum(rho3, rho2)
+    alpha = (projected.opacity[order] * torch.exp(-0.5 * rho)).clamp_max(0.99)
     used = torch.where(meets & (alpha >= SUPPORT_ALPHA), alpha, torch.zeros_like(alpha))
     passed = torch.cumprod(1 - used, dim=1)
     before = torch.cat([torch.ones_like(passed[:, :1]), passed[:, :-1]], dim=1)
@@ -77,16 +90,34 @@ def uncertain_pixels(surfels: Surfels, settings: RasterSettings) -> Tensor:
     return (near & reached).any(dim=1).reshape(settings.height, settings.width)
 
 
-def _meetings(
-    projected: Projected, settings: RasterSettings
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """rho3, rho2, (centre depth) / (hit depth) and hit depth, [H W, N], by solving a 2x2 system."""
+def _pixels(settings: RasterSettings) -> tuple[Tensor, Tensor]:
+    """x and y of all pixels, [H W, 1] each."""
     y, x = torch.meshgrid(
         torch.arange(settings.height, dtype=torch.float64) + 0.5,
         torch.arange(settings.width, dtype=torch.float64) + 0.5,
         indexing="ij",
     )
-    x, y = x.reshape(-1, 1), y.reshape(-1, 1)
+    return x.reshape(-1, 1), y.reshape(-1, 1)
+
+
+def _ellipsoid_meetings(
+    splats: Splats, settings: RasterSettings
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same numbers of 3D Gaussians, which meet every pixel, without a low-pass disc."""
+    projected = kind_of(splats).project(splats, settings)
+    x, y = _pixels(settings)
+    dx, dy = x - projected.center[:, 0], y - projected.center[:, 1]
+    xx, xy, yy = projected.covariance.unbind(1)
+    rho = (yy * dx * dx - 2 * xy * dx * dy + xx * dy * dy) / (xx * yy - xy * xy)
+    depth = projected.depth.expand_as(rho)
+    return rho, torch.full_like(rho, 1e30), torch.ones_like(rho), depth
+
+
+def _meetings(
+    projected: Projected, settings: RasterSettings
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """rho3, rho2, (centre depth) / (hit depth) and hit depth, [H W, N], by solving a 2x2 system."""
+    x, y = _pixels(settings)
     rows = projected.transform
     k = [x * rows[:, 2, i] - rows[:, 0, i] for i in range(3)]
     m = [y * rows[:, 2, i] - rows[:, 1, i] for i in range(3)]
@@ -99,9 +130,11 @@ def _meetings(
     return u * u + v * v, rho2, projected.depth / depth, depth
 
 
-def edge_on(surfels: Surfels, settings: RasterSettings) -> Tensor:
+def edge_on(splats: Splats, settings: RasterSettings) -> Tensor:
     """Mask [N] of splats whose plane is within 5 degrees of the ray through their centre."""
-    projected = project(surfels, settings)
+    if isinstance(splats, Ellipsoids):
+        return torch.zeros(len(splats.means), dtype=torch.bool)
+    projected = project(splats, settings)
     center = projected_centers(projected)
     ray = torch.stack(
         [
@@ -115,7 +148,7 @@ def edge_on(surfels: Surfels, settings: RasterSettings) -> Tensor:
 
 
 def compare(
-    surfels: Surfels,
+    splats: Splats,
     settings: RasterSettings,
     seed: int = 0,
     device: str = "cpu",
@@ -123,9 +156,9 @@ def compare(
 ) -> Agreement:
     """Render and differentiate with both backends under one random loss of the named images."""
     settings = replace(settings, background=settings.background.double())
-    exact = map_tensors(detached(surfels), lambda t: t.requires_grad_())
-    native = map_tensors(detached(surfels, torch.float32), lambda t: t.to(device).requires_grad_())
-    plain = detached(surfels)
+    exact = map_tensors(detached(splats), lambda t: t.requires_grad_())
+    native = map_tensors(detached(splats, torch.float32), lambda t: t.to(device).requires_grad_())
+    plain = detached(splats)
     skip = uncertain_pixels(plain, settings)
     expected, found = rasterize_reference(exact, settings), rasterize_native(native, settings)
     keep = ~skip

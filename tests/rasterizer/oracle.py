@@ -2,17 +2,19 @@
 """A second renderer for the tests: rays cast in space, loops over pixels and splats, numpy.
 
 It shares no formula with the package: rays meet planes in camera space, rotations come from
-scipy, the box anchor from points on the rim, the distortion from the double sum.
+scipy, the box anchor from points on the rim, the distortion from the double sum. `ellipsoid_oracle`
+is the same for 3D Gaussians.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from diff_surfel_rasterization import RasterSettings, Surfels
+from diff_surfel_rasterization import RasterSettings, Splats, Surfels
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,11 @@ class CameraSplats:
     anchor: np.ndarray  # [n, 2]
 
 
-def _array(tensor: object) -> np.ndarray:
+# (sorted index, weight, T before, depth) of a splat that contributes to a pixel.
+Contribution = tuple[int, float, float, float]
+
+
+def to_array(tensor: object) -> np.ndarray:
     return tensor.detach().double().numpy()  # type: ignore[attr-defined]
 
 
@@ -49,15 +55,15 @@ def rim_box_center(splats: CameraSplats, i: int, settings: RasterSettings) -> np
 
 def camera_splats(surfels: Surfels, settings: RasterSettings) -> CameraSplats:
     """Transform, sort by centre depth and drop what lies before the near plane."""
-    view = _array(settings.world_to_view)
-    center = _array(surfels.means) @ view[:3, :3].T + view[:3, 3]
-    quaternion = _array(surfels.rotations)[:, [1, 2, 3, 0]]
+    view = to_array(settings.world_to_view)
+    center = to_array(surfels.means) @ view[:3, :3].T + view[:3, 3]
+    quaternion = to_array(surfels.rotations)[:, [1, 2, 3, 0]]
     axes = view[:3, :3] @ Rotation.from_quat(quaternion).as_matrix()
     order = np.argsort(center[:, 2], kind="stable")
     order = order[center[order, 2] > settings.near]
-    scale = _array(surfels.scales)[order] * settings.scale_modifier
+    scale = to_array(surfels.scales)[order] * settings.scale_modifier
     anchor = to_pixels(center[order], settings)
-    opacity = _array(surfels.opacities)[order, 0]
+    opacity = to_array(surfels.opacities)[order, 0]
     splats = CameraSplats(order, center[order], axes[order], scale, opacity, anchor)
     if settings.low_pass_anchor == "aabb":
         for i in range(len(order)):
@@ -83,15 +89,15 @@ def pixel_weights(
     settings: RasterSettings,
     pixel: tuple[int, int],
     ray_shift: np.ndarray | None = None,
-) -> list[tuple[int, float, float, float]]:
-    """(sorted index, weight, T before, depth) of every contribution to a pixel.
+) -> list[Contribution]:
+    """Every contribution to a pixel, front to back.
 
     ray_shift [n, 2] moves M_x[2], M_y[2], which is moving the centre sideways by shift / focal
     length, for the ray path only: the branch and the low-pass stay as they were.
     """
     x, y = pixel[0] + 0.5, pixel[1] + 0.5
     ray = np.array([(x - settings.cx) / settings.fx, (y - settings.cy) / settings.fy, 1.0])
-    through, found = 1.0, []
+    met = []
     for i in range(len(splats.order)):
         rho3, depth = meet(splats, i, ray)
         rho2 = 2.0 * float(((splats.anchor[i] - (x, y)) ** 2).sum())
@@ -104,9 +110,18 @@ def pixel_weights(
             rho = min(rho3, rho2)
         if rho3 > rho2 and settings.low_pass_depth == "center":
             depth = splats.center[i][2]
-        alpha = min(0.99, splats.opacity[i] * np.exp(-rho / 2))
-        if depth < settings.near or alpha < 1 / 255:
+        if depth >= settings.near:
+            met.append((i, float(splats.opacity[i] * np.exp(-rho / 2)), depth))
+    return let_through(met)
+
+
+def let_through(met: Sequence[tuple[int, float, float]]) -> list[Contribution]:
+    """From (sorted index, alpha, depth) of the splats in the way of a pixel, front to back."""
+    through, found = 1.0, []
+    for i, alpha, depth in met:
+        if alpha < 1 / 255:
             continue
+        alpha = min(0.99, alpha)
         if through * (1 - alpha) < 1e-4:
             break
         found.append((i, alpha * through, through, depth))
@@ -122,10 +137,23 @@ def cast_rays(
     shift = None if ray_shift is None else ray_shift[splats.order]
     normals = splats.axes[:, :, 2].copy()
     normals[(normals * splats.center).sum(axis=1) > 0] *= -1
-    colors = _array(surfels.colors)[splats.order]
+    return compose(
+        surfels, splats.order, normals, settings, lambda p: pixel_weights(splats, settings, p, shift)
+    )
+
+
+def compose(
+    given: Splats,
+    order: np.ndarray,
+    normals: np.ndarray,
+    settings: RasterSettings,
+    weights_of: Callable[[tuple[int, int]], list[Contribution]],
+) -> dict[str, np.ndarray]:
+    """The images, from the contributions to each pixel; `order` [n], `normals` [n, 3] are sorted."""
+    colors = to_array(given.colors)[order]
     features = np.zeros((len(colors), 0))
-    if surfels.features is not None:
-        features = _array(surfels.features)[splats.order]
+    if given.features is not None:
+        features = to_array(given.features)[order]
     values = np.concatenate([colors, features, normals], axis=1)
     size = (settings.height, settings.width)
     images = np.zeros((values.shape[1], *size))
@@ -133,7 +161,7 @@ def cast_rays(
     stretch = settings.far / (settings.far - settings.near)
     for y in range(settings.height):
         for x in range(settings.width):
-            found = pixel_weights(splats, settings, (x, y), shift)
+            found = weights_of((x, y))
             for i, weight, before, z in found:
                 images[:, y, x] += weight * values[i]
                 alpha[0, y, x] += weight
@@ -143,7 +171,7 @@ def cast_rays(
             w = np.array([f[1] for f in found])
             m = np.array([stretch * (1 - settings.near / f[3]) for f in found])
             distortion[0, y, x] = np.sum(np.outer(w, w) * (m[:, None] - m) ** 2) / 2
-    background = _array(settings.background)[:, None, None]
+    background = to_array(settings.background)[:, None, None]
     return {
         "color": images[:3] + (1 - alpha) * background,
         "features": images[3:-3],

@@ -3,18 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import RasterOutput, RasterSettings, Surfels
+from diff_surfel_rasterization import Ellipsoids, RasterOutput, RasterSettings, Splats, Surfels
 
 IMAGES = ("color", "features", "alpha", "depth", "median_depth", "normal", "distortion")
+Kind = TypeVar("Kind", bound=Splats)
+
 TRAINABLE = ("means", "scales", "rotations", "opacities", "colors", "sh", "features")
 
 
-def random_surfels(
+def random_splats(
+    kind: type[Splats],
     n: int,
     seed: int,
     log_scale: tuple[float, float] = (-3.0, -1.0),
@@ -22,7 +28,7 @@ def random_surfels(
     channels: int = 3,
     sh_degree: int | None = None,
     dtype: torch.dtype = torch.float64,
-) -> Surfels:
+) -> Splats:
     """Splats spread over the view of `make_view`, rotations uniform, gradients on."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -34,7 +40,7 @@ def random_surfels(
     low, high = log_scale
     tensors = {
         "means": torch.cat([sideways, z], dim=1),
-        "scales": torch.exp(low + (high - low) * uniform(n, 2)),
+        "scales": torch.exp(low + (high - low) * uniform(n, kind.SCALES)),
         "rotations": torch.randn(n, 4, generator=generator, dtype=torch.float64),
         "opacities": 0.1 + 0.85 * uniform(n, 1),
         "features": torch.randn(n, channels, generator=generator, dtype=torch.float64),
@@ -48,7 +54,13 @@ def random_surfels(
         tensors["sh"] = 0.8 * torch.randn(size, generator=generator, dtype=torch.float64)
     # Rounded to float32 first, so that every dtype renders the same scene.
     rounded = {k: v.float().to(dtype).requires_grad_() for k, v in tensors.items()}
-    return Surfels(**rounded)
+    return kind(**rounded)
+
+
+random_surfels: Callable[..., Surfels] = partial(random_splats, Surfels)  # type: ignore[assignment]
+random_ellipsoids: Callable[..., Ellipsoids] = partial(  # type: ignore[assignment]
+    random_splats, Ellipsoids
+)
 
 
 def make_view(width: int = 24, height: int = 18, **changes: object) -> RasterSettings:
@@ -90,15 +102,16 @@ def stack(*splats: dict[str, Tensor]) -> Surfels:
     return Surfels(**{k: torch.stack([s[k].double() for s in splats]) for k in splats[0]})
 
 
-def map_tensors(surfels: Surfels, change: object) -> Surfels:
+def map_tensors(splats: Kind, change: object) -> Kind:
     """The same splats with `change` applied to every tensor."""
-    given = {f.name: getattr(surfels, f.name) for f in fields(surfels)}
-    return Surfels(**{k: None if v is None else change(v) for k, v in given.items()})  # type: ignore
+    given = {f.name: getattr(splats, f.name) for f in fields(splats)}
+    changed = {k: None if v is None else change(v) for k, v in given.items()}  # type: ignore
+    return type(splats)(**changed)
 
 
-def detached(surfels: Surfels, dtype: torch.dtype = torch.float64) -> Surfels:
+def detached(splats: Kind, dtype: torch.dtype = torch.float64) -> Kind:
     """A copy without gradients."""
-    return map_tensors(surfels, lambda t: t.detach().clone().to(dtype))
+    return map_tensors(splats, lambda t: t.detach().clone().to(dtype))
 
 
 def random_loss(output: RasterOutput, seed: int, names: tuple[str, ...] = IMAGES) -> Tensor:

@@ -116,7 +116,7 @@ def test_matrices_carry_focal_lengths_and_principal_point():
 
 def pixel_transforms(surfels, settings) -> Tensor:
     """What 2DGS code passes as cov3D_precomp: from (u, v, 1) to pixel indices times depth."""
-    from diff_surfel_rasterization.reference.projection import project
+    from diff_surfel_rasterization.reference.surfels import project
 
     transform = project(surfels, settings).transform
     to_index = torch.tensor([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]], dtype=torch.float64)
@@ -124,10 +124,10 @@ def pixel_transforms(surfels, settings) -> Tensor:
 
 
 def test_precomputed_transforms_render_the_same_and_pin_the_signal(monkeypatch):
-    from diff_surfel_rasterization.reference import blending as reference_blending
+    from diff_surfel_rasterization.reference import surfels as reference_surfels
 
     # Without a low-pass the signal is the transform's own gradient, rescaled.
-    monkeypatch.setattr(reference_blending, "LOW_PASS_PRECISION", 1e9)
+    monkeypatch.setattr(reference_surfels, "LOW_PASS_PRECISION", 1e9)
     surfels = random_surfels(20, seed=63, log_scale=(-1.0, -0.3))
     settings = raster_settings_from(settings_of(training_camera()))
     output = rasterize(surfels, settings)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The native CPU backend against the float64 reference, images and all gradients."""
+"""The native CPU backend against the float64 reference, images and all gradients, both kinds."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.rasterizer.scenes import (
     detached,
     make_view,
     map_tensors,
+    random_ellipsoids,
     random_loss,
     random_surfels,
 )
@@ -30,6 +31,9 @@ from tests.rasterizer.cpu_cases import (  # noqa: E402
     compare,
 )
 
+both_kinds = pytest.mark.parametrize(
+    "make", [random_surfels, random_ellipsoids], ids=["surfels", "ellipsoids"]
+)
 # Standard deviations in the world; the view's pixels are about 0.1 wide.
 SIZES = {"rays": (-2.0, 0.0), "mixed": (-4.0, -1.0), "low_pass": (-8.0, -5.0)}
 
@@ -43,42 +47,54 @@ def test_both_sides_of_the_low_pass(size, depth, anchor):
     assert_agrees(compare(surfels, view))
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_ellipsoids_of_all_sizes(size):
+    splats = random_ellipsoids(250, seed=1, log_scale=SIZES[size])
+    assert_agrees(compare(splats, make_view(48, 35)))
+
+
 @pytest.mark.parametrize("anchor", ["projected", "aabb"])
 @pytest.mark.parametrize("names", SOME_IMAGES, ids="-".join)
-def test_losses_of_some_images_alone(names, anchor):
-    surfels = random_surfels(250, seed=1, log_scale=SIZES["mixed"])
-    assert_agrees(compare(surfels, make_view(48, 35, low_pass_anchor=anchor), names=names))
+@both_kinds
+def test_losses_of_some_images_alone(make, names, anchor):
+    splats = make(250, seed=1, log_scale=SIZES["mixed"])
+    assert_agrees(compare(splats, make_view(48, 35, low_pass_anchor=anchor), names=names))
 
 
 @pytest.mark.parametrize("channels", [0, 1, 3, 16, 19, 35])
-def test_any_number_of_channels(channels):
-    surfels = random_surfels(150, seed=2, channels=channels)
-    assert_agrees(compare(surfels, make_view(30, 21)))
+@both_kinds
+def test_any_number_of_channels(make, channels):
+    splats = make(150, seed=2, channels=channels)
+    assert_agrees(compare(splats, make_view(30, 21)))
 
 
 @pytest.mark.parametrize("active", [0, 1, 2, 3])
-def test_spherical_harmonics_of_every_degree(active):
-    surfels = random_surfels(150, seed=3, sh_degree=3)
-    assert_agrees(compare(surfels, make_view(30, 21, sh_degree=active)))
+@both_kinds
+def test_spherical_harmonics_of_every_degree(make, active):
+    splats = make(150, seed=3, sh_degree=3)
+    assert_agrees(compare(splats, make_view(30, 21, sh_degree=active)))
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (16, 16), (17, 33), (4, 64), (65, 3)])
-def test_ragged_sizes(width, height):
-    surfels = random_surfels(200, seed=4, log_scale=(-2.0, 0.0))
-    assert_agrees(compare(surfels, make_view(width, height)))
+@both_kinds
+def test_ragged_sizes(make, width, height):
+    splats = make(200, seed=4, log_scale=(-2.0, 0.0))
+    assert_agrees(compare(splats, make_view(width, height)))
 
 
-def test_saturated_pixels():
-    surfels = detached(random_surfels(300, seed=5, log_scale=(-1.0, 0.5)))
-    surfels = replace(surfels, opacities=torch.full_like(surfels.opacities, 0.999))
-    found = compare(surfels, make_view(40, 30))
+@both_kinds
+def test_saturated_pixels(make):
+    splats = detached(make(300, seed=5, log_scale=(-1.0, 0.5)))
+    splats = replace(splats, opacities=torch.full_like(splats.opacities, 0.999))
+    found = compare(splats, make_view(40, 30))
     assert_agrees(found)
 
 
-def test_tiles_longer_than_a_batch():
-    surfels = detached(random_surfels(1500, seed=6, log_scale=(-2.0, -1.0)))
-    surfels = replace(surfels, opacities=0.02 * surfels.opacities + 0.004)
-    assert_agrees(compare(surfels, make_view(20, 18)))
+@both_kinds
+def test_tiles_longer_than_a_batch(make):
+    splats = detached(make(1500, seed=6, log_scale=(-2.0, -1.0)))
+    splats = replace(splats, opacities=0.02 * splats.opacities + 0.004)
+    assert_agrees(compare(splats, make_view(20, 18)))
 
 
 def test_discs_across_the_camera_plane():
@@ -86,32 +102,36 @@ def test_discs_across_the_camera_plane():
     assert_agrees(compare(surfels, make_view(32, 24)))
 
 
-def test_splats_behind_and_beside_the_view():
-    surfels = detached(random_surfels(300, seed=8))
+@both_kinds
+def test_splats_behind_and_beside_the_view(make):
+    splats = detached(make(300, seed=8))
     spread = torch.tensor([4.0, 4.0, 1.0], dtype=torch.float64)
     shift = torch.tensor([0.0, 0.0, 3.0], dtype=torch.float64)
-    surfels = replace(surfels, means=surfels.means * spread - shift)
-    found = compare(surfels, make_view(40, 30))
+    splats = replace(splats, means=splats.means * spread - shift)
+    found = compare(splats, make_view(40, 30))
     assert_agrees(found)
 
 
-def test_scale_modifier_and_a_far_principal_point():
-    surfels = random_surfels(200, seed=9)
+@both_kinds
+def test_scale_modifier_and_a_far_principal_point(make):
+    splats = make(200, seed=9)
     view = make_view(40, 30, scale_modifier=0.6, cx=55.0, cy=-8.0)
-    assert_agrees(compare(surfels, view))
+    assert_agrees(compare(splats, view))
 
 
-def test_one_splat_and_none():
-    surfels = detached(random_surfels(20, seed=10, log_scale=(-1.0, 0.0)))
+@both_kinds
+def test_one_splat_and_none(make):
+    splats = detached(make(20, seed=10, log_scale=(-1.0, 0.0)))
     for count in (1, 0):
-        few = {k: None if v is None else v[:count] for k, v in vars(surfels).items()}
-        found = compare(type(surfels)(**few), make_view(20, 15))
+        few = {k: None if v is None else v[:count] for k, v in vars(splats).items()}
+        found = compare(type(splats)(**few), make_view(20, 15))
         assert_agrees(found)
 
 
-def test_screen_signals_reach_their_carriers():
-    surfels = random_surfels(200, seed=11, log_scale=(-2.0, 0.0))
-    found = compare(surfels, make_view(40, 30))
+@both_kinds
+def test_screen_signals_reach_their_carriers(make):
+    splats = make(200, seed=11, log_scale=(-2.0, 0.0))
+    found = compare(splats, make_view(40, 30))
     assert found.gradients["screen_grad"] <= 1e-4
     assert found.gradients["screen_grad_abs"] <= 1e-4
 
@@ -122,12 +142,13 @@ def test_screen_signals_reach_their_carriers():
 @pytest.mark.parametrize(
     "wanted", [("features",), ("sh",), ("opacities",), ("rotations", "scales"), ("means", "sh")]
 )
-def test_gradients_do_not_depend_on_what_else_is_wanted(wanted, images):
-    surfels = detached(random_surfels(150, seed=12, sh_degree=2, channels=19), torch.float32)
+@both_kinds
+def test_gradients_do_not_depend_on_what_else_is_wanted(make, wanted, images):
+    splats = detached(make(150, seed=12, sh_degree=2, channels=19), torch.float32)
     view = make_view(30, 21, sh_degree=2)
 
     def gradients(names):
-        copy = map_tensors(surfels, torch.clone)
+        copy = map_tensors(splats, torch.clone)
         for name in names:
             getattr(copy, name).requires_grad_()
         random_loss(rasterize_cpu(copy, view), 0, images).backward()

@@ -93,24 +93,33 @@ def test_too_many_pairs_are_refused():
 
 
 HEADER_PROGRAM = """
-#include "projection_vjp.h"
+#include "ellipsoid_projection_vjp.h"
 #include "sh_math.h"
-#include "surfel_math.h"
-template <class R> {qualifier} R probe(const iqgs::Camera& cam, const iqgs::SplatRecord& s, R x) {{
-  iqgs::SplatInput<R> in = {{{{x, x, x}}, x, x, x, x, x, x, x}};
-  iqgs::SplatFrame<R> f = iqgs::splat_frame(cam, in);
-  iqgs::SplatView<R> v = iqgs::splat_view(cam, f, x);
-  iqgs::FrameGrad<R> g = {{}};
+#include "surfel_projection_vjp.h"
+template <class R> struct Same {{ {qualifier} R operator()(R x) const {{ return x; }} }};
+template <class Projection, class R>
+{qualifier} R probe_kind(const iqgs::Camera& cam, const iqgs::SplatRecord& s, R x) {{
+  using Pixels = typename Projection::Pixels;
+  iqgs::SplatInput<R, Projection::SCALES> in = {{}};
+  const auto f = iqgs::splat_frame(cam, in);
+  const auto v = Projection::view(cam, f, x);
   R m[iqgs::MOMENTS] = {{}};
-  iqgs::view_vjp(cam, f, v, m, g);
-  iqgs::box_anchor_vjp(cam, f, x, x, g);
-  iqgs::PixelOptions o = iqgs::pixel_options(cam, s);
-  iqgs::Hit<R> h = iqgs::intersect(s, o, x, x);
-  if (!iqgs::inside(s, h, o)) return iqgs::frame_vjp(cam, f, g).qw;
+  const auto g = iqgs::frame_grad(Projection(), cam, f, v, m, f.center);
+  const iqgs::PixelOptions o = iqgs::pixel_options(cam, s);
+  const auto h = Pixels::intersect(s, o, x, x);
+  if (!Pixels::inside(s, h, o)) return iqgs::frame_vjp(cam, f, g).qw;
+  const R alpha = iqgs::splat_alpha(s, Pixels::rho(h));
+  return Pixels::template vjp<true>(s, h, o, x, alpha).u + Pixels::depth(s, h, o) +
+         Projection::bounds(cam, f, v, Same<R>()).radius +
+         (Projection::alive(cam, f, v) ? x : alpha);
+}}
+template <class R> {qualifier} R probe(const iqgs::Camera& cam, const iqgs::SplatRecord& s, R x) {{
   R basis[16];
-  iqgs::sh_basis(f.center, 3, basis);
-  return iqgs::hit_vjp<true>(s, h, o, x, iqgs::splat_alpha(s, h)).u +
-         iqgs::sh_basis_vjp(f.center, 3, basis).x;
+  const iqgs::Vec3<R> direction = {{x, x, x}};
+  iqgs::sh_basis(direction, 3, basis);
+  return probe_kind<iqgs::SurfelProjection>(cam, s, x) +
+         probe_kind<iqgs::EllipsoidProjection>(cam, s, x) +
+         iqgs::sh_basis_vjp(direction, 3, basis).x;
 }}
 {entry}
 """

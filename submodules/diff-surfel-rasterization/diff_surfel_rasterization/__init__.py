@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Differentiable rasterizer of flat Gaussians (2DGS) and of 3D ones (3DGS), any number of channels."""
+"""Differentiable rasterizer of flat and 3D Gaussians (2DGS, 3DGS) with any number of channels."""
 
 from __future__ import annotations
 

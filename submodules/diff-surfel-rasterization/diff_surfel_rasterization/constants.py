@@ -13,8 +13,8 @@ MAX_ALPHA = 0.99
 LOW_PASS_PRECISION = 2.0
 # The median depth belongs to the last splat reached while T is above this.
 MEDIAN_TRANSMITTANCE = 0.5
-# Ellipsoids (3DGS): variance added to both axes of a splat on screen, px^2, so that none falls between
-# pixels.
+# Ellipsoids (3DGS): variance added to both axes of a splat on screen, px^2, so that none falls
+# between pixels.
 SCREEN_DILATION = 0.3
 # Ellipsoids: the perspective is linearised no farther outside the image than this share of half its
 # width and height; beyond, its slope would blow splats up that nobody sees.

@@ -15,8 +15,8 @@ constexpr float MAX_ALPHA = 0.99f;
 constexpr float LOW_PASS_PRECISION = 2.0f;
 // The median depth belongs to the last splat reached while T is above this.
 constexpr float MEDIAN_TRANSMITTANCE = 0.5f;
-// Ellipsoids (3DGS): variance added to both axes of a splat on screen, px^2, so that none falls between
-// pixels.
+// Ellipsoids (3DGS): variance added to both axes of a splat on screen, px^2, so that none falls
+// between pixels.
 constexpr float SCREEN_DILATION = 0.3f;
 // Ellipsoids: the perspective is linearised no farther outside the image than this share of half its
 // width and height; beyond, its slope would blow splats up that nobody sees.

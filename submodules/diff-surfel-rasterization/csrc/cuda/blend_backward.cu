@@ -3,6 +3,8 @@
 // state, the light that is still behind. Each half of a warp sums a splat's gradient over its
 // pixels, the block adds them in order and writes the pair's own row: no atomics, the same bits on
 // every run.
+#include "../common/ellipsoid_math.h"
+#include "../common/surfel_math.h"
 #include "half_sums.h"
 
 namespace iqgs {
@@ -10,14 +12,15 @@ namespace cuda {
 namespace {
 
 // Adds to `linear` = dL/dw what comes through depth and distortion; returns dL/dz.
-template <int CHANNELS>
-__device__ __forceinline__ float depth_vjp(const SplatRecord& splat, const Hit<float>& h,
+template <class Pixels, int CHANNELS>
+__device__ __forceinline__ float depth_vjp(const SplatRecord& splat,
+                                           const typename Pixels::template Hit<float>& h,
                                            const PixelOptions& o, const PixelGrad<CHANNELS>& g,
                                            float w, int position, float& linear) {
-  linear = fused(g.depth, hit_depth(splat, h, o), linear);
+  linear = fused(g.depth, Pixels::depth(splat, h, o), linear);
   float term = w * g.depth;
   if (g.median == position) term += g.median_depth;
-  const float inverse_depth = hit_inverse_depth(splat, h, o);
+  const float inverse_depth = Pixels::inverse_depth(splat, h, o);
   const float mapped = mapped_depth(inverse_depth, o);
   linear = fused(g.distortion, g.sums.weight_slope(mapped), linear);
   return fused(g.distortion * g.sums.depth_slope(w, mapped), mapped_depth_slope(inverse_depth, o),
@@ -25,9 +28,9 @@ __device__ __forceinline__ float depth_vjp(const SplatRecord& splat, const Hit<f
 }
 
 // |the screen signal| of one pixel.
-__device__ __forceinline__ ScreenSignal<float> absolute_signal(const SplatRecord& r,
-                                                               const Hit<float>& h,
-                                                               const HitGrad<float>& g) {
+template <class Pixels>
+__device__ __forceinline__ ScreenSignal<float> absolute_signal(
+    const SplatRecord& r, const typename Pixels::template Hit<float>& h, const HitGrad<float>& g) {
   float m[MOMENTS];
   m[M_U] = g.u;
   m[M_U_DX] = g.u * h.dx;
@@ -36,7 +39,8 @@ __device__ __forceinline__ ScreenSignal<float> absolute_signal(const SplatRecord
   m[M_V_DX] = g.v * h.dx;
   m[M_V_DY] = g.v * h.dy;
   m[M_HIT_DEPTH] = g.hit_depth;
-  const ScreenSignal<float> s = screen_signal(r.a, r.b, r.c, r.d, r.e, r.f, r.depth, m);
+  const ScreenSignal<float> s =
+      Pixels::screen_signal(r.a, r.b, r.c, r.d, r.e, r.f, r.depth, m);
   return {magnitude(s.x), magnitude(s.y)};
 }
 
@@ -52,11 +56,25 @@ __device__ __forceinline__ float wide_linear(const BlendGradParams& p, int32_t s
   return sum;
 }
 
+// Where the pixel is missed the hit is finite, so that its products with nothing are nothing.
+__device__ __forceinline__ void tame_hit(Surfel::Hit<float>& h, bool hit) {
+  h.u = hit ? h.u : 0.0f;
+  h.v = hit ? h.v : 0.0f;
+  h.inverse = hit ? h.inverse : 0.0f;
+  h.ratio = hit ? h.ratio : 1.0f;
+}
+
+__device__ __forceinline__ void tame_hit(Ellipsoid::Hit<float>& h, bool hit) {
+  h.u = hit ? h.u : 0.0f;
+  h.v = hit ? h.v : 0.0f;
+}
+
 // Light that a pixel receives of a splat, times its gradient, and on to the splat's record.
-template <int CHANNELS, int GEOMETRY>
+template <class Pixels, int CHANNELS, int GEOMETRY>
 __device__ __forceinline__ HitGrad<float> pixel_vjp(const BlendGradParams& p, const GradBatch& b,
                                                     const ListedGrads& batch, int i, int position,
-                                                    const PixelOptions& o, const Hit<float>& h,
+                                                    const PixelOptions& o,
+                                                    const typename Pixels::template Hit<float>& h,
                                                     bool hit, float alpha, float left, float w,
                                                     int wide,
                                                     PixelGrad<CHANNELS>& g, float& alpha_term) {
@@ -74,19 +92,19 @@ __device__ __forceinline__ HitGrad<float> pixel_vjp(const BlendGradParams& p, co
   linear += odd;
   if (wide) linear += wide_linear(p, batch.splats[i], wide, w > 0.0f);
   float depth_term = 0.0f;
-  if (GEOMETRY == PLANE_AND_DEPTH) depth_term = depth_vjp(splat, h, o, g, w, position, linear);
+  if (GEOMETRY == PLANE_AND_DEPTH) depth_term = depth_vjp<Pixels>(splat, h, o, g, w, position, linear);
   // alpha dL/dalpha = w dL/dw - alpha / (1 - alpha) (what lies behind); zero where clamped. All of
   // it is zero where the pixel is missed, whatever its gradient.
   const float lit = hit ? w * linear : 0.0f;
   alpha_term = hit && alpha < MAX_ALPHA ? lit - g.rest * alpha * left : 0.0f;
   if (!hit) depth_term = 0.0f;
   g.rest += lit;
-  return hit_vjp<GEOMETRY == PLANE_AND_DEPTH>(splat, h, o, alpha_term, depth_term);
+  return Pixels::template vjp<GEOMETRY == PLANE_AND_DEPTH>(splat, h, o, alpha_term, depth_term);
 }
 
 // The half's splat i of the batch at its pixels, -1 if it has none left: gradients summed over them
 // and added to the warp's rows. `end` is one past the batch's hindmost splat.
-template <int CHANNELS, int GEOMETRY>
+template <class Pixels, int CHANNELS, int GEOMETRY>
 __device__ __forceinline__ void descend(const BlendGradParams& p, const GradBatch& b,
                                         const ListedGrads& batch, int i, int end,
                                         const Pixel& pixel, const PixelOptions& o, int wide,
@@ -95,10 +113,10 @@ __device__ __forceinline__ void descend(const BlendGradParams& p, const GradBatc
                                         PixelGrad<CHANNELS>& g) {
   const int place = i < 0 ? 0 : i, position = end - 1 - place;
   const SplatRecord& splat = b.records[place];
-  Hit<float> h = intersect(splat, o, pixel.px, pixel.py);
-  const bool hit = both(i >= 0, both(position < g.last, inside(splat, h, o)));
+  auto h = Pixels::intersect(splat, o, pixel.px, pixel.py);
+  const bool hit = both(i >= 0, both(position < g.last, Pixels::inside(splat, h, o)));
   if (!__any_sync(EVERY_LANE, hit)) return;
-  const float alpha = hit ? splat_alpha(splat, h) : 0.0f;
+  const float alpha = hit ? splat_alpha(splat, Pixels::rho(h)) : 0.0f;
   const float left = reciprocal(1.0f - alpha);
   g.transmittance = hit ? g.transmittance * left : g.transmittance;
   const float w = alpha * g.transmittance;
@@ -112,30 +130,29 @@ __device__ __forceinline__ void descend(const BlendGradParams& p, const GradBatc
   if (GEOMETRY == NO_GEOMETRY) {
     __syncwarp();
   } else {
-    h.u = hit ? h.u : 0.0f;  // finite, so that their products with nothing are nothing
-    h.v = hit ? h.v : 0.0f;
-    h.inverse = hit ? h.inverse : 0.0f;
-    h.ratio = hit ? h.ratio : 1.0f;
+    tame_hit(h, hit);
     float alpha_term;
-    const HitGrad<float> grad = pixel_vjp<CHANNELS, GEOMETRY>(
+    const HitGrad<float> grad = pixel_vjp<Pixels, CHANNELS, GEOMETRY>(
         p, b, batch, place, position, o, h, hit, alpha, left, w, wide, g, alpha_term);
     float* mine = stage + lane;
     mine[S_U * STAGE_STRIDE] = grad.u;
     mine[S_V * STAGE_STRIDE] = grad.v;
-    mine[S_W * STAGE_STRIDE] = grad.ratio;
+    if (Pixels::FLAT) mine[S_W * STAGE_STRIDE] = grad.ratio;
     mine[S_ALPHA * STAGE_STRIDE] = alpha_term;
-    mine[S_ANCHOR_X * STAGE_STRIDE] = grad.anchor_x;
-    mine[S_ANCHOR_Y * STAGE_STRIDE] = grad.anchor_y;
+    if (Pixels::FLAT) {
+      mine[S_ANCHOR_X * STAGE_STRIDE] = grad.anchor_x;
+      mine[S_ANCHOR_Y * STAGE_STRIDE] = grad.anchor_y;
+    }
     if (GEOMETRY == PLANE_AND_DEPTH) {
       mine[S_DEPTH * STAGE_STRIDE] = grad.depth;
-      mine[S_HIT_DEPTH * STAGE_STRIDE] = grad.hit_depth;
+      if (Pixels::FLAT) mine[S_HIT_DEPTH * STAGE_STRIDE] = grad.hit_depth;
     }
     __syncwarp();
     static_assert(MOMENTS == HALF, "a lane a moment");
     constexpr int GIVEN = GEOMETRY == PLANE_AND_DEPTH ? int(M_ABS_X) : int(M_ALWAYS);
     sums[0] = lane % HALF < GIVEN ? sum_moment(stage, moment, splat.x, splat.y) : 0.0f;
     if (p.absolute) {
-      const ScreenSignal<float> s = absolute_signal(splat, h, grad);
+      const ScreenSignal<float> s = absolute_signal<Pixels>(splat, h, grad);
       __syncwarp();
       mine[S_U * STAGE_STRIDE] = s.x;
       mine[S_V * STAGE_STRIDE] = s.y;
@@ -160,7 +177,7 @@ constexpr int least_blocks(int geometry) {
 
 // Channels first .. first + count, written from column first - p.first_channel of the rows'
 // channels.
-template <int CHANNELS, int GEOMETRY>
+template <class Pixels, int CHANNELS, int GEOMETRY>
 __global__ void __launch_bounds__(TILE_THREADS, least_blocks(GEOMETRY))
     blend_backward_kernel(BlendGradParams p, PixelTotals totals, ChannelGrads planes, int first,
                           int count) {
@@ -175,7 +192,7 @@ __global__ void __launch_bounds__(TILE_THREADS, least_blocks(GEOMETRY))
   HalfGrad<CHANNELS> half;
   load_half<0>(p.forward.camera, planes, pixel, half);
   const bool wild = any_wild(half);
-  const MomentLane moment = moment_lane(pixel);
+  const MomentLane moment = moment_lane<Pixels>(pixel);
   const int thread = static_cast<int>(threadIdx.x), lane = lane_index();
   const int column = (p.geometry ? int(MOMENTS) : 0) + first - p.first_channel;
   const int wide = first + count < p.first_channel + p.channel_count ? first + count : 0;
@@ -201,7 +218,7 @@ __global__ void __launch_bounds__(TILE_THREADS, least_blocks(GEOMETRY))
       while (__any_sync(EVERY_LANE, bits != 0)) {
         const int i = bits ? word + __ffs(static_cast<int>(bits)) - 1 : -1;
         bits &= bits - 1;
-        descend<CHANNELS, GEOMETRY>(p, b, batch, i, end, pixel, o, wide, half, wild, moment, g);
+        descend<Pixels, CHANNELS, GEOMETRY>(p, b, batch, i, end, pixel, o, wide, half, wild, moment, g);
       }
     }
     end -= splats;
@@ -210,7 +227,7 @@ __global__ void __launch_bounds__(TILE_THREADS, least_blocks(GEOMETRY))
   }
 }
 
-template <int GEOMETRY>
+template <class Pixels, int GEOMETRY>
 void blend_channels(const BlendGradParams& p, const PixelTotals& t, int first, int count,
                     void* stream) {
   const int tiles = p.forward.lists.tiles_x * p.forward.lists.tiles_y;
@@ -218,26 +235,34 @@ void blend_channels(const BlendGradParams& p, const PixelTotals& t, int first, i
     launch("blend_backward", stream, tiles, TILE_THREADS, grad_bytes(channels, GEOMETRY), kernel, p,
            t, channel_grads(p, first, count), first, count);
   };
-  if (count <= 4) return pass(&blend_backward_kernel<4, GEOMETRY>, 4);
-  if (count <= 8) return pass(&blend_backward_kernel<8, GEOMETRY>, 8);
-  if (count <= 16) return pass(&blend_backward_kernel<16, GEOMETRY>, 16);
-  pass(&blend_backward_kernel<WIDEST, GEOMETRY>, WIDEST);
+  if (count <= 4) return pass(&blend_backward_kernel<Pixels, 4, GEOMETRY>, 4);
+  if (count <= 8) return pass(&blend_backward_kernel<Pixels, 8, GEOMETRY>, 8);
+  if (count <= 16) return pass(&blend_backward_kernel<Pixels, 16, GEOMETRY>, 16);
+  pass(&blend_backward_kernel<Pixels, WIDEST, GEOMETRY>, WIDEST);
 }
 
-}  // namespace
-
-void blend_tiles_backward(const BlendGradParams& p, const PixelTotals& totals, void* stream) {
+template <class Pixels>
+void blend_all(const BlendGradParams& p, const PixelTotals& totals, void* stream) {
   const int end = p.first_channel + p.channel_count;
   int at = p.first_channel;
   const auto width = [&] { return end - at < WIDEST ? end - at : WIDEST; };
   if (p.geometry) {
     if (p.depth || p.median_depth || p.distortion)
-      blend_channels<PLANE_AND_DEPTH>(p, totals, at, width(), stream);
+      blend_channels<Pixels, PLANE_AND_DEPTH>(p, totals, at, width(), stream);
     else
-      blend_channels<PLANE>(p, totals, at, width(), stream);
+      blend_channels<Pixels, PLANE>(p, totals, at, width(), stream);
     at += width();
   }
-  for (; at < end; at += width()) blend_channels<NO_GEOMETRY>(p, totals, at, width(), stream);
+  for (; at < end; at += width())
+    blend_channels<Pixels, NO_GEOMETRY>(p, totals, at, width(), stream);
+}
+
+}  // namespace
+
+void blend_tiles_backward(const BlendGradParams& p, const PixelTotals& totals, void* stream) {
+  const auto blend =
+      p.forward.primitive == Primitive::SURFEL ? blend_all<Surfel> : blend_all<Ellipsoid>;
+  blend(p, totals, stream);
 }
 
 }  // namespace cuda

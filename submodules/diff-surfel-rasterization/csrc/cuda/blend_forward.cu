@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Records to images: a block is a tile, a lane a pixel with its channel sums in registers.
+#include "../common/ellipsoid_math.h"
+#include "../common/surfel_math.h"
 #include "weigh_tile.h"
 
 namespace iqgs {
@@ -13,17 +15,19 @@ struct PixelSums {
   int last, median;
 };
 
-__device__ __forceinline__ void add_maps(const SplatRecord& splat, const Hit<float>& h,
+template <class Pixels>
+__device__ __forceinline__ void add_maps(const SplatRecord& splat,
+                                         const typename Pixels::template Hit<float>& h,
                                          const PixelOptions& o, const Meeting& m, int32_t number,
                                          PixelSums& s) {
   if (!m.hit) return;
-  const float z = hit_depth(splat, h, o);
+  const float z = Pixels::depth(splat, h, o);
   if (m.transmittance > MEDIAN_TRANSMITTANCE) {
     s.median_depth = z;
     s.median = number;
   }
   s.depth = fused(m.weight, z, s.depth);
-  s.distortion.add(m.weight, mapped_depth(hit_inverse_depth(splat, h, o), o));
+  s.distortion.add(m.weight, mapped_depth(Pixels::inverse_depth(splat, h, o), o));
   s.last = m.position + 1;
 }
 
@@ -67,7 +71,7 @@ __device__ void write_channels(const BlendParams& p, const Pixel& pixel, float t
 constexpr int LEAST_BLOCKS = 4;
 
 // Channels first .. first + count of the image; MAPS: and everything that is no channel.
-template <int CHANNELS, bool MAPS>
+template <class Pixels, int CHANNELS, bool MAPS>
 __global__ void __launch_bounds__(TILE_THREADS, LEAST_BLOCKS)
     blend_forward_kernel(BlendParams p, PixelTotals totals, int first, int count) {
   IQGS_DYNAMIC_SHARED(float, memory);
@@ -81,7 +85,8 @@ __global__ void __launch_bounds__(TILE_THREADS, LEAST_BLOCKS)
   const auto load = [&](int batch) {
     load_rows<CHANNELS>(p, b.splats, batch, first, count, b.rows);
   };
-  const auto visit = [&](const SplatRecord& splat, const Hit<float>& h, const Meeting& m) {
+  const auto visit = [&](const SplatRecord& splat, const typename Pixels::template Hit<float>& h,
+                         const Meeting& m) {
     const float* row = b.rows + m.place * row_stride(CHANNELS);
 #pragma unroll
     for (int k = 0; k < CHANNELS / 4; ++k) {
@@ -91,16 +96,16 @@ __global__ void __launch_bounds__(TILE_THREADS, LEAST_BLOCKS)
       sums[4 * k + 2] = fused(m.weight, v.z, sums[4 * k + 2]);
       sums[4 * k + 3] = fused(m.weight, v.w, sums[4 * k + 3]);
     }
-    if (MAPS) add_maps(splat, h, o, m, m.position, maps);
+    if (MAPS) add_maps<Pixels>(splat, h, o, m, m.position, maps);
   };
-  const int used = walk_tile(p, tile, pixel, o, b, transmittance, load, visit);
+  const int used = walk_tile<Pixels>(p, tile, pixel, o, b, transmittance, load, visit);
   if (MAPS && threadIdx.x == 0) p.lists.used[tile.number] = used;
   if (!pixel.inside) return;
   if (MAPS) write_maps(p, totals, pixel, transmittance, maps);
   write_channels<CHANNELS, MAPS>(p, pixel, transmittance, first, count, sums);
 }
 
-template <bool MAPS>
+template <class Pixels, bool MAPS>
 void blend_channels(const BlendParams& p, const PixelTotals& t, int first, int count,
                     void* stream) {
   const int tiles = p.lists.tiles_x * p.lists.tiles_y;
@@ -108,19 +113,25 @@ void blend_channels(const BlendParams& p, const PixelTotals& t, int first, int c
     launch("blend_forward", stream, tiles, TILE_THREADS, batch_bytes(channels), kernel, p, t, first,
            count);
   };
-  if (count <= 4 && !MAPS) return pass(&blend_forward_kernel<4, false>, 4);
-  if (count <= 8) return pass(&blend_forward_kernel<8, MAPS>, 8);
-  if (count <= 16) return pass(&blend_forward_kernel<16, MAPS>, 16);
-  pass(&blend_forward_kernel<WIDEST, MAPS>, WIDEST);
+  if (count <= 4 && !MAPS) return pass(&blend_forward_kernel<Pixels, 4, false>, 4);
+  if (count <= 8) return pass(&blend_forward_kernel<Pixels, 8, MAPS>, 8);
+  if (count <= 16) return pass(&blend_forward_kernel<Pixels, 16, MAPS>, 16);
+  pass(&blend_forward_kernel<Pixels, WIDEST, MAPS>, WIDEST);
+}
+
+template <class Pixels>
+void blend_all(const BlendParams& p, const PixelTotals& totals, void* stream) {
+  const int channels = SHADE_CHANNELS + p.feature_count;
+  blend_channels<Pixels, true>(p, totals, 0, channels < WIDEST ? channels : WIDEST, stream);
+  for (int c = WIDEST; c < channels; c += WIDEST)
+    blend_channels<Pixels, false>(p, totals, c, channels - c < WIDEST ? channels - c : WIDEST, stream);
 }
 
 }  // namespace
 
 void blend_tiles(const BlendParams& p, const PixelTotals& totals, void* stream) {
-  const int channels = SHADE_CHANNELS + p.feature_count;
-  blend_channels<true>(p, totals, 0, channels < WIDEST ? channels : WIDEST, stream);
-  for (int c = WIDEST; c < channels; c += WIDEST)
-    blend_channels<false>(p, totals, c, channels - c < WIDEST ? channels - c : WIDEST, stream);
+  const auto blend = p.primitive == Primitive::SURFEL ? blend_all<Surfel> : blend_all<Ellipsoid>;
+  blend(p, totals, stream);
 }
 
 }  // namespace cuda

@@ -14,11 +14,15 @@ struct MomentLane {
   float first, step_x, step_y;
 };
 
-// Moments 0 to 8 are three rows times 1, dx, dy; the others rows as they are.
+// Moments 0 to 8 are three rows times 1, dx, dy; the others rows as they are. Rows that splats of
+// this kind have none of are those of the weights, times zero.
+template <class Pixels>
 __device__ __forceinline__ MomentLane moment_lane(const Pixel& pixel) {
   static_assert(M_U == 0 && M_V == 3 && M_W == 6 && M_ALPHA == 9 && M_HIT_DEPTH == 13, "in turn");
   const int lane = lane_index() % HALF, factor = lane < M_ALPHA ? lane % 3 : 0;
   const int row = lane < M_ALPHA ? S_U + lane / 3 : lane < M_ABS_X ? S_ALPHA + lane - M_ALPHA : 0;
+  const bool missing = lane >= M_W && lane != M_ALPHA && lane != M_DEPTH;
+  if (!Pixels::FLAT && missing) return {lane_index() & HALF, 0.0f, 0.0f, 0.0f};
   const float x = pixel.px - static_cast<float>(lane % BLOCK);
   const float y = pixel.py - static_cast<float>(lane / BLOCK);
   return {row * STAGE_STRIDE + (lane_index() & HALF),

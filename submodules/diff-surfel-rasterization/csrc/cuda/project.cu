@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Splats to records, footprints, tile boxes, radii and colours: one thread a splat, the geometry in
 // double precision as on the CPU, so that both see the same splats.
-#include "../common/bounds_math.h"
+#include "../common/ellipsoid_projection.h"
 #include "../common/sh_math.h"
+#include "../common/surfel_projection.h"
 #include "half_planes.h"
 #include "kernels.h"
 #include "splat_input.h"
@@ -14,22 +15,9 @@ namespace {
 constexpr int THREADS = 128;
 constexpr uint32_t NOT_VISIBLE = 0xffffffffu;  // after every positive depth
 
-// In front of the near plane, not edge-on, and bright enough to be seen at all.
-__device__ bool supported(const Camera& cam, const SplatFrame<double>& f, float cut) {
-  const double limit = double(EDGE_ON_COSINE * EDGE_ON_COSINE) * dot(f.center, f.center);
-  return f.center.z > double(cam.near) && f.facing * f.facing > limit && cut >= 0.0f;
-}
-
-__device__ SplatBounds<float> bounds_of(const Camera& cam, const SplatFrame<double>& f,
-                                        const SplatView<double>& v) {
-  const CenteredAxes<double> m = centered_axes(cam, f);
-  const CenteredAxes<float> axes = {float(m.ux), float(m.uy), float(m.uz),
-                                    float(m.vx), float(m.vy), float(m.vz)};
-  const float depth = float(v.depth);
-  const Vec3<float> center = {float(v.x), float(v.y), depth};
-  const Vec3<float> anchor = {float(v.x + v.anchor_x), float(v.y + v.anchor_y), depth};
-  return splat_bounds(cam, axes, depth, center, anchor, float(v.cut));
-}
+struct ToFloat {
+  __device__ float operator()(double wide) const { return float(wide); }
+};
 
 __device__ void write_record(const SplatView<double>& v, SplatRecord& r) {
   const float x = float(v.x), y = float(v.y);
@@ -64,28 +52,30 @@ __device__ void harmonic_color(const ProjectParams& p, const Vec3<float>& mean, 
 }
 
 __device__ void write_shade(const ProjectParams& p, const SplatView<double>& v,
-                            const SplatInput<double>& s, int64_t n) {
+                            const Vec3<double>& mean, int64_t n) {
   SplatShade shade = {{float(v.normal.x), float(v.normal.y), float(v.normal.z)}, {}, {}};
   if (p.sh) {
-    harmonic_color(p, {float(s.mean.x), float(s.mean.y), float(s.mean.z)}, n, shade.color);
+    harmonic_color(p, {float(mean.x), float(mean.y), float(mean.z)}, n, shade.color);
   } else {
     for (int c = 0; c < 3; ++c) shade.color[c] = p.colors[3 * n + c];
   }
   p.shades[n] = shade;
 }
 
+template <class Projection>
 __global__ void __launch_bounds__(THREADS)
     project_kernel(ProjectParams p, uint32_t* depth_keys, int64_t* tiles) {
   const int64_t n = int64_t(blockIdx.x) * THREADS + threadIdx.x;
   if (n == 0) tiles[p.count] = 0;
   if (n >= p.count) return;
-  const SplatInput<double> s = load_splat(p, n);
-  const SplatFrame<double> f = splat_frame(p.camera, s);
-  const SplatView<double> v = splat_view(p.camera, f, s.opacity);
+  const auto s = load_splat<Projection::SCALES>(p, n);
+  const auto f = splat_frame(p.camera, s);
+  const auto v = Projection::view(p.camera, f, s.opacity);
   TileBox box = {0, 0, 0, 0};
   SplatBounds<float> b = {};
-  if (supported(p.camera, f, float(v.cut))) {
-    b = bounds_of(p.camera, f, v);
+  // Bright enough to be seen at all.
+  if (Projection::alive(p.camera, f, v) && float(v.cut) >= 0.0f) {
+    b = Projection::bounds(p.camera, f, v, ToFloat());
     box = tile_box(p.camera, b);
   }
   const int64_t count = area(box);
@@ -96,7 +86,7 @@ __global__ void __launch_bounds__(THREADS)
   if (!count) return;
   p.footprints[n] = {b.x, b.y, b.half_x, b.half_y, b.slope, b.chord, b.disc, 0.0f};
   write_record(v, p.records[n]);
-  write_shade(p, v, s, n);
+  write_shade(p, v, s.mean, n);
 }
 
 // Takes the tiles away that splats across the camera plane cannot reach.
@@ -113,7 +103,9 @@ __global__ void __launch_bounds__(THREADS) tighten_kernel(ProjectParams p, int64
 void project_splats(const ProjectParams& p, uint32_t* depth_keys, int64_t* tiles, void* stream) {
   // One block even without splats: it ends the list of tiles.
   const int blocks = p.count ? blocks_for(p.count, THREADS) : 1;
-  launch("project", stream, blocks, THREADS, 0, &project_kernel, p, depth_keys, tiles);
+  const auto kernel = p.primitive == Primitive::SURFEL ? &project_kernel<SurfelProjection>
+                                                       : &project_kernel<EllipsoidProjection>;
+  launch("project", stream, blocks, THREADS, 0, kernel, p, depth_keys, tiles);
   launch("tighten", stream, blocks_for(p.count, THREADS), THREADS, 0, &tighten_kernel, p, tiles);
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sums the gradient rows of each splat in the order of its tiles, then goes back to the parameters.
-#include "../common/projection_vjp.h"
+#include "../common/ellipsoid_projection_vjp.h"
 #include "../common/sh_math.h"
-#include "../common/surfel_math.h"
+#include "../common/surfel_projection_vjp.h"
 #include "kernels.h"
 #include "splat_input.h"
 #include "warp.h"
@@ -84,50 +84,52 @@ __device__ void write_row(float* rows, int64_t n, const double (&values)[WIDTH])
 }
 
 // Of a splat that the view does not show.
+template <int SCALES>
 __device__ void write_zeros(const ProjectGradParams& p, int64_t n) {
-  const double four[4] = {}, three[3] = {}, two[2] = {}, one[1] = {};
+  const double four[4] = {}, three[3] = {}, scales[SCALES] = {}, one[1] = {};
   write_row(p.means, n, three);
-  write_row(p.scales, n, two);
+  write_row(p.scales, n, scales);
   write_row(p.rotations, n, four);
   write_row(p.opacities, n, one);
   write_row(p.screen, n, three);
   write_row(p.screen_abs, n, three);
 }
 
+template <class Pixels>
 __device__ void write_signals(const ProjectGradParams& p, const SplatView<double>& v,
                               const double* m, int64_t n) {
   const double half_w = 0.5 * p.forward.camera.width, half_h = 0.5 * p.forward.camera.height;
-  const ScreenSignal<double> s = screen_signal(v.a, v.b, v.c, v.d, v.e, v.f, v.depth, m);
+  const ScreenSignal<double> s =
+      Pixels::screen_signal(v.a, v.b, v.c, v.d, v.e, v.f, v.depth, m);
   write_row(p.screen, n, {s.x * half_w, s.y * half_h, 0.0});
   write_row(p.screen_abs, n, {m[M_ABS_X] * half_w, m[M_ABS_Y] * half_h, 0.0});
 }
 
 // From the moments to the camera frame to the parameters.
+template <class Projection>
 __device__ void geometry_vjp(const ProjectGradParams& p, int64_t n, const float* moments,
                              const float* normal, const Vec3<float>& through_color) {
   const Camera& cam = p.forward.camera;
-  if (p.forward.radii[n] == 0) return write_zeros(p, n);
-  const SplatInput<double> in = load_splat(p.forward, n);
-  const SplatFrame<double> frame = splat_frame(cam, in);
-  const SplatView<double> view = splat_view(cam, frame, in.opacity);
+  if (p.forward.radii[n] == 0) return write_zeros<Projection::SCALES>(p, n);
+  const auto in = load_splat<Projection::SCALES>(p.forward, n);
+  const auto frame = splat_frame(cam, in);
+  const auto view = Projection::view(cam, frame, in.opacity);
   double m[MOMENTS];
   for (int k = 0; k < MOMENTS; ++k) m[k] = moments[k];
-  const double side = frame.facing > 0.0 ? -1.0 : 1.0;
-  FrameGrad<double> grad = {};
-  grad.normal = {normal[0] * side, normal[1] * side, normal[2] * side};
-  view_vjp(cam, frame, view, m, grad);
-  if (cam.aabb_anchor) box_anchor_vjp(cam, frame, m[M_ANCHOR_X], m[M_ANCHOR_Y], grad);
-  const SplatGrad<double> out = frame_vjp(cam, frame, grad);
+  const Vec3<double> facing = {normal[0], normal[1], normal[2]};
+  const auto grad = frame_grad(Projection(), cam, frame, view, m, facing);
+  const auto out = frame_vjp(cam, frame, grad);
   write_row(
       p.means, n,
       {out.mean.x + through_color.x, out.mean.y + through_color.y, out.mean.z + through_color.z});
-  write_row(p.scales, n, {out.scale_u, out.scale_v});
+  write_row(p.scales, n, out.scale);
   write_row(p.rotations, n, {out.qw, out.qx, out.qy, out.qz});
   write_row(p.opacities, n, {m[M_ALPHA] / in.opacity});
-  write_signals(p, view, m, n);
+  write_signals<typename Projection::Pixels>(p, view, m, n);
 }
 
 // moments or shades are null where no row held them.
+template <class Projection>
 __global__ void __launch_bounds__(THREADS)
     project_backward_kernel(ProjectGradParams p, const float* moments, const float* shades) {
   const int64_t n = int64_t(blockIdx.x) * THREADS + threadIdx.x;
@@ -139,7 +141,7 @@ __global__ void __launch_bounds__(THREADS)
     for (int c = 0; c < 3; ++c) p.colors[3 * n + c] = shade[3 + c];
   Vec3<float> through_color = {0.0f, 0.0f, 0.0f};
   if (p.forward.sh && (p.geometry || p.sh)) through_color = color_vjp(p, n, shade + 3);
-  if (p.geometry) geometry_vjp(p, n, moments + n * MOMENTS, shade, through_color);
+  if (p.geometry) geometry_vjp<Projection>(p, n, moments + n * MOMENTS, shade, through_color);
 }
 
 }  // namespace
@@ -151,8 +153,11 @@ void project_splats_backward(const ProjectGradParams& p, float* moments, float* 
   const int quads = (columns + 3) / 4, per_block = quads < THREADS ? THREADS / quads : 1;
   launch("sum_rows", stream, blocks_for(p.forward.count, per_block), THREADS, 0, &sum_rows_kernel,
          p, per_block, moments, shades);
-  launch("project_backward", stream, blocks_for(p.forward.count, THREADS), THREADS, 0,
-         &project_backward_kernel, p, moments, shades);
+  const auto kernel = p.forward.primitive == Primitive::SURFEL
+                          ? &project_backward_kernel<SurfelProjection>
+                          : &project_backward_kernel<EllipsoidProjection>;
+  launch("project_backward", stream, blocks_for(p.forward.count, THREADS), THREADS, 0, kernel, p,
+         moments, shades);
 }
 
 }  // namespace cuda

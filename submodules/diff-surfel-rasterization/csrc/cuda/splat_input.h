@@ -8,9 +8,14 @@
 namespace iqgs {
 namespace cuda {
 
-__device__ __forceinline__ SplatInput<double> load_splat(const ProjectParams& p, int64_t n) {
-  const float *m = p.means + 3 * n, *s = p.scales + 2 * n, *q = p.rotations + 4 * n;
-  return {{m[0], m[1], m[2]}, s[0], s[1], q[0], q[1], q[2], q[3], p.opacities[n]};
+template <int SCALES>
+__device__ __forceinline__ SplatInput<double, SCALES> load_splat(const ProjectParams& p,
+                                                                 int64_t n) {
+  const float *m = p.means + 3 * n, *s = p.scales + SCALES * n, *q = p.rotations + 4 * n;
+  SplatInput<double, SCALES> r = {{m[0], m[1], m[2]}, {}, q[0], q[1], q[2], q[3], p.opacities[n]};
+#pragma unroll
+  for (int k = 0; k < SCALES; ++k) r.scale[k] = s[k];
+  return r;
 }
 
 // Unit vector from the camera to a splat.

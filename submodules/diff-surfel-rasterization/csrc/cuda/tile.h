@@ -4,7 +4,7 @@
 // visits those whose footprint meets its own pixels: at any time the two are at different splats.
 #pragma once
 
-#include "../common/surfel_math.h"
+#include "../common/pixel_math.h"
 #include "kernels.h"
 #include "warp.h"
 

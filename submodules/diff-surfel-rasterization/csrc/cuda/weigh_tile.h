@@ -57,7 +57,7 @@ __device__ __forceinline__ int load_batch(const BlendParams& p, const Tile& tile
 // Calls load(count) to copy more of each batch's splats, all threads of the block together, and
 // visit(record, hit, meeting) where a pixel of the warp is reached, with the half's own splat.
 // Returns the number of pairs that were looked at; `transmittance` is what is left at the end.
-template <class Load, class Visit>
+template <class Pixels, class Load, class Visit>
 __device__ __forceinline__ int walk_tile(const BlendParams& p, const Tile& tile, const Pixel& pixel,
                                          const PixelOptions& o, const Batch& b,
                                          float& transmittance, const Load& load,
@@ -80,10 +80,10 @@ __device__ __forceinline__ int walk_tile(const BlendParams& p, const Tile& tile,
         const int place = word + (bits ? __ffs(static_cast<int>(bits)) - 1 : 0);
         bits &= bits - 1;
         const SplatRecord& splat = b.records[place];
-        const Hit<float> h = intersect(splat, o, pixel.px, pixel.py);
-        bool hit = both(waiting, inside(splat, h, o));
+        const auto h = Pixels::intersect(splat, o, pixel.px, pixel.py);
+        bool hit = both(waiting, Pixels::inside(splat, h, o));
         if (!__any_sync(EVERY_LANE, hit)) continue;
-        float w = hit ? splat_alpha(splat, h) * transmittance : 0.0f;
+        float w = hit ? splat_alpha(splat, Pixels::rho(h)) * transmittance : 0.0f;
         if (hit && transmittance - w < STOP_TRANSMITTANCE) {
           alive = hit = false;
           w = 0.0f;

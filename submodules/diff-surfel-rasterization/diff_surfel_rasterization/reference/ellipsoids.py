@@ -58,7 +58,7 @@ def project(splats: Splats, settings: RasterSettings) -> Projected:
     alive = centers[:, 2] > settings.near
     safe = torch.where(alive[:, None], centers, torch.ones_like(centers))
     depth = safe[:, 2]
-    focal = torch.tensor([settings.fx, settings.fy]).to(means)
+    focal = _pair(settings.fx, settings.fy, means)
     ratio = safe[:, :2] / depth[:, None]
     low, high = ratio_limits(settings, means)
     bent = torch.minimum(torch.maximum(ratio, low), high)
@@ -73,7 +73,7 @@ def project(splats: Splats, settings: RasterSettings) -> Projected:
         (y * y).sum(1) + SCREEN_DILATION,
     ]
     return Projected(
-        center=ratio * focal + torch.tensor([settings.cx, settings.cy]).to(means),
+        center=ratio * focal + _pair(settings.cx, settings.cy, means),
         covariance=torch.stack(covariance, dim=1),
         depth=centers[:, 2],
         normal=_shortest_axes(axes, scales, centers),
@@ -88,11 +88,16 @@ def ratio_limits(settings: RasterSettings, like: Tensor) -> tuple[Tensor, Tensor
 
     With the principal point in the middle these are the +-1.3 tan(fov / 2) of 3DGS.
     """
-    size = torch.tensor([settings.width, settings.height]).to(like)
-    focal = torch.tensor([settings.fx, settings.fy]).to(like)
-    center = torch.tensor([settings.cx, settings.cy]).to(like)
+    size = _pair(settings.width, settings.height, like)
+    focal = _pair(settings.fx, settings.fy, like)
+    center = _pair(settings.cx, settings.cy, like)
     margin = 0.5 * RATIO_MARGIN * size
     return -(center + margin) / focal, (size - center + margin) / focal
+
+
+def _pair(x: float, y: float, like: Tensor) -> Tensor:
+    """Two numbers [2] in the type and on the device of `like`."""
+    return torch.tensor([x, y], dtype=like.dtype, device=like.device)
 
 
 def _shortest_axes(axes: Tensor, scales: Tensor, centers: Tensor) -> Tensor:
@@ -129,8 +134,7 @@ def geometry_table(projected: Projected, splats: Splats, settings: RasterSetting
     lean = xy / yy
     within = (xx - lean * xy).clamp_min(SCREEN_DILATION)  # never less but for rounding
     whitening = torch.stack([within.rsqrt(), -lean * within.rsqrt(), yy.rsqrt()], dim=1)
-    half_size = torch.tensor([settings.width / 2, settings.height / 2]).to(xx)
-    unit = half_size.expand(len(xx), 2)
+    unit = _pair(settings.width / 2, settings.height / 2, xx).expand(len(xx), 2)
     return torch.cat(
         [
             projected.opacity[:, None],
