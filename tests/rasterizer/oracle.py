@@ -138,7 +138,11 @@ def cast_rays(
     normals = splats.axes[:, :, 2].copy()
     normals[(normals * splats.center).sum(axis=1) > 0] *= -1
     return compose(
-        surfels, splats.order, normals, settings, lambda p: pixel_weights(splats, settings, p, shift)
+        surfels,
+        splats.order,
+        normals,
+        settings,
+        lambda p: pixel_weights(splats, settings, p, shift),
     )
 
 
@@ -149,7 +153,7 @@ def compose(
     settings: RasterSettings,
     weights_of: Callable[[tuple[int, int]], list[Contribution]],
 ) -> dict[str, np.ndarray]:
-    """The images, from the contributions to each pixel; `order` [n], `normals` [n, 3] are sorted."""
+    """The images, from the contributions to each pixel; `order` [n], `normals` [n, 3]."""
     colors = to_array(given.colors)[order]
     features = np.zeros((len(colors), 0))
     if given.features is not None:

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import BlendWeights, QuadWeights, RasterSettings, Surfels
-from tests.rasterizer.scenes import detached, make_view, random_surfels
+from diff_surfel_rasterization import BlendWeights, QuadWeights, RasterSettings, Splats
+from tests.rasterizer.scenes import detached, make_view, random_ellipsoids, random_surfels
 
 HALF_ERROR = 2.0**-11  # of a number in half precision, relative
 LEAST_HALF = 2.0**-25  # absolute, of the smallest ones
 
-Case = tuple[Surfels, RasterSettings]
+Case = tuple[Splats, RasterSettings]
 
 
 def _tall() -> Case:
@@ -28,6 +28,11 @@ CASES: dict[str, Callable[[], Case]] = {
     "bands": _tall,
     "ragged": lambda: (random_surfels(200, seed=4, log_scale=(-2.0, 0.0)), make_view(17, 33)),
     "one_pixel": lambda: (random_surfels(200, seed=4, log_scale=(-2.0, 0.0)), make_view(1, 1)),
+    "ellipsoids": lambda: (random_ellipsoids(300, seed=41), make_view(37, 29)),
+    "tall_ellipsoids": lambda: (
+        random_ellipsoids(120, seed=62, log_scale=(-2.5, 0.3)),
+        make_view(45, 150),
+    ),
     "saturated": lambda: (random_surfels(400, seed=5, log_scale=(-1.0, 0.5)), make_view(32, 64)),
 }
 

@@ -6,17 +6,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import available_backends
+from diff_surfel_rasterization import Splats, available_backends
 from tests.rasterizer.scenes import (
     detached,
     make_view,
     map_tensors,
+    random_ellipsoids,
     random_loss,
     random_surfels,
 )
@@ -43,11 +44,11 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def results(threads: int) -> dict[str, Tensor]:
+def results(threads: int, make: Callable[..., Splats] = random_surfels) -> dict[str, Tensor]:
     """Every image, gradient and weight of one scene."""
     torch.set_num_threads(threads)
     surfels = map_tensors(
-        detached(random_surfels(COUNT, seed=31, sh_degree=1, channels=5), torch.float32),
+        detached(make(COUNT, seed=31, sh_degree=1, channels=5), torch.float32),
         lambda t: t.requires_grad_(),
     )
     view = make_view(100, 70, sh_degree=1)
@@ -64,10 +65,11 @@ def results(threads: int) -> dict[str, Tensor]:
     return found | {"blended": image.detach(), "d_values": values.grad}
 
 
-def test_thread_count_changes_no_bit(threads):
-    expected = results(1)
+@pytest.mark.parametrize("make", [random_surfels, random_ellipsoids])
+def test_thread_count_changes_no_bit(threads, make):
+    expected = results(1, make)
     for count in (2, 3, 8):
-        for name, tensor in results(count).items():
+        for name, tensor in results(count, make).items():
             assert torch.equal(tensor, expected[name]), f"{name} with {count} threads"
 
 
@@ -77,17 +79,26 @@ def test_repetition_changes_no_bit(threads):
 
 
 def results_of_one_thread() -> dict[str, Tensor]:
-    return results(1)
+    """Of both kinds."""
+    kinds = {"surfels": random_surfels, "ellipsoids": random_ellipsoids}
+    return {
+        f"{kind} {name}": tensor
+        for kind, make in kinds.items()
+        for name, tensor in results(1, make).items()
+    }
 
 
 @pytest.mark.parametrize("isa", ["avx2", "baseline"])
 def test_instruction_sets_agree(isa, tmp_path, threads):
-    found, expected = results_under(isa, results_of_one_thread, tmp_path), results(1)
-    changed = (found["start"] != expected["start"]).sum()
-    assert changed <= 0.01 * len(expected["start"])  # a weight next to the threshold
-    for name in set(found) - {"splat", "weight", "start"}:
-        error = (found[name] - expected[name]).double().norm()
-        assert error <= 1e-3 * expected[name].double().norm(), name
+    found = results_under(isa, results_of_one_thread, tmp_path)
+    expected = results_of_one_thread()
+    for name in found:
+        if name.endswith("start"):
+            changed = (found[name] != expected[name]).sum()
+            assert changed <= 0.01 * len(expected[name])  # a weight next to the threshold
+        elif not name.endswith(("splat", "weight")):
+            error = (found[name] - expected[name]).double().norm()
+            assert error <= 1e-3 * expected[name].double().norm(), name
 
 
 def test_an_unknown_instruction_set_is_refused():

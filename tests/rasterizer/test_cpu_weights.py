@@ -8,7 +8,7 @@ import torch
 
 from diff_surfel_rasterization import available_backends
 from diff_surfel_rasterization.reference import blend_weights_reference, splat_weights_reference
-from tests.rasterizer.scenes import detached, make_view, random_surfels
+from tests.rasterizer.scenes import detached, make_view, random_ellipsoids, random_surfels
 
 if "cpu" not in available_backends():
     pytest.skip("the native library is not built", allow_module_level=True)
@@ -20,9 +20,9 @@ from diff_surfel_rasterization.native import (  # noqa: E402
 )
 
 
-@pytest.fixture(scope="module")
-def scene():
-    return detached(random_surfels(300, seed=41, channels=7), torch.float32), make_view(37, 29)
+@pytest.fixture(scope="module", params=[random_surfels, random_ellipsoids])
+def scene(request):
+    return detached(request.param(300, seed=41, channels=7), torch.float32), make_view(37, 29)
 
 
 @pytest.mark.parametrize("min_weight", [0.0, 0.02, 0.3])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import RasterSettings, Surfels, available_backends
+from diff_surfel_rasterization import RasterSettings, Splats, Surfels, available_backends
 from diff_surfel_rasterization.reference import splat_weights_reference
 from tests.rasterizer import cuda_host
 from tests.rasterizer.cuda_cases import CASES
@@ -19,6 +19,7 @@ from tests.rasterizer.scenes import (
     detached,
     make_view,
     map_tensors,
+    random_ellipsoids,
     random_loss,
     random_surfels,
 )
@@ -47,7 +48,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def results(surfels: Surfels, view: RasterSettings) -> dict[str, Tensor]:
+def results(surfels: Splats, view: RasterSettings) -> dict[str, Tensor]:
     """Every image and every gradient under a fixed loss."""
     copy = map_tensors(detached(surfels, torch.float32), lambda t: t.requires_grad_())
     output = native.rasterize_native(copy, view)
@@ -64,12 +65,19 @@ def test_agrees_with_the_reference(kernels, case):
     assert_agrees(compare(*CASES[case]()))
 
 
+@pytest.mark.parametrize("case", ["both_branches", "ellipsoids"])
 @pytest.mark.parametrize("names", SOME_IMAGES, ids="-".join)
-def test_losses_of_some_images_alone(kernels, names):
-    assert_agrees(compare(*CASES["both_branches"](), names=names))
+def test_losses_of_some_images_alone(kernels, case, names):
+    assert_agrees(compare(*CASES[case](), names=names))
 
 
-@pytest.mark.parametrize("case", ["both_branches", "saturated", "long_tiles", "channels_43"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("both_branches", "saturated", "long_tiles", "channels_43"),
+        *("ellipsoids", "ellipsoids_saturated"),
+    ],
+)
 def test_the_order_of_threads_changes_no_bit(kernels, case):
     forward = results(*CASES[case]())
     with cuda_host.reversed_schedule():
@@ -78,8 +86,9 @@ def test_the_order_of_threads_changes_no_bit(kernels, case):
         assert torch.equal(value, backward[name]), name
 
 
-def test_equals_the_cpu_backend_closely(monkeypatch):
-    case = CASES["both_branches"]()
+@pytest.mark.parametrize("name", ["both_branches", "ellipsoids", "needles"])
+def test_equals_the_cpu_backend_closely(name, monkeypatch):
+    case = CASES[name]()
     expected = results(*case)
     operators = cuda_host.load_host_operators()
     monkeypatch.setattr(native, "_operators", lambda function, tensor: operators)
@@ -111,9 +120,10 @@ def test_splats_across_the_camera_are_listed_near_where_they_show(kernels):
     assert_listed_where_they_show(native.rasterize_native)
 
 
+@pytest.mark.parametrize("make", [random_surfels, random_ellipsoids])
 @pytest.mark.parametrize("min_weight", [0.0, 0.02, 0.3])
-def test_stored_weights_equal_those_of_the_cpu(min_weight, monkeypatch):
-    surfels, view = detached(random_surfels(300, seed=41), torch.float32), make_view(37, 29)
+def test_stored_weights_equal_those_of_the_cpu(make, min_weight, monkeypatch):
+    surfels, view = detached(make(300, seed=41), torch.float32), make_view(37, 29)
     expected = native.blend_weights_cpu(surfels, view, min_weight)
     operators = cuda_host.load_host_operators()
     monkeypatch.setattr(native, "_operators", lambda function, tensor: operators)
@@ -127,8 +137,9 @@ def test_stored_weights_equal_those_of_the_cpu(min_weight, monkeypatch):
     "images", [("features",), ("color", "normal"), ("depth",), ("distortion",)]
 )
 @pytest.mark.parametrize("wanted", [("features",), ("sh",), ("opacities",), ("means", "sh")])
-def test_gradients_do_not_depend_on_what_else_is_wanted(kernels, wanted, images):
-    surfels = detached(random_surfels(150, seed=12, sh_degree=2, channels=19), torch.float32)
+@pytest.mark.parametrize("make", [random_surfels, random_ellipsoids])
+def test_gradients_do_not_depend_on_what_else_is_wanted(kernels, make, wanted, images):
+    surfels = detached(make(150, seed=12, sh_degree=2, channels=19), torch.float32)
     view = make_view(30, 21, sh_degree=2)
 
     def gradients(names: tuple[str, ...]) -> dict[str, Tensor]:

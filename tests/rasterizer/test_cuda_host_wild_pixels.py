@@ -9,7 +9,7 @@ import torch
 from diff_surfel_rasterization import available_backends
 from tests.rasterizer import cuda_host
 from tests.rasterizer.quad_cases import dense_quads, dense_rows
-from tests.rasterizer.scenes import IMAGES, detached
+from tests.rasterizer.scenes import IMAGES, detached, random_ellipsoids, random_surfels
 from tests.rasterizer.wild_pixels import (
     INF,
     NAN,
@@ -30,11 +30,11 @@ if cuda_host.compiler() is None:
 from diff_surfel_rasterization import native  # noqa: E402
 
 
-@pytest.fixture
-def renderer(monkeypatch: pytest.MonkeyPatch) -> Renderer:
+@pytest.fixture(params=[random_surfels, random_ellipsoids], ids=["surfels", "ellipsoids"])
+def renderer(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Renderer:
     operators = cuda_host.load_host_operators()
     monkeypatch.setattr(native, "_operators", lambda function, tensor: operators)
-    return Renderer(native.rasterize_native)
+    return Renderer(native.rasterize_native, make=request.param)
 
 
 @pytest.mark.parametrize("value", [NAN, -INF])
@@ -61,6 +61,8 @@ def test_no_number_is_not_taken_for_no_gradient(renderer):
 
 
 def test_a_renderer_of_2dgs_gets_the_gradients_of_the_masked_one(renderer):
+    if renderer.make is random_ellipsoids:
+        pytest.skip("2DGS renders surfels")
     check_renderer_of_2dgs(renderer, 1e-3)
 
 

@@ -99,7 +99,9 @@ def test_behind_at_and_just_before_the_camera_plane():
 
 
 def test_splats_as_large_as_the_scene():
-    splats = ellipsoids_from([[0.3, 0.2, 1.0], [3.0, 0, 2.0]], [[20.0, 5.0, 9.0], [300.0, 1.0, 2.0]])
+    splats = ellipsoids_from(
+        [[0.3, 0.2, 1.0], [3.0, 0, 2.0]], [[20.0, 5.0, 9.0], [300.0, 1.0, 2.0]]
+    )
     assert_matches_oracle(splats, make_view())
 
 

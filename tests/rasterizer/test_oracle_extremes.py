@@ -9,18 +9,23 @@ from dataclasses import replace
 import pytest
 import torch
 
-from diff_surfel_rasterization import Surfels, rasterize
+from diff_surfel_rasterization import Splats, rasterize
 from tests.rasterizer.scenes import (
     IMAGES,
     detached,
     make_view,
     map_tensors,
+    random_ellipsoids,
     random_loss,
     random_surfels,
 )
 
+both_kinds = pytest.mark.parametrize(
+    "make", [random_surfels, random_ellipsoids], ids=["surfels", "ellipsoids"]
+)
 
-def assert_finite(surfels: Surfels, backend: str, device: str, **changes: object) -> Surfels:
+
+def assert_finite(surfels: Splats, backend: str, device: str, **changes: object) -> Splats:
     """Render and differentiate in float32, where trouble shows first."""
     leaves = map_tensors(
         surfels, lambda t: t.detach().to(device=device, dtype=torch.float32).requires_grad_()
@@ -41,22 +46,25 @@ def assert_finite(surfels: Surfels, backend: str, device: str, **changes: object
     return leaves
 
 
+@both_kinds
 @pytest.mark.parametrize("depth", ["exact", "center"])
 @pytest.mark.parametrize("log_scale", [(-28.0, -20.0), (-12.0, 4.0), (6.0, 9.0)])
-def test_scales_from_nothing_to_everything(backend, backend_type, log_scale, depth):
-    surfels = random_surfels(60, seed=81, log_scale=log_scale)
+def test_scales_from_nothing_to_everything(make, backend, backend_type, log_scale, depth):
+    surfels = make(60, seed=81, log_scale=log_scale)
     assert_finite(surfels, backend, backend_type[1], low_pass_depth=depth)
 
 
-def test_opacities_at_their_ends(backend, backend_type):
-    surfels = detached(random_surfels(12, seed=82, log_scale=(-2, 0)))
+@both_kinds
+def test_opacities_at_their_ends(make, backend, backend_type):
+    surfels = detached(make(12, seed=82, log_scale=(-2, 0)))
     ends = torch.tensor([0.0, 1e-30, 1 / 255, 0.004, 0.99, 1.0] * 2, dtype=torch.float64)
     leaves = assert_finite(replace(surfels, opacities=ends[:, None]), backend, backend_type[1])
     assert float(leaves.opacities.grad[:2].abs().max()) == 0.0
 
 
-def test_positions_at_and_around_the_camera(backend, backend_type):
-    surfels = detached(random_surfels(9, seed=83, log_scale=(-2, 0)))
+@both_kinds
+def test_positions_at_and_around_the_camera(make, backend, backend_type):
+    surfels = detached(make(9, seed=83, log_scale=(-2, 0)))
     view = make_view().world_to_view
     center = -view[:3, :3].T @ view[:3, 3]
     forward = view[2, :3]
@@ -65,8 +73,9 @@ def test_positions_at_and_around_the_camera(backend, backend_type):
     assert_finite(replace(surfels, means=means), backend, backend_type[1])
 
 
-def test_quaternions_of_any_length(backend, backend_type):
-    surfels = detached(random_surfels(8, seed=84, log_scale=(-2, 0)))
+@both_kinds
+def test_quaternions_of_any_length(make, backend, backend_type):
+    surfels = detached(make(8, seed=84, log_scale=(-2, 0)))
     lengths = torch.tensor([1e-6, 1e-3, 1.0, 1e3, 1e6, 0.0, 1.0, 1.0]).double()
     unit = surfels.rotations / surfels.rotations.norm(dim=1, keepdim=True)
     leaves = assert_finite(

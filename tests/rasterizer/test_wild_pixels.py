@@ -19,7 +19,13 @@ from diff_surfel_rasterization import (
 from diff_surfel_rasterization.losses import mask_loss
 from tests.rasterizer.instruction_sets import results_under
 from tests.rasterizer.quad_cases import dense_quads, dense_rows
-from tests.rasterizer.scenes import IMAGES, detached, map_tensors
+from tests.rasterizer.scenes import (
+    IMAGES,
+    detached,
+    map_tensors,
+    random_ellipsoids,
+    random_surfels,
+)
 from tests.rasterizer.wild_pixels import (
     INF,
     NAN,
@@ -35,10 +41,12 @@ from tests.rasterizer.wild_pixels import (
 )
 
 
-@pytest.fixture
-def renderer(backend, backend_type) -> Renderer:
+@pytest.fixture(params=[random_surfels, random_ellipsoids], ids=["surfels", "ellipsoids"])
+def renderer(request, backend, backend_type) -> Renderer:
     dtype, device, _ = backend_type
-    return Renderer(lambda surfels, view: rasterize(surfels, view, backend), dtype, device)
+    return Renderer(
+        lambda splats, view: rasterize(splats, view, backend), dtype, device, request.param
+    )
 
 
 @pytest.mark.parametrize("value", [NAN, -INF])
@@ -65,6 +73,8 @@ def test_no_number_is_not_taken_for_no_gradient(renderer):
 
 
 def test_a_renderer_of_2dgs_gets_the_gradients_of_the_masked_one(renderer):
+    if renderer.make is random_ellipsoids:
+        pytest.skip("2DGS renders surfels")
     check_renderer_of_2dgs(renderer, 1e-9 if renderer.dtype == torch.float64 else 1e-3)
 
 
