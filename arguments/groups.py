@@ -84,8 +84,11 @@ class ModelParams:
 
 @dataclass(frozen=True)
 class PipelineParams:
-    """How views are rendered."""
+    """Of what splats are and how views are rendered."""
 
+    primitive: str = option(
+        "2dgs", "what a splat is: a flat disc, or an ellipsoid (3DGS)", choices=("2dgs", "3dgs")
+    )
     backend: str = option(
         "auto", "rasterizer", choices=("auto", "cuda", "cpu", "reference"), harmless=True
     )
@@ -100,7 +103,7 @@ class PipelineParams:
 
 @dataclass(frozen=True)
 class OptimizationParams:
-    """How the scene is reconstructed (2DGS)."""
+    """How the scene is reconstructed (2DGS, 3DGS)."""
 
     iterations: int = option(30000, "steps of the reconstruction (joint route: of everything)")
     lr_scale: float = option(1.0, "multiplies all rates; 0: sqrt(30000 / iterations) in [1, 5]")
@@ -116,7 +119,7 @@ class OptimizationParams:
     sh_interval: int = option(1000, "one more band of spherical harmonics every so many steps")
     lambda_dssim: float = option(0.2, "weight of 1 - SSIM against L1")
     lambda_dist: float = option(0.0, "weight of the depth distortion")
-    lambda_normal: float = option(0.05, "weight of the normal consistency")
+    lambda_normal: float = option(0.05, "weight of the normal consistency (3dgs: 0)")
     dist_from_iter: int = option(3000, "first step of the distortion term")
     normal_from_iter: int = option(7000, "first step of the normal term")
     densify_rule: str = option(
@@ -216,7 +219,7 @@ class TrainParams:
     )
     start_checkpoint: str = option("", "go on from this checkpoint", harmless=True)
     start_ply: str = option(
-        "", "learn instances on these splats (2DGS PLY); no reconstruction", harmless=True
+        "", "learn instances on these splats (PLY); no reconstruction", harmless=True
     )
     flatten_ply: bool = option(False, "--start_ply: drop the shortest axis of 3D Gaussians")
     resume: str = option(
@@ -259,6 +262,23 @@ class RunConfig:
     segmentation: SegmentationParams
     method: Any  # the record of the method that `segmentation.method` names
     train: TrainParams
+
+    def __post_init__(self) -> None:
+        if self.pipeline.primitive != "3dgs":
+            return
+        weight = self.optimization.lambda_normal
+        require(
+            weight == 0,
+            "lambda_normal",
+            weight,
+            "0 with --primitive 3dgs: ellipsoids have no surface normal to learn",
+        )
+        require(
+            not self.train.flatten_ply,
+            "flatten_ply",
+            self.train.flatten_ply,
+            "left out with --primitive 3dgs: it makes discs",
+        )
 
 
 GROUPS: dict[str, type] = {

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from arguments.groups import GROUPS, RunConfig
 from arguments.options import add_options, default_of, options_of, types_of
-from arguments.presets import PRESETS
+from arguments.presets import OF_PRIMITIVE, PRESETS
 from utils.errors import FormatError, UserError
 
 MATCHINGS = {"id": "iqgs", "hungarian": "iqgs-h"}  # what --matching means
@@ -130,7 +130,9 @@ def resolve(*layers: Mapping[str, Any], methods: Methods) -> RunConfig:
     preset = given.get("preset", default_of(_field(GROUPS["train"], "preset")))
     if preset not in PRESETS:
         raise UserError(f"--preset must be one of {sorted(PRESETS)}, got {preset!r}")
-    merged = {**_scaled_to_length(presets_of(methods[chosen])[preset], given), **given}
+    of_primitive = OF_PRIMITIVE.get(given.get("primitive", ""), {})
+    shared = _scaled_to_length(presets_of(methods[chosen])[preset], given)
+    merged = {**shared, **of_primitive, **given}
     values: dict[str, dict[str, Any]] = {name: {} for name in groups}
     for key, value in merged.items():
         choices = _field(groups[homes[key]], key).metadata["choices"]

@@ -46,3 +46,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper-literal": {"lr_instance": 0.0005},
     "2dgs": {},
 }
+
+# What a primitive changes of every preset: ellipsoids have no normal term.
+OF_PRIMITIVE: dict[str, dict[str, Any]] = {"3dgs": {"lambda_normal": 0.0}}

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""(camera, Gaussians) -> pixels: two verbs over the surfel rasterizer.
+"""(camera, Gaussians) -> pixels: two verbs over the rasterizer, for splats of every kind.
 
 `render` gives every image of a view; `splat` is Eq. 1 of the paper for any attribute.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,12 +16,13 @@ from diff_surfel_rasterization import (
     QuadWeights,
     RasterOutput,
     RasterSettings,
-    Surfels,
+    Splats,
     blend_weights,
     quad_weights,
     rasterize,
 )
 from gaussian_renderer.output import RenderOutput
+from gaussian_renderer.primitives import primitive_of
 from gaussian_renderer.surface import depth_to_normal
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
@@ -61,18 +64,15 @@ def render(
     """
     means = gaussians.means
     screen_grad = torch.zeros_like(means, requires_grad=means.requires_grad)
-    signal = {"screen_grad" if screen_signal == "signed" else "screen_grad_abs": screen_grad}
-    surfels = Surfels(
-        means=means,
-        scales=gaussians.scales,
-        rotations=gaussians.rotations,
-        opacities=gaussians.opacities,
-        sh=gaussians.sh,
-        features=gaussians.instance if with_instance else None,
-        **signal,
-    )
+    carried: dict[str, Any] = {
+        "sh": gaussians.sh,
+        "screen_grad" if screen_signal == "signed" else "screen_grad_abs": screen_grad,
+    }
+    if with_instance:
+        carried["features"] = gaussians.instance
+    splats = primitive_of(gaussians).pack(gaussians, **carried)
     settings = raster_settings(camera, background, gaussians.active_sh_degree)
-    raw = rasterize(surfels, settings, backend=backend)
+    raw = rasterize(splats, settings, backend=backend)
     expected = raw.depth / raw.alpha.clamp_min(torch.finfo(raw.alpha.dtype).eps)
     normal = _to_world(camera, raw.normal)
     surface_normal = torch.zeros_like(normal)
@@ -116,21 +116,9 @@ def rasterize_values(
 def _blend_values(
     camera: Camera, gaussians: GaussianModel, values: Tensor, detach_geometry: bool, backend: str
 ) -> RasterOutput:
-    geometry = (gaussians.means, gaussians.scales, gaussians.rotations, gaussians.opacities)
-    if detach_geometry:
-        means, scales, rotations, opacities = (tensor.detach() for tensor in geometry)
-    else:
-        means, scales, rotations, opacities = geometry
-    surfels = Surfels(
-        means=means,
-        scales=scales,
-        rotations=rotations,
-        opacities=opacities,
-        colors=torch.zeros_like(means),
-        features=values,
-    )
-    background = torch.zeros(3, dtype=means.dtype)
-    return rasterize(surfels, raster_settings(camera, background), backend=backend)
+    splats = primitive_of(gaussians).pack(gaussians, detach_geometry, features=values)
+    background = torch.zeros(3, dtype=gaussians.means.dtype)
+    return rasterize(splats, raster_settings(camera, background), backend=backend)
 
 
 def view_weights(
@@ -138,8 +126,8 @@ def view_weights(
 ) -> BlendWeights:
     """The blending weights w_i(x, y) of one view (no gradient); smaller ones are left out."""
     with torch.no_grad():
-        surfels, settings = _bare(camera, gaussians)
-        return blend_weights(surfels, settings, min_weight=min_weight, backend=backend)
+        splats, settings = _bare(camera, gaussians)
+        return blend_weights(splats, settings, min_weight=min_weight, backend=backend)
 
 
 def view_quads(
@@ -147,21 +135,14 @@ def view_quads(
 ) -> QuadWeights:
     """The same in half precision, by quads of pixels: what is kept while the splats do not move."""
     with torch.no_grad():
-        surfels, settings = _bare(camera, gaussians)
-        return quad_weights(surfels, settings, min_weight=min_weight, backend=backend)
+        splats, settings = _bare(camera, gaussians)
+        return quad_weights(splats, settings, min_weight=min_weight, backend=backend)
 
 
-def _bare(camera: Camera, gaussians: GaussianModel) -> tuple[Surfels, RasterSettings]:
+def _bare(camera: Camera, gaussians: GaussianModel) -> tuple[Splats, RasterSettings]:
     """Splats without colour, and their view."""
-    means = gaussians.means
-    surfels = Surfels(
-        means=means,
-        scales=gaussians.scales,
-        rotations=gaussians.rotations,
-        opacities=gaussians.opacities,
-        colors=torch.zeros_like(means),
-    )
-    return surfels, raster_settings(camera, torch.zeros(3, dtype=means.dtype))
+    background = torch.zeros(3, dtype=gaussians.means.dtype)
+    return primitive_of(gaussians).pack(gaussians), raster_settings(camera, background)
 
 
 def _to_world(camera: Camera, normal: Tensor) -> Tensor:

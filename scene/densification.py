@@ -23,7 +23,7 @@ from scene.optimizer import edit_rows, replace_values
 from utils.errors import DataError, RunError
 
 SPLIT_CHILDREN = 2
-SPLIT_SHRINK = 1.6  # scale of a child: two children, spread like their parent, cover its disc
+SPLIT_SHRINK = 1.6  # scale of a child: two children, spread like their parent, cover it
 RESET_OPACITY = 0.01  # low enough that only splats that the images need come back
 RULES = ("threshold", "budget")
 
@@ -150,7 +150,7 @@ class Densifier:
         if cloned + split == 0:
             return 0, 0
         copies = clone(self.model, to_clone)
-        children = split_in_plane(self.model, to_split, generator)
+        children = split_within(self.model, to_split, generator)
         append = {name: torch.cat([copies[name], children[name]]) for name in copies}
         edit_rows(self.model, self.optimizer, ~to_split, append)
         return cloned, split
@@ -197,19 +197,19 @@ def clone(model: GaussianModel, mask: Tensor) -> dict[str, Tensor]:
     return {name: p.detach()[mask].clone() for name, p in model.params.items()}
 
 
-def split_in_plane(
+def split_within(
     model: GaussianModel, mask: Tensor, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Raw values of two children for every splat of `mask` [N], to take its place.
 
-    Their centres are drawn from the parent's own distribution in its tangent plane and their
-    scales are the parent's / 1.6; all else is copied. Noise is drawn on the CPU, so that every
-    device makes the same children.
+    Their centres are drawn from the parent's own distribution, in its plane or in the ellipsoid,
+    and their scales are the parent's / 1.6; all else is copied. Noise is drawn on the CPU, so
+    that every device makes the same children.
     """
     values = {n: torch.cat([p] * SPLIT_CHILDREN) for n, p in clone(model, mask).items()}
-    noise = torch.randn(len(values["means"]), 2, generator=generator).to(model.device)
+    noise = torch.randn(values["log_scales"].shape, generator=generator).to(model.device)
     offsets = noise * values["log_scales"].exp()
-    axes = model.tangent_axes().detach()[mask].repeat(SPLIT_CHILDREN, 1, 1)
+    axes = model.axes().detach()[mask].repeat(SPLIT_CHILDREN, 1, 1)
     values["means"] = values["means"] + torch.einsum("nij,nj->ni", axes, offsets)
     values["log_scales"] = values["log_scales"] - math.log(SPLIT_SHRINK)
     return values

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Gaussians: flat discs in space with colour and a learned instance attribute.
+"""The Gaussians: discs or ellipsoids in space with colour and a learned instance attribute.
 
 Raw parameters are unconstrained; the properties apply the activations. N splats, K SH coefficients,
 D_obj instance channels. Rows are edited only through `scene.optimizer.edit_rows`.
@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scene.parameters import EMPTY_SHAPES, PARAMETER_NAMES, SCALE_COUNTS, Kind, check_parameters
 from scene.splat_files.columns import CONFIDENCE_COLUMN
-from scene.splat_files.splat_file import SplatFile, read_discs, write_splats
+from scene.splat_files.splat_file import SplatFile, read_kind, write_splats
 from utils.errors import DataError
 from utils.neighbors import nearest_neighbors
 from utils.spherical_harmonics import coefficient_count, rgb_to_sh_dc
@@ -28,15 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PARAMETER_NAMES = (
-    "means",
-    "log_scales",
-    "quaternions",
-    "opacity_logits",
-    "sh_dc",
-    "sh_rest",
-    "instance",
-)
 INITIAL_OPACITY = 0.1  # faint, so that early mistakes are cheap to see through
 INSTANCE_STD = 0.1  # small and random: identical attributes could not be told apart by a decoder
 MIN_SQUARED_SCALE = 1e-7  # of coinciding points, whose neighbour distance is zero
@@ -44,8 +36,9 @@ SCALE_NEIGHBORS = 3
 
 
 class GaussianModel:
-    """`params` holds the raw nn.Parameters: means [N,3], log_scales [N,2], quaternions [N,4] (wxyz,
-    not normalised), opacity_logits [N,1], sh_dc [N,1,3], sh_rest [N,K-1,3], instance [N,D_obj].
+    """`params` holds the raw nn.Parameters: means [N,3], log_scales [N,2] of discs or [N,3] of
+    ellipsoids, quaternions [N,4] (wxyz, not normalised), opacity_logits [N,1], sh_dc [N,1,3],
+    sh_rest [N,K-1,3], instance [N,D_obj].
     """
 
     def __init__(self, values: dict[str, Tensor], active_sh_degree: int = 0) -> None:
@@ -53,7 +46,7 @@ class GaussianModel:
         self._take(values, active_sh_degree)
 
     def _take(self, values: dict[str, Tensor], active_sh_degree: int) -> None:
-        self.sh_degree = _check_values(values)
+        self.sh_degree = check_parameters(values)
         self.active_sh_degree = min(active_sh_degree, self.sh_degree)
         self.params = {n: nn.Parameter(values[n].detach().contiguous()) for n in PARAMETER_NAMES}
 
@@ -65,13 +58,23 @@ class GaussianModel:
         return self.params["means"].device
 
     @property
+    def scale_dims(self) -> int:
+        """Scales of a splat: two of a disc, three of an ellipsoid."""
+        return self.params["log_scales"].shape[1]
+
+    @property
+    def kind(self) -> Kind:
+        """What its splats are: `2dgs` (discs) or `3dgs` (ellipsoids)."""
+        return SCALE_COUNTS[self.scale_dims]
+
+    @property
     def means(self) -> Tensor:
         """Centres [N, 3] in world units."""
         return self.params["means"]
 
     @property
     def scales(self) -> Tensor:
-        """Standard deviations [N, 2] along the two tangent axes."""
+        """Standard deviations [N, scale_dims] along `axes`."""
         return self.params["log_scales"].exp()
 
     @property
@@ -98,13 +101,18 @@ class GaussianModel:
     def instance_dim(self) -> int:
         return self.params["instance"].shape[1]
 
-    def tangent_axes(self) -> Tensor:
-        """Unit axes of the discs as columns [N, 3, 2] in world coordinates."""
-        return rotation_matrices(self.params["quaternions"])[:, :, :2]
+    def axes(self) -> Tensor:
+        """Unit axes of the scales as columns [N, 3, scale_dims] in world coordinates."""
+        return rotation_matrices(self.params["quaternions"])[:, :, : self.scale_dims]
 
     def normals(self) -> Tensor:
-        """Unit normals [N, 3] in world coordinates; their sign carries no meaning."""
-        return rotation_matrices(self.params["quaternions"])[:, :, 2]
+        """Unit normals [N, 3] in world coordinates, of ellipsoids their shortest axes; their sign
+        carries no meaning."""
+        matrices = rotation_matrices(self.params["quaternions"])
+        if self.kind == "2dgs":
+            return matrices[:, :, 2]
+        shortest = self.params["log_scales"].argmin(dim=1)
+        return matrices[torch.arange(len(self), device=self.device), :, shortest]
 
     def raise_sh_degree(self) -> None:
         """Let the renderer use one degree more, up to `sh_degree`."""
@@ -118,10 +126,11 @@ class GaussianModel:
         instance_dim: int,
         generator: torch.Generator,
         std: float = INSTANCE_STD,
+        scale_dims: int = 2,
     ) -> GaussianModel:
         """One splat a point: sized by its 3 neighbours, turned uniformly at random, faint.
 
-        `std` is that of the normal instance attributes.
+        `std` is that of the normal instance attributes, `scale_dims` 2 makes discs and 3 spheres.
 
         Random numbers are drawn on the generator's device (CPU) and the model starts on the CPU.
         Raises DataError for an empty cloud.
@@ -133,7 +142,7 @@ class GaussianModel:
             raise DataError("the point cloud is empty; give points or use --random_init")
         values = {
             "means": means,
-            "log_scales": _neighbor_log_scales(means)[:, None].repeat(1, 2),
+            "log_scales": _neighbor_log_scales(means)[:, None].repeat(1, scale_dims),
             "quaternions": random_rotations(n, generator),
             "opacity_logits": torch.full((n, 1), math.log(INITIAL_OPACITY / (1 - INITIAL_OPACITY))),
             "sh_dc": rgb_to_sh_dc(colors)[:, None, :].contiguous(),
@@ -160,8 +169,8 @@ class GaussianModel:
         confidence: Tensor | None = None,
         frame: SceneFrame | None = None,
     ) -> None:
-        """Write the columns of 2DGS plus `obj_dc_*`; with `viewer` the columns that 3DGS viewers
-        need (a third, vanishing scale; no `obj_dc_*`), turned so that the frame's up becomes -y.
+        """Write the columns of 2DGS or 3DGS plus `obj_dc_*`; with `viewer` those that 3DGS viewers
+        need (discs: a third, vanishing scale; no `obj_dc_*`), turned so that the frame's up is -y.
         Integer labels `instance` [N] add a column, their `confidence` [N] another, `instance_conf`.
         Comments tell what the frame is.
         """
@@ -180,16 +189,18 @@ class GaussianModel:
         generator: torch.Generator | None = None,
         flatten: bool = False,
         frame: SceneFrame | None = None,
+        kind: Kind = "2dgs",
     ) -> GaussianModel:
-        """Read a PLY of 2DGS, Gaussian Grouping (`obj_dc_*`), OMEGAS (`obj_*`) or this project.
+        """Read a PLY of 2DGS, 3DGS, Gaussian Grouping (`obj_dc_*`), OMEGAS (`obj_*`) or ours.
 
         `instance_dim` None takes what the file has; another number than the file's is an error. A
         file without attributes gets random ones from `generator` (zeros without a generator).
-        3D Gaussians are refused unless `flatten`, which leaves out the shortest axis of each.
+        Splats of another `kind` are refused; `flatten` makes discs of 3D Gaussians, without the
+        shortest axis of each.
         `frame` moves the splats to its origin; None takes positions as they are. Notices of the
         reader are logged. Raises FormatError, DataError.
         """
-        file = read_discs(path, flatten, frame)
+        file = read_kind(path, kind, flatten, frame)
         for notice in file.notices:
             logger.warning("%s", notice)
         return cls.from_splats(file, str(path), instance_dim, generator)
@@ -202,7 +213,7 @@ class GaussianModel:
         instance_dim: int | None = None,
         generator: torch.Generator | None = None,
     ) -> GaussianModel:
-        """The discs of a file that was read; see `load_ply`. `path` names it in errors."""
+        """The splats of a file that was read; see `load_ply`. `path` names it in errors."""
         values = {name: torch.from_numpy(array) for name, array in file.raw.items()}
         stored = values["instance"].shape[1]
         if stored == 0 and instance_dim:
@@ -236,21 +247,10 @@ class GaussianModel:
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> GaussianModel:
         """A new CPU model from what `state_dict` gave."""
-        empty = {name: torch.zeros(shape) for name, shape in _EMPTY_SHAPES.items()}
+        empty = {name: torch.zeros(shape) for name, shape in EMPTY_SHAPES.items()}
         model = cls(empty)
         model.load_state_dict(state)
         return model
-
-
-_EMPTY_SHAPES = {
-    "means": (0, 3),
-    "log_scales": (0, 2),
-    "quaternions": (0, 4),
-    "opacity_logits": (0, 1),
-    "sh_dc": (0, 1, 3),
-    "sh_rest": (0, 0, 3),
-    "instance": (0, 0),
-}
 
 
 def rotation_matrices(quaternions: Tensor) -> Tensor:
@@ -281,20 +281,3 @@ def _neighbor_log_scales(means: Tensor) -> Tensor:
     _, distances = nearest_neighbors(means, SCALE_NEIGHBORS)
     squared = distances.square().mean(dim=1) if distances.shape[1] else torch.zeros(len(means))
     return 0.5 * squared.clamp_min(MIN_SQUARED_SCALE).log()
-
-
-def _check_values(values: dict[str, Tensor]) -> int:
-    """Check names and shapes of raw parameters; returns the SH degree they hold."""
-    if set(values) != set(PARAMETER_NAMES):
-        raise ValueError(f"expected parameters {PARAMETER_NAMES}, got {tuple(values)}")
-    n = len(values["means"])
-    for name, shape in _EMPTY_SHAPES.items():
-        got = tuple(values[name].shape)
-        free = {"sh_rest": 1, "instance": 1}.get(name)
-        fits = len(got) == len(shape) and got[0] == n
-        if not fits or any(got[i] != shape[i] for i in range(1, len(shape)) if i != free):
-            raise ValueError(f"{name}: expected shape like {('N', *shape[1:])}, got {got}")
-    degree = math.isqrt(values["sh_rest"].shape[1] + 1) - 1
-    if coefficient_count(degree) != values["sh_rest"].shape[1] + 1:
-        raise ValueError(f"sh_rest: {values['sh_rest'].shape[1]} coefficients fit no SH degree")
-    return degree

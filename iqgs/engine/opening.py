@@ -14,6 +14,7 @@ import torch
 
 from arguments import RunConfig
 from arguments.opening import OpeningParams
+from gaussian_renderer import PRIMITIVES, Primitive
 from iqgs.engine.association.masks_folder import AssociatedMasks
 from iqgs.engine.checkpoint import find_method, load_method
 from iqgs.engine.run import Run, choose_device
@@ -32,7 +33,7 @@ from scene.frame import FRAME_FILE, SceneFrame
 from scene.gaussian_model import GaussianModel, random_instance
 from scene.points import background_seeds
 from scene.splat_files.columns import CONFIDENCE_COLUMN
-from scene.splat_files.splat_file import SplatFile, read_discs
+from scene.splat_files.splat_file import SplatFile, read_kind, read_splats
 from utils.errors import DataError, UserError
 from utils.reproducibility import set_threads
 
@@ -58,11 +59,14 @@ def open_run(
     iteration (-1: the highest). The scene is read when it is first asked for.
     """
     folder, changed = Path(model_path), dict(overrides or {})
-    config = resolve_run(saved_settings(folder), changed)
+    settings = saved_settings(folder)
     chosen = pick_iteration(folder, iteration)
     saved = iteration_folder(folder, chosen)
     path = saved / "point_cloud.ply"
-    file = read_discs(path)
+    if not (folder / "config.json").exists():  # of another program: its splats tell what they are
+        settings["primitive"] = read_splats(path).kind
+    config = resolve_run(settings, changed)
+    file = read_kind(path, primitive_in(config).name)
     for notice in file.notices:
         logger.warning("%s", notice)
     run = Run(
@@ -135,6 +139,7 @@ def begin_run(
     generator = torch.Generator().manual_seed(config.train.seed)
     if state is not None:
         gaussians = GaussianModel.from_state_dict(state["gaussians"])
+        _check_kind(config, gaussians)
     elif config.train.start_ply:
         gaussians = given_splats(config, scene, generator)
     else:
@@ -220,13 +225,32 @@ def _first_splats(config: RunConfig, scene: Scene, generator: torch.Generator) -
         attribute_width(config),
         generator,
         config.segmentation.instance_std,
+        primitive_in(config).scale_dims,
     )
+
+
+def primitive_in(config: RunConfig) -> Primitive:
+    """What the splats of a run are."""
+    return PRIMITIVES[config.pipeline.primitive]
+
+
+def _check_kind(config: RunConfig, gaussians: GaussianModel) -> None:
+    """A checkpoint of a version that knew discs only does not say so."""
+    wanted = config.pipeline.primitive
+    if gaussians.kind != wanted:
+        raise UserError(
+            f"--primitive {wanted}: the checkpoint holds splats of kind {gaussians.kind}; "
+            "start anew, or leave the flag out"
+        )
 
 
 def given_splats(config: RunConfig, scene: Scene, generator: torch.Generator) -> GaussianModel:
     """The geometry of --start_ply with a fresh instance attribute."""
     gaussians = GaussianModel.load_ply(
-        config.train.start_ply, flatten=config.train.flatten_ply, frame=scene.frame
+        config.train.start_ply,
+        flatten=config.train.flatten_ply,
+        frame=scene.frame,
+        kind=primitive_in(config).name,
     )
     width, std = attribute_width(config), config.segmentation.instance_std
     fresh = random_instance(len(gaussians), width, generator, std)

@@ -33,16 +33,24 @@ def normal_axes(log_scales: np.ndarray) -> np.ndarray | None:
 
     `log_scales` [N, 3] are finite. In a file of discs nearly all splats are flat.
     """
-    spread = log_scales.max(axis=0) - log_scales.min(axis=0)
-    constant = np.flatnonzero(spread <= _CONSTANT)
-    if len(constant):
-        axis = int(constant[log_scales[0, constant].argmin()])
-        others = np.delete(log_scales, axis, axis=1).min(axis=1)
-        if np.mean(log_scales[:, axis] - others <= FLAT_LOG_RATIO) >= CONSTANT_SHARE:
-            return np.full(len(log_scales), axis)
+    axis = written_thickness(log_scales)
+    if axis is not None:
+        return np.full(len(log_scales), axis)
     ordered = np.sort(log_scales, axis=1)
     flat = float(np.mean(ordered[:, 0] - ordered[:, 1] <= FLAT_LOG_RATIO))
     return log_scales.argmin(axis=1) if flat >= FLAT_SHARE else None
+
+
+def written_thickness(log_scales: np.ndarray) -> int | None:
+    """The axis whose scale [N, 3] somebody wrote for discs: one number, far below the others."""
+    spread = log_scales.max(axis=0) - log_scales.min(axis=0)
+    constant = np.flatnonzero(spread <= _CONSTANT)
+    if len(constant) == 0:
+        return None
+    axis = int(constant[log_scales[0, constant].argmin()])
+    others = np.delete(log_scales, axis, axis=1).min(axis=1)
+    flat = np.mean(log_scales[:, axis] - others <= FLAT_LOG_RATIO) >= CONSTANT_SHARE
+    return axis if flat else None
 
 
 def without_axis(raw: Arrays, axes: np.ndarray) -> Arrays:

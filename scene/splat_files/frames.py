@@ -18,6 +18,7 @@ from scene.splat_files.similarity import checked_rotation
 from utils.errors import FormatError
 
 _VIEWER_UP = np.array([0.0, -1.0, 0.0])
+DISCS_COMMENT = "SplatRenderMode: 2dgs"
 _ROTATION, _ORIGIN = "IQGS rotation:", "IQGS origin:"
 
 
@@ -41,16 +42,20 @@ def frame_comments(frame: SceneFrame | None) -> list[str]:
     return [_origin_comment(frame), "IQGS: position in the scene's files = position + origin"]
 
 
-def viewer_comments(frame: SceneFrame | None, rotation: np.ndarray) -> list[str]:
+def viewer_comments(frame: SceneFrame | None, rotation: np.ndarray, flat: bool = True) -> list[str]:
     """Comments of a file for viewers, turned by `rotation` from the run's coordinates.
 
     `SplatRenderMode` and `Vertical axis` are spelled as Brush writes and reads them: y says -y up.
+    Where the splats are not `flat` discs, nothing need be said of how to render them.
     """
     known = frame is not None and frame.up is not None
     numbers = " ".join(f"{value:.17g}" for value in rotation.ravel())
-    return [
+    discs = [
         "IQGS: 2D Gaussians with a third, vanishing scale for viewers of 3D Gaussians",
-        "SplatRenderMode: 2dgs",
+        DISCS_COMMENT,
+    ]
+    return [
+        *(discs if flat else []),
         *(["Vertical axis: y", "IQGS: up is -y"] if known else ["IQGS: up is unknown"]),
         "IQGS: lengths are in the units of the scene's files",
         "IQGS: position in the scene's files = transposed rotation * position + origin",

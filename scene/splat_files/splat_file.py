@@ -6,16 +6,23 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from scene.frame import SceneFrame
+from scene.parameters import Kind
 from scene.splat_files.columns import LABEL_COLUMN, Arrays, from_columns, to_columns
 from scene.splat_files.compressed import CHUNK_ELEMENTS, is_compressed, unpacked
-from scene.splat_files.discs import normal_axes, thickness, with_thickness, without_axis
+from scene.splat_files.discs import (
+    normal_axes,
+    thickness,
+    with_thickness,
+    without_axis,
+    written_thickness,
+)
 from scene.splat_files.foreign import refuse_foreign
 from scene.splat_files.frames import (
+    DISCS_COMMENT,
     frame_comments,
     stated_origin,
     stated_rotation,
@@ -38,7 +45,7 @@ class SplatFile:
     """What a file of N splats holds, in the coordinates of the run that wrote it."""
 
     raw: Arrays  # keys and shapes of GaussianModel.params; log_scales [N, 3] for kind "3dgs"
-    kind: Literal["2dgs", "3dgs"]
+    kind: Kind
     labels: np.ndarray | None = None  # column `instance` [N] int32: id of the object, 0 none
     extra: Arrays = dataclasses.field(default_factory=dict)  # columns [N] that nobody here knows
     comments: tuple[str, ...] = ()
@@ -49,13 +56,14 @@ class SplatFile:
         return len(self.raw["means"])
 
 
-def read_splats(path: str | Path) -> SplatFile:
+def read_splats(path: str | Path, keep_flat: bool = False) -> SplatFile:
     """Read a PLY of any dialect (see `columns`), plain or compressed.
 
     Rows with a value that is not finite or a quaternion of no direction are left out. Discs with
     a vanishing third scale are of kind "2dgs", and what was turned for viewers is turned back.
-    Each of these is told in a notice. Raises DataError, or FormatError for another format, for a
-    cloud of points, missing columns, or no usable row.
+    With `keep_flat` ellipsoids may be as flat as discs: only where a thickness was written for
+    viewers they are taken for such. Each of these is told in a notice. Raises DataError, or
+    FormatError for another format, a cloud of points, missing columns, or no usable row.
     """
     path = Path(path)
     refuse_foreign(path)
@@ -67,7 +75,8 @@ def read_splats(path: str | Path) -> SplatFile:
     if degree > 3:
         notices.append(f"{path}: harmonics of degree {degree} are cut to degree 3")
     raw, others = _usable_rows(raw, others, str(path), notices)
-    raw, kind, notice = _classified(raw)
+    written = DISCS_COMMENT in file.comments or not keep_flat
+    raw, kind, notice = _classified(raw, written)
     rotation = stated_rotation(file.comments, str(path))
     if rotation is not None:
         raw = transformed(raw, rotation.T)
@@ -93,9 +102,29 @@ def read_discs(
     if file.kind == "3dgs" and not flatten:
         raise FormatError(
             f"{path}: holds 3D Gaussians (three scales, none of them flat) and not discs; "
-            "train.py --start_ply with --flatten_ply leaves out the shortest axis of each"
+            "train.py --start_ply takes them as they are with --primitive 3dgs, and leaves out the "
+            "shortest axis of each with --flatten_ply"
         )
     file = flattened(file, str(path))
+    return file if frame is None else in_frame(file, frame, str(path))
+
+
+def read_kind(
+    path: str | Path, kind: Kind, flatten: bool = False, frame: SceneFrame | None = None
+) -> SplatFile:
+    """`read_splats` for a program of one kind of splats; see `read_discs`.
+
+    Three scales are ellipsoids for a program of those, however flat. Raises FormatError for discs
+    there, also for those that got a thickness for viewers.
+    """
+    if kind == "2dgs":
+        return read_discs(path, flatten, frame)
+    file = read_splats(path, keep_flat=True)
+    if file.kind == "2dgs":
+        raise FormatError(
+            f"{path}: holds discs (two scales, or a third that is a thickness for viewers) and "
+            "not 3D Gaussians; --primitive 2dgs takes them as they are"
+        )
     return file if frame is None else in_frame(file, frame, str(path))
 
 
@@ -152,7 +181,7 @@ def write_splats(
     if viewer:
         rotation = upright_rotation(frame)
         raw = transformed(raw, rotation)
-        comments = viewer_comments(frame, rotation)
+        comments = viewer_comments(frame, rotation, flat=raw["log_scales"].shape[1] == 2)
     if labels is not None:
         comments.append(f"IQGS: {LABEL_COLUMN} is the id of the object in the masks, 0 is none")
     columns = to_columns(raw, viewer, labels, extra)
@@ -189,11 +218,14 @@ def _usable_rows(
     )
 
 
-def _classified(raw: Arrays) -> tuple[Arrays, Literal["2dgs", "3dgs"], str]:
-    """Discs as discs, the kind, and what to say about it."""
-    if raw["log_scales"].shape[1] == 2:
+def _classified(raw: Arrays, any_flat: bool) -> tuple[Arrays, Kind, str]:
+    """Discs as discs, the kind, and what to say about it; `any_flat`: whatever made them flat."""
+    scales = raw["log_scales"]
+    if scales.shape[1] == 2:
         return raw, "2dgs", ""
-    axes = normal_axes(raw["log_scales"])
+    axes = None
+    if any_flat or written_thickness(scales) is not None:
+        axes = normal_axes(scales)
     if axes is None:
         return raw, "3dgs", ""
     notice = "one of the three scales is flat, so the splats are read as discs"

@@ -15,10 +15,11 @@ from scene.densification import (
     DensifyThresholds,
     clone,
     reset_opacity,
-    split_in_plane,
+    split_within,
 )
-from scene.gaussian_model import PARAMETER_NAMES, GaussianModel
+from scene.gaussian_model import GaussianModel
 from scene.optimizer import edit_rows, make_optimizer
+from scene.parameters import PARAMETER_NAMES
 from scene.points import PointCloud
 from utils.errors import DataError, RunError
 
@@ -79,11 +80,11 @@ def test_split_keeps_the_disc() -> None:
     model.params["log_scales"].data[0] = torch.tensor([0.3, 0.05]).log()
     many = model.subset(torch.zeros(20_000, dtype=torch.long))  # 20 000 times the first splat
     mask = torch.ones(20_000, dtype=torch.bool)
-    children = split_in_plane(many, mask, torch.Generator().manual_seed(0))
+    children = split_within(many, mask, torch.Generator().manual_seed(0))
     assert {len(v) for v in children.values()} == {40_000}
     offset = children["means"] - model.means[0].detach()
     assert float((offset @ model.normals()[0].detach()).abs().max()) < 1e-6
-    local = offset @ model.tangent_axes()[0].detach()
+    local = offset @ model.axes()[0].detach()
     torch.testing.assert_close(local.std(dim=0), torch.tensor([0.3, 0.05]), rtol=0.02, atol=0)
     assert float((local.mean(dim=0) / local.std(dim=0)).abs().max()) < 0.02
     torch.testing.assert_close(

@@ -10,11 +10,11 @@ from plyfile import PlyData
 
 from scene.frame import SceneFrame
 from scene.gaussian_model import (
-    PARAMETER_NAMES,
     GaussianModel,
     random_rotations,
     rotation_matrices,
 )
+from scene.parameters import PARAMETER_NAMES
 from scene.points import PointCloud
 from utils.errors import DataError, FormatError
 from utils.ply import read_ply, write_ply
@@ -97,7 +97,7 @@ def test_rotation_matrices_equal_the_quaternion_product() -> None:
 
 def test_frame_is_orthonormal() -> None:
     model = make_model()
-    frame = torch.cat([model.tangent_axes(), model.normals()[..., None]], dim=2)
+    frame = torch.cat([model.axes(), model.normals()[..., None]], dim=2)
     torch.testing.assert_close(frame.mT @ frame, torch.eye(3).expand(20, 3, 3), atol=1e-5, rtol=0)
     torch.testing.assert_close(torch.linalg.det(frame), torch.ones(20))
 

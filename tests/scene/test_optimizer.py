@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from scene.gaussian_model import PARAMETER_NAMES, GaussianModel
+from scene.gaussian_model import GaussianModel
 from scene.optimizer import edit_rows, make_optimizer, replace_values, set_rates
+from scene.parameters import PARAMETER_NAMES
 from scene.points import PointCloud
 
 RATE, EPS = 1e-2, 1e-15

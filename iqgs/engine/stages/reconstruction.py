@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first stage: colour, normal and distortion terms move the splats (2DGS)."""
+"""The first stage: colour, and what terms their geometry has, move the splats (2DGS, 3DGS)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from arguments import OptimizationParams, RunConfig
 from diff_surfel_rasterization.losses import image_loss
-from gaussian_renderer import Renderer, RenderOutput
+from gaussian_renderer import Renderer, RenderOutput, primitive_of
 from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.methods.protocol import total_loss
 from scene.dataset import Scene
@@ -29,6 +29,7 @@ REST_LR_DIVISOR = 20.0  # higher bands of the spherical harmonics learn this muc
 PRUNE_WORLD_SHARE = 0.1  # after the first opacity reset: splats wider than this of the extent go
 SPLATS_PER_PIXEL = 0.8  # automatic cap: about one splat a pixel of a view is enough
 MOST_AUTOMATIC_SPLATS = 200_000  # and no more than this unless --splat_cap says so
+GEOMETRY_TERMS = ("normal", "distortion")  # not every kind of splats has them
 REFERENCE_LENGTH = 30_000  # steps for which the literal learning rates were chosen
 
 
@@ -116,6 +117,10 @@ class Reconstruction:
         self.config, self.scene, self.gaussians = config, scene, gaussians
         self.renderer = renderer
         self.options = config.optimization
+        asked = {name for name in GEOMETRY_TERMS if self.weights()[name] > 0}
+        unknown = asked - primitive_of(gaussians).terms
+        if unknown:
+            raise ValueError(f"splats of kind {gaussians.kind} have no term {sorted(unknown)}")
         self.first, self.last = 1, self.options.iterations
         rates = learning_rates(self.options, scene.extent, 0)
         self.optimizer = make_optimizer(gaussians, rates, ADAM_EPS)
