@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
@@ -12,7 +12,6 @@ from utils.spherical_harmonics import coefficient_count
 
 # 2dgs: flat discs, two scales and a normal. 3dgs: ellipsoids, three scales.
 Kind = Literal["2dgs", "3dgs"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 SCALE_COUNTS: dict[int, Kind] = {2: "2dgs", 3: "3dgs"}  # the number of scales tells the kind
 
 # Of no splats; N comes first, and the ends of `FREE` may have any size.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -19,6 +20,7 @@ class Primitive:
     name: Kind  # of --primitive
     splats: type[Splats]  # the rasterizer's record
     terms: frozenset[str]  # loss terms of its geometry: `normal`, `distortion`
+    area: Callable[[Tensor], Tensor]  # of scales [N, scale_dims]: surface [N], up to a factor
 
     @property
     def scale_dims(self) -> int:

@@ -196,6 +196,19 @@ def test_help_says_the_defaults_of_every_preset(capsys: pytest.CaptureFixture[st
     assert "iqgs-h queries are matched in every view" in words
 
 
+def test_ellipsoids_have_no_normal_term() -> None:
+    assert resolve({}, typed()).optimization.lambda_normal == 0.02
+    config = resolve({}, typed("--primitive", "3dgs"))
+    assert (config.pipeline.primitive, config.optimization.lambda_normal) == ("3dgs", 0.0)
+    assert resolve({}, typed("--primitive", "3dgs", "--preset", "2dgs")) != config
+    with pytest.raises(UserError, match="--lambda_normal must be 0 with --primitive 3dgs"):
+        resolve({}, typed("--primitive", "3dgs", "--lambda_normal", "0.05"))
+    with pytest.raises(UserError, match="--flatten_ply must be left out with --primitive 3dgs"):
+        resolve({}, typed("--primitive", "3dgs", "--start_ply", "a.ply", "--flatten_ply"))
+    with pytest.raises(UserError, match="--primitive must be one of"):
+        resolve({"primitive": "4dgs"})
+
+
 def test_flattening_needs_the_splats_to_flatten() -> None:
     with pytest.raises(UserError, match="--flatten_ply must be given together with --start_ply"):
         resolve({}, typed("--flatten_ply"))

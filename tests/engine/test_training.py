@@ -15,9 +15,12 @@ import pytest
 import torch
 
 from arguments import RunConfig
+from gaussian_renderer import Renderer
 from iqgs.engine.opening import given_splats, open_run
 from iqgs.engine.settings import going_on_settings, resolve_run, scene_of
+from iqgs.engine.stages.reconstruction import Reconstruction
 from iqgs.engine.training import train
+from scene.gaussian_model import GaussianModel
 from scene.splat_files.splat_file import write_splats
 from tests.scene.splat_files.formula import discs
 from utils.checkpoints import load_checkpoint
@@ -49,14 +52,23 @@ def assert_same_state(first: Path, second: Path, iteration: int) -> None:
         assert_same(one[key], two[key], key)
 
 
-@pytest.mark.parametrize("stop_at", [12, 27])
-@pytest.mark.parametrize("route", ["two-stage", "joint"])
+@pytest.mark.parametrize(
+    ("route", "primitive", "stop_at"),
+    [
+        ("two-stage", "2dgs", 12),
+        ("two-stage", "2dgs", 27),
+        ("joint", "2dgs", 12),
+        ("joint", "2dgs", 15),
+        ("two-stage", "3dgs", 12),
+        ("joint", "3dgs", 15),
+    ],
+)
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
-    make_config: MakeConfig, tmp_path: Path, route: str, stop_at: int
+    make_config: MakeConfig, tmp_path: Path, route: str, primitive: str, stop_at: int
 ) -> None:
     last = 40 if route == "two-stage" else 20
-    stop_at = min(stop_at, 15) if route == "joint" else stop_at
-    assert train(make_config("whole", route=route, checkpoint_iterations=[stop_at])) == 0
+    changes = {"route": route, "primitive": primitive, "checkpoint_iterations": [stop_at]}
+    assert train(make_config("whole", **changes)) == 0
     checkpoint = str(tmp_path / "whole" / f"chkpnt{stop_at}.pth")
     typed = {
         "start_checkpoint": checkpoint,
@@ -72,11 +84,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         assert one.read_bytes() == two.read_bytes()
 
 
+@pytest.mark.parametrize("primitive", ["2dgs", "3dgs"])
 def test_the_same_seed_gives_the_same_bits_for_any_number_of_threads(
-    make_config: MakeConfig, tmp_path: Path
+    make_config: MakeConfig, tmp_path: Path, primitive: str
 ) -> None:
     for name, threads in (("one", 1), ("again", 1), ("two", 2)):
-        assert train(make_config(name, threads=threads)) == 0
+        assert train(make_config(name, threads=threads, primitive=primitive)) == 0
     assert_same_state(tmp_path / "one", tmp_path / "again", 40)
     assert_same_state(tmp_path / "one", tmp_path / "two", 40)
 
@@ -208,6 +221,29 @@ def test_3d_gaussians_are_made_flat_where_that_is_asked_for(
     splats = given_splats(config, scene, torch.Generator())
     assert splats.scales.shape == (30, 2)
     assert splats.instance_dim == config.segmentation.instance_dim
+
+
+def test_3d_gaussians_of_elsewhere_are_taken_as_they_are_by_a_run_of_ellipsoids(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    raw, path = discs(count=30, scales=3), tmp_path / "gaussians.ply"
+    write_splats(path, raw)
+    config = make_config("a", start_ply=str(path), primitive="3dgs", method="vote")
+    assert train(config) == 0
+    saved = read_ply(tmp_path / "a/point_cloud/iteration_1/point_cloud.ply")
+    for axis in range(3):
+        assert (saved[f"scale_{axis}"] == raw["log_scales"][:, axis]).all()
+    write_splats(path, discs(count=30))
+    with pytest.raises(DataError, match="holds discs .*--primitive 2dgs"):
+        train(make_config("b", start_ply=str(path), primitive="3dgs"))
+
+
+def test_no_stage_takes_a_term_that_its_splats_do_not_have(make_config: MakeConfig) -> None:
+    config = make_config("a", primitive="2dgs")
+    scene = scene_of(config)
+    spheres = GaussianModel.from_points(scene.points, 0, 0, torch.Generator(), scale_dims=3)
+    with pytest.raises(ValueError, match="splats of kind 3dgs have no term .'normal'."):
+        Reconstruction(config, scene, spheres, Renderer(torch.zeros(3), "auto", 0.0))
 
 
 def test_scene_without_masks_reconstructs_only(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -29,14 +29,14 @@ def make_camera(tilt: float = 0.0, width: int = 40, height: int = 30) -> Camera:
     )
 
 
-def make_splats(n: int = 60, seed: int = 0) -> GaussianModel:
+def make_splats(scale_dims: int = 2, n: int = 60, seed: int = 0) -> GaussianModel:
     g = torch.Generator().manual_seed(seed)
     means = torch.rand(n, 3, generator=g) * torch.tensor([3.0, 2.0, 1.0])
     means += torch.tensor([-1.5, -1.0, 2.5])
     return GaussianModel(
         {
             "means": means,
-            "log_scales": torch.log(0.1 + 0.2 * torch.rand(n, 2, generator=g)),
+            "log_scales": torch.log(0.1 + 0.2 * torch.rand(n, scale_dims, generator=g)),
             "quaternions": torch.randn(n, 4, generator=g),
             "opacity_logits": torch.randn(n, 1, generator=g),
             "sh_dc": torch.randn(n, 1, 3, generator=g),
@@ -44,6 +44,9 @@ def make_splats(n: int = 60, seed: int = 0) -> GaussianModel:
             "instance": torch.randn(n, 5, generator=g),
         }
     )
+
+
+both_kinds = pytest.mark.parametrize("scales", [2, 3], ids=["discs", "ellipsoids"])
 
 
 def test_normals_of_a_tilted_plane_are_exact() -> None:
@@ -69,8 +72,9 @@ def test_normals_of_a_tilted_plane_are_exact() -> None:
     assert found[:, 0].abs().max() == 0  # no differences on the border
 
 
-def test_splat_is_equation_1_with_the_views_own_weights() -> None:
-    camera, splats = make_camera(), make_splats()
+@both_kinds
+def test_splat_is_equation_1_with_the_views_own_weights(scales: int) -> None:
+    camera, splats = make_camera(), make_splats(scales)
     values = torch.randn(len(splats), 7, generator=torch.Generator().manual_seed(1))
     weights = view_weights(camera, splats)
     rows = torch.repeat_interleave(torch.arange(30 * 40), weights.row_start.diff())
@@ -80,8 +84,9 @@ def test_splat_is_equation_1_with_the_views_own_weights() -> None:
     assert torch.allclose(splat(camera, splats, values).flatten(1).T, expected, atol=1e-5)
 
 
-def test_one_rendered_as_an_attribute_is_alpha_and_attributes_match_render() -> None:
-    camera, splats = make_camera(), make_splats()
+@both_kinds
+def test_one_rendered_as_an_attribute_is_alpha_and_attributes_match_render(scales: int) -> None:
+    camera, splats = make_camera(), make_splats(scales)
     rendered = render(camera, splats, torch.zeros(3))
     assert torch.allclose(
         splat(camera, splats, torch.ones(len(splats), 1)), rendered.alpha, atol=1e-6
@@ -90,8 +95,9 @@ def test_one_rendered_as_an_attribute_is_alpha_and_attributes_match_render() -> 
     assert 0.2 < float(rendered.alpha.detach().mean()) < 1
 
 
-def test_background_fills_what_alpha_leaves() -> None:
-    camera, splats = make_camera(), make_splats()
+@both_kinds
+def test_background_fills_what_alpha_leaves(scales: int) -> None:
+    camera, splats = make_camera(), make_splats(scales)
     black = render(camera, splats, torch.zeros(3))
     color = torch.tensor([0.2, 0.5, 0.9])
     other = render(camera, splats, color)
@@ -99,8 +105,9 @@ def test_background_fills_what_alpha_leaves() -> None:
     assert torch.allclose(other.color, expected, atol=1e-6)
 
 
-def test_detached_geometry_gets_no_gradient_and_values_do() -> None:
-    camera, splats = make_camera(), make_splats()
+@both_kinds
+def test_detached_geometry_gets_no_gradient_and_values_do(scales: int) -> None:
+    camera, splats = make_camera(), make_splats(scales)
     splat(camera, splats, splats.instance).square().sum().backward()
     assert splats.params["instance"].grad is not None
     assert splats.params["means"].grad is None
@@ -109,9 +116,10 @@ def test_detached_geometry_gets_no_gradient_and_values_do() -> None:
     assert grad is not None and float(grad.abs().max()) > 0
 
 
+@both_kinds
 @pytest.mark.parametrize("signal", ["signed", "absolute"])
-def test_the_densification_signal_arrives(signal: str) -> None:
-    camera, splats = make_camera(), make_splats()
+def test_the_densification_signal_arrives(signal: str, scales: int) -> None:
+    camera, splats = make_camera(), make_splats(scales)
     rendered = render(camera, splats, torch.zeros(3), screen_signal=signal)
     rendered.color.square().mean().backward()
     assert rendered.screen_grad.grad is not None

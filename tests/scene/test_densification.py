@@ -4,8 +4,10 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from scene.densification import (
@@ -92,6 +94,24 @@ def test_split_keeps_the_disc() -> None:
     )
     for name in set(PARAMETER_NAMES) - {"means", "log_scales"}:
         assert torch.equal(children[name], many.params[name].detach().repeat_interleave(2, 0))
+
+
+def test_split_keeps_the_ellipsoid() -> None:
+    """The covariance of the children's centres is the parent's, R diag(s^2) R^T; they shrink."""
+    scales = torch.tensor([0.3, 0.05, 0.12])
+    model = make_model(1)
+    model.params["log_scales"] = torch.nn.Parameter(scales.log()[None])
+    many = model.subset(torch.zeros(20_000, dtype=torch.long))
+    mask = torch.ones(20_000, dtype=torch.bool)
+    children = split_within(many, mask, torch.Generator().manual_seed(0))
+    offset = children["means"] - model.means[0].detach()
+    w, x, y, z = model.rotations[0].tolist()
+    turn = Rotation.from_quat([x, y, z, w]).as_matrix()
+    expected = torch.from_numpy(turn @ np.diag(scales.double() ** 2) @ turn.T).float()
+    torch.testing.assert_close(offset.T @ offset / 40_000, expected, rtol=0, atol=0.002)
+    torch.testing.assert_close(
+        children["log_scales"].exp() * SPLIT_SHRINK, scales.expand(40_000, 3)
+    )
 
 
 def test_threshold_rule_clones_small_and_splits_large() -> None:

@@ -26,9 +26,13 @@ def cloud(n: int, seed: int = 0) -> PointCloud:
     return PointCloud(torch.rand(n, 3, generator=generator), torch.rand(n, 3, generator=generator))
 
 
-def make_model(n: int = 20, sh_degree: int = 2, instance_dim: int = 4) -> GaussianModel:
+def make_model(
+    n: int = 20, sh_degree: int = 2, instance_dim: int = 4, scale_dims: int = 2
+) -> GaussianModel:
     generator = torch.Generator().manual_seed(1)
-    model = GaussianModel.from_points(cloud(n), sh_degree, instance_dim, generator)
+    model = GaussianModel.from_points(
+        cloud(n), sh_degree, instance_dim, generator, scale_dims=scale_dims
+    )
     for parameter in model.params.values():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
     return model
@@ -102,12 +106,27 @@ def test_frame_is_orthonormal() -> None:
     torch.testing.assert_close(torch.linalg.det(frame), torch.ones(20))
 
 
-def test_ply_has_the_columns_of_2dgs(tmp_path: Path) -> None:
-    model = make_model(n=3, sh_degree=3, instance_dim=16)
+def test_ellipsoids_have_three_axes_and_the_shortest_is_their_normal() -> None:
+    model = make_model(scale_dims=3)
+    assert (model.kind, make_model().kind) == ("3dgs", "2dgs")
+    axes, scales, normals = model.axes(), model.scales.detach(), model.normals()
+    torch.testing.assert_close(axes.mT @ axes, torch.eye(3).expand(20, 3, 3), atol=1e-5, rtol=0)
+    shortest = [int(row.argmin()) for row in scales]
+    assert len(set(shortest)) == 3
+    for row, axis in enumerate(shortest):
+        assert torch.equal(normals[row], axes[row, :, axis])
+    with pytest.raises(ValueError, match="two scales or three, got 4"):
+        make_model(scale_dims=4)
+
+
+@pytest.mark.parametrize("scales", [2, 3])
+def test_ply_has_the_columns_of_2dgs_and_3dgs(tmp_path: Path, scales: int) -> None:
+    model = make_model(n=3, sh_degree=3, instance_dim=16, scale_dims=scales)
     model.save_ply(tmp_path / "a.ply")
     header, body = (tmp_path / "a.ply").read_bytes().split(b"end_header\n", 1)
     names = ["x", "y", "z", "nx", "ny", "nz", *(f"f_dc_{i}" for i in range(3))]
-    names += [f"f_rest_{i}" for i in range(45)] + ["opacity", "scale_0", "scale_1"]
+    names += [f"f_rest_{i}" for i in range(45)] + ["opacity"]
+    names += [f"scale_{i}" for i in range(scales)]
     names += [f"rot_{i}" for i in range(4)] + [f"obj_dc_{i}" for i in range(16)]
     expected = "".join(f"property float {name}\n" for name in names)
     start = "ply\nformat binary_little_endian 1.0\nelement vertex 3\n"
@@ -120,11 +139,12 @@ def test_ply_has_the_columns_of_2dgs(tmp_path: Path) -> None:
     assert np.array_equal(rows, np.concatenate(flat, axis=1).astype(np.float32))
 
 
+@pytest.mark.parametrize("scales", [2, 3])
 @pytest.mark.parametrize("sh_degree", [0, 1, 2, 3])
-def test_ply_round_trip(tmp_path: Path, sh_degree: int) -> None:
-    model = make_model(sh_degree=sh_degree)
+def test_ply_round_trip(tmp_path: Path, sh_degree: int, scales: int) -> None:
+    model = make_model(sh_degree=sh_degree, scale_dims=scales)
     model.save_ply(tmp_path / "a.ply")
-    loaded = GaussianModel.load_ply(tmp_path / "a.ply", instance_dim=4)
+    loaded = GaussianModel.load_ply(tmp_path / "a.ply", instance_dim=4, kind=model.kind)
     assert same(model, loaded)
     assert loaded.sh_degree == loaded.active_sh_degree == sh_degree
 

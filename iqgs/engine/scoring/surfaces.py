@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from gaussian_renderer import primitive_of
 from iqgs.engine.run import Run, splat_labels
 from iqgs.engine.scoring.truth import Truth
 from iqgs.evaluation.scorer import SceneScores, mask_iou, point_scores
@@ -35,11 +36,11 @@ def surface_scores(run: Run, matching: str, zero_label: str) -> dict[str, float]
     gaussians = run.gaussians
     distance, nearest = cKDTree(positions).query(gaussians.means.detach().cpu().numpy(), workers=-1)
     near = distance <= NEAR_SURFACE * scene_extent(list(run.cameras.train))
-    area = (gaussians.scales.prod(dim=1) * gaussians.opacities[:, 0]).detach().cpu().numpy()
+    area = primitive_of(gaussians).area(gaussians.scales) * gaussians.opacities[:, 0]
     return point_scores(
         splat_labels(run).labels.numpy()[near],
         labels[nearest][near],
-        area[near],
+        area.detach().cpu().numpy()[near],
         matching="view" if matching == "scene" else matching,
         zero_label=zero_label,
     )

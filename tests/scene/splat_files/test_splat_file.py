@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scene.frame import SceneFrame
 from scene.splat_files.columns import to_columns
 from scene.splat_files.splat_file import (
     OPAQUE_LOGIT,
     flattened,
     read_discs,
+    read_kind,
     read_splats,
     write_splats,
 )
@@ -192,3 +194,41 @@ def test_labels_are_named_in_the_header(tmp_path: Path) -> None:
     write_splats(tmp_path / "a.ply", discs(), labels=np.arange(270))
     assert any("instance is the id" in line for line in read_splats(tmp_path / "a.ply").comments)
     assert read_ply(tmp_path / "a.ply")["instance"].dtype == np.int32
+
+
+def test_a_program_of_ellipsoids_takes_them_as_they_are(tmp_path: Path) -> None:
+    raw = discs(scales=3, degree=2)
+    path = written(tmp_path / "a.ply", to_columns(raw))
+    assert same(read_kind(path, "3dgs").raw, raw)
+    with pytest.raises(FormatError, match=r"a.ply: holds 3D Gaussians .* --primitive 3dgs"):
+        read_kind(path, "2dgs")
+    assert read_kind(path, "2dgs", flatten=True).kind == "2dgs"
+
+
+def test_ellipsoids_may_be_as_flat_as_discs(tmp_path: Path) -> None:
+    """Flatness that was learned differs from splat to splat; only a written one is a disc's."""
+    raw = discs(scales=3)
+    raw["log_scales"][:, 1] = raw["log_scales"][:, [0, 2]].min(axis=1) - 7.0
+    write_splats(tmp_path / "a.ply", raw)
+    file = read_kind(tmp_path / "a.ply", "3dgs")
+    assert same(file.raw, raw) and file.kind == "3dgs" and file.notices == ()
+    assert read_splats(tmp_path / "a.ply").kind == "2dgs"
+
+
+@pytest.mark.parametrize("dialect", ["plain", "viewer", "edited"])
+def test_discs_are_no_ellipsoids(tmp_path: Path, dialect: str) -> None:
+    raw = discs()
+    write_splats(tmp_path / "a.ply", raw, viewer=dialect != "plain")
+    if dialect == "edited":  # an editor keeps the columns and drops the comments
+        write_ply(tmp_path / "a.ply", read_ply(tmp_path / "a.ply"))
+    with pytest.raises(FormatError, match=r"a.ply: holds discs .*--primitive 2dgs"):
+        read_kind(tmp_path / "a.ply", "3dgs")
+
+
+def test_the_viewers_file_of_ellipsoids_does_not_call_them_discs(tmp_path: Path) -> None:
+    raw, frame = discs(scales=3), SceneFrame((3.0, 0.0, 1.0), (0.0, 0.0, 1.0))
+    write_splats(tmp_path / "a.ply", raw, viewer=True, frame=frame)
+    file = read_kind(tmp_path / "a.ply", "3dgs")
+    assert not any("2d" in comment.lower() for comment in file.comments)
+    np.testing.assert_allclose(file.raw["means"], raw["means"], atol=1e-5)
+    assert np.array_equal(file.raw["log_scales"], raw["log_scales"])
