@@ -16,7 +16,14 @@ from diff_surfel_rasterization import BlendWeights, RasterSettings, Surfels, ble
 from tests.benchmarks import ceiling, gsplat_torch
 from tests.benchmarks.options import Options
 from tests.benchmarks.renderers import COLOR_ONLY, MAPS, OURS, candidate, without_features
-from tests.benchmarks.scenes import QUICK, STANDARD, SceneSize, make_scene, make_settings
+from tests.benchmarks.scenes import (
+    QUICK,
+    STANDARD,
+    SceneSize,
+    make_ellipsoids,
+    make_scene,
+    make_settings,
+)
 from tests.benchmarks.tables import Goal, Table, timing_table
 from tests.benchmarks.timing import (
     Candidate,
@@ -146,10 +153,35 @@ def orders(size: SceneSize, options: Options, meter: Meter) -> Table:
     return timing_table(f"{size.name} splats, their order", time_candidates(rows, meter))
 
 
+def kinds(size: SceneSize, options: Options, meter: Meter) -> Table:
+    """Discs and ellipsoids of one scene, as many contributions of each."""
+    discs, settings = make_scene(size), make_settings(size)
+    splats = {"discs (2DGS)": discs, "ellipsoids (3DGS)": make_ellipsoids(discs)}
+    counts = [
+        len(blend_weights(kind, settings, backend=meter.backend).splat) for kind in splats.values()
+    ]
+    rows = time_candidates(
+        [
+            candidate(name, kind, settings, meter.backend, repeats=options.repeats)
+            for name, kind in splats.items()
+        ],
+        meter,
+    )
+    per = [1e6 * whole(row) / count for row, count in zip(rows, counts, strict=True)]
+    pixels = size.width * size.height
+    notes = [
+        f"{name}: {count / pixels:.1f} contributions a pixel, {cost:.1f} ns each, both ways"
+        for name, count, cost in zip(splats, counts, per, strict=True)
+    ]
+    goal = Goal("an ellipsoid's contribution, a disc's = 1", per[1] / per[0], 1.0, at_least=False)
+    title = f"{size.name} splats of both kinds"
+    return timing_table(title, rows, notes, [goal] if size is STANDARD else ())
+
+
 def run(options: Options) -> list[Table]:
     """The gate's scene."""
     meter = options.meter("cpu")
     if meter is None:
         return []
     size = QUICK if options.quick else STANDARD
-    return [measure(size, options, meter), orders(size, options, meter)]
+    return [table(size, options, meter) for table in (measure, orders, kinds)]

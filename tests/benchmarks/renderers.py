@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import RasterOutput, RasterSettings, Surfels, rasterize
+from diff_surfel_rasterization import RasterOutput, RasterSettings, Splats, Surfels, rasterize
 from tests.benchmarks.timing import Candidate, leaves_of
 
 Images = tuple[Tensor, ...]
@@ -30,11 +30,11 @@ def differentiable_images(output: RasterOutput) -> Images:
     )
 
 
-def all_images(settings: RasterSettings, backend: str) -> Callable[[Surfels], Images]:
+def all_images(settings: RasterSettings, backend: str) -> Callable[[Splats], Images]:
     """From splats to every image that we make: 19 channels and seven maps in the usual scene."""
 
-    def render(surfels: Surfels) -> Images:
-        return differentiable_images(rasterize(surfels, settings, backend))
+    def render(splats: Splats) -> Images:
+        return differentiable_images(rasterize(splats, settings, backend))
 
     return render
 
@@ -51,7 +51,7 @@ def with_densification_signal(surfels: Surfels) -> Surfels:
 
 def candidate(
     name: str,
-    surfels: Surfels,
+    splats: Splats,
     settings: RasterSettings,
     backend: str,
     *,
@@ -60,4 +60,4 @@ def candidate(
 ) -> Candidate:
     """A backend of ours on these splats."""
     render = all_images(settings, backend)
-    return Candidate(name, lambda: render(surfels), leaves_of(surfels), threads, repeats)
+    return Candidate(name, lambda: render(splats), leaves_of(splats), threads, repeats)

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import RasterSettings, Surfels
+from diff_surfel_rasterization import Ellipsoids, RasterSettings, Surfels
 
 FEATURES = 16
+# Of ellipsoids made of discs: with this they have as many contributions. The dilation widens every
+# ellipsoid, the low-pass only discs that are smaller than itself.
+ELLIPSOID_SIZE = 0.775
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,15 @@ def make_scene(
     order = morton_order(pixels) if ordered else torch.arange(count)
     placed = {name: tensor[order].to(device).contiguous() for name, tensor in tensors.items()}
     return Surfels(**{name: tensor.requires_grad_() for name, tensor in placed.items()})
+
+
+def make_ellipsoids(surfels: Surfels, size: float = ELLIPSOID_SIZE) -> Ellipsoids:
+    """The discs, `size` times as large, with a third scale, half the smaller of the two."""
+    tensors = {f.name: getattr(surfels, f.name) for f in fields(surfels)}
+    scales = size * surfels.scales
+    tensors["scales"] = torch.cat([scales, scales.amin(dim=1, keepdim=True) / 2], dim=1)
+    leaves = {k: None if v is None else v.detach().requires_grad_() for k, v in tensors.items()}
+    return Ellipsoids(**leaves)
 
 
 def make_settings(size: SceneSize) -> RasterSettings:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import Surfels
+from diff_surfel_rasterization import Splats
 
 MIB = 2**20
 
@@ -242,7 +242,7 @@ def time_candidates(candidates: Sequence[Candidate], meter: Meter) -> list[Row]:
     return [run.row() for run in runs]
 
 
-def leaves_of(surfels: Surfels) -> list[Tensor]:
+def leaves_of(surfels: Splats) -> list[Tensor]:
     """The tensors of the splats that want a gradient."""
     tensors = [getattr(surfels, f.name) for f in fields(surfels)]
     return [tensor for tensor in tensors if tensor is not None and tensor.requires_grad]
@@ -250,8 +250,8 @@ def leaves_of(surfels: Surfels) -> list[Tensor]:
 
 def time_renderer(
     name: str,
-    render: Callable[[Surfels], Sequence[Tensor]],
-    surfels: Surfels,
+    render: Callable[[Splats], Sequence[Tensor]],
+    surfels: Splats,
     threads: int,
     repeats: int,
 ) -> Row:
