@@ -189,16 +189,15 @@ class GaussianModel:
         generator: torch.Generator | None = None,
         flatten: bool = False,
         frame: SceneFrame | None = None,
-        kind: Kind = "2dgs",
+        kind: Kind | None = "2dgs",
     ) -> GaussianModel:
         """Read a PLY of 2DGS, 3DGS, Gaussian Grouping (`obj_dc_*`), OMEGAS (`obj_*`) or ours.
 
         `instance_dim` None takes what the file has; another number than the file's is an error. A
         file without attributes gets random ones from `generator` (zeros without a generator).
-        Splats of another `kind` are refused; `flatten` makes discs of 3D Gaussians, without the
-        shortest axis of each.
-        `frame` moves the splats to its origin; None takes positions as they are. Notices of the
-        reader are logged. Raises FormatError, DataError.
+        Splats of another `kind` are refused (None takes any); `flatten` makes discs of 3D
+        Gaussians, without the shortest axis of each. `frame` moves the splats to its origin; None
+        takes positions as they are. The reader's notices are logged. Raises FormatError, DataError.
         """
         file = read_kind(path, kind, flatten, frame)
         for notice in file.notices:

@@ -89,7 +89,7 @@ def _read_splats(params: AssociationParams, scene: Scene) -> Source:
         return PointSource(scene)
     if not Path(options.splats).is_file():
         raise UserError(f"--splats {options.splats}: no such file")
-    gaussians = GaussianModel.load_ply(options.splats, flatten=True, frame=scene.frame)
+    gaussians = GaussianModel.load_ply(options.splats, kind=None, frame=scene.frame)
     return SplatSource(gaussians.to(choose_device(options.device)), options.width)
 
 

@@ -110,17 +110,17 @@ def read_discs(
 
 
 def read_kind(
-    path: str | Path, kind: Kind, flatten: bool = False, frame: SceneFrame | None = None
+    path: str | Path, kind: Kind | None, flatten: bool = False, frame: SceneFrame | None = None
 ) -> SplatFile:
-    """`read_splats` for a program of one kind of splats; see `read_discs`.
+    """`read_splats` for a program of one kind of splats, or None for any; see `read_discs`.
 
     Three scales are ellipsoids for a program of those, however flat. Raises FormatError for discs
     there, also for those that got a thickness for viewers.
     """
     if kind == "2dgs":
         return read_discs(path, flatten, frame)
-    file = read_splats(path, keep_flat=True)
-    if file.kind == "2dgs":
+    file = read_splats(path, keep_flat=kind is not None)
+    if file.kind == "2dgs" and kind is not None:
         raise FormatError(
             f"{path}: holds discs (two scales, or a third that is a thickness for viewers) and "
             "not 3D Gaussians; --primitive 2dgs takes them as they are"

@@ -43,9 +43,13 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def splats(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("associate") / "splats"
+    return reconstructed(scene, tmp_path_factory.mktemp("associate") / "splats")
+
+
+def reconstructed(scene: Path, folder: Path, primitive: str = "2dgs") -> Path:
+    """The PLY of a short reconstruction."""
     config = {**SHORT, **SPLATS, "source_path": str(scene), "model_path": str(folder)}
-    assert train(resolve_run({**config, "no_masks": True})) == 0
+    assert train(resolve_run({**config, "no_masks": True, "primitive": primitive})) == 0
     return folder / "point_cloud" / "iteration_500" / "point_cloud.ply"
 
 
@@ -78,6 +82,16 @@ def test_names_of_objects_are_kept(scene: Path, splats: Path, tmp_path: Path) ->
     assert json.loads((out / "labels.json").read_text()) == {"id_to_name": {"3": "left ball"}}
     ids = {int(v) for p in out.glob("*.png") for v in np.unique(np.asarray(Image.open(p)))}
     assert ids - {0, 65535} == set(IDS)
+
+
+def test_3d_gaussians_are_taken_as_they_are(
+    scene: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ellipsoids = reconstructed(scene, tmp_path / "run", "3dgs")
+    words = ["--splats", ellipsoids, "--output", tmp_path / "out", "--gt_path", "object_mask"]
+    found = associated("-s", scene, "-o", "fresh", "--quiet", *words)
+    assert found.report["identity"]["IDF1"] > 0.98
+    assert not any("made flat" in message for message in caplog.messages)
 
 
 @pytest.mark.parametrize(
