@@ -14,14 +14,17 @@ from PIL import Image
 from scipy import sparse
 
 from arguments.evaluation import EvaluationParams
+from arguments.rendering import RenderParams
 from diff_surfel_rasterization import BlendWeights
 from iqgs.engine.association import weighing
 from iqgs.engine.association.masks_folder import AssociatedMasks, numbers_that_fit
 from iqgs.engine.opening import open_run
+from iqgs.engine.pictures.views import render_run
 from iqgs.engine.scoring.run_scores import evaluate_run
 from iqgs.engine.settings import going_on_settings, resolve_run
 from iqgs.engine.training import train
 from utils.checkpoints import load_checkpoint
+from utils.colors import id_color
 from utils.errors import DataError, MaskError
 from utils.images import write_id_map
 from utils.json_files import read_json
@@ -120,6 +123,17 @@ def test_both_votes_stand_beside_the_method(mended: Path) -> None:
     assert set(found) == {"ours", "vote_repaired", "vote"}
     assert found["ours"]["mIoU_gt"] > 0.6
     assert found["vote_repaired"]["mIoU_gt"] > found["vote"]["mIoU_gt"] + 0.1  # type: ignore[operator]
+
+
+def test_pictures_show_the_masks_of_the_scene(mended: Path, scene: Path) -> None:
+    run = open_run(mended)
+    params = RenderParams(model_path=str(mended), skip_test=True, quiet=True)
+    render_run(run, params)
+    (folder,) = (mended / "train").glob("ours_*/gt_objects_color")
+    view = run.scene.train[BROKEN + 2]
+    shown = np.asarray(Image.open(folder / Path(view.name).with_suffix(".png").name))
+    raw = read_id_map(scene / "faulty" / Path(view.name).with_suffix(".png").name)
+    assert np.array_equal(shown, id_color(raw)) and (raw == NEW_ID).any()
 
 
 def test_a_run_goes_on_with_the_masks_that_it_mended(

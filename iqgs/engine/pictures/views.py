@@ -127,10 +127,10 @@ def picture_view(run: Run, camera: Camera, palette: Palette) -> Pictures:
 
 def truth_colors(run: Run, view: View) -> Bytes | None:
     """The view's own masks in the colours of their numbers; None where it has none."""
-    masks = view.masks
-    if masks is None or run.ids is None:
+    masks, table = view.masks, run.scene.id_table  # those of a repair may be others
+    if masks is None or table is None:
         return None
-    return colorize_ids(run.ids.to_original(np.maximum(masks.label_map, 0)))
+    return colorize_ids(table.to_original(np.maximum(masks.label_map, 0)))
 
 
 def panel(pictures: Pictures, photo: Bytes | None, truth: Bytes | None) -> Bytes:
