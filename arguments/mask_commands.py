@@ -71,14 +71,13 @@ def _add_scene(parser: OneLineParser, wanted: tuple[str, ...]) -> None:
     add_options(parser.add_argument_group("scene", words), ModelParams, leave_out=others)
 
 
-def _generation_parser(prog: str, description: str, *own: type) -> OneLineParser:
-    parser = OneLineParser(prog=prog, description=description)
+def _add_generation(parser: OneLineParser, *own: type) -> None:
+    """The options of `own`, and all those of making proposals."""
     for record in own:
         add_options(parser, record)
     _add_scene(parser, _PHOTOGRAPHS)
     for title, (record, words) in _GROUPS.items():
         add_options(parser.add_argument_group(title, words), record)
-    return parser
 
 
 def _records(typed: dict[str, Any], *records: type) -> list[Any]:
@@ -99,12 +98,12 @@ def _scene(typed: dict[str, Any], leave_out: tuple[str, ...] = ()) -> ModelParam
 
 def parse_generation_arguments(arguments: list[str] | None = None) -> GenerationParams:
     """The command line of `generate_masks.py`. A wrong one is a `UserError`."""
-    parser = _generation_parser(
-        "generate_masks.py",
-        "Propose masks for the photographs of a scene with a model of the SAM family or any other "
-        "program.",
-        ProposalParams,
+    parser = OneLineParser(
+        prog="generate_masks.py",
+        description="Propose masks for the photographs of a scene with a model of the SAM family "
+        "or any other program.",
     )
+    _add_generation(parser, ProposalParams)
     typed = parse_typed(parser, arguments)
     return GenerationParams(_scene(typed, ("object_path",)), *_records(typed, *_GENERATION))
 
@@ -113,12 +112,12 @@ def parse_prepare_arguments(
     arguments: list[str] | None = None,
 ) -> tuple[PrepareParams, GenerationParams]:
     """The command line of `prepare_masks.py`. A wrong one is a `UserError`."""
-    parser = _generation_parser(
-        "prepare_masks.py",
-        "From photographs to masks that training can use: propose, join over all views, check.",
-        PrepareParams,
-        ProposalParams,
+    parser = OneLineParser(
+        prog="prepare_masks.py",
+        description="From photographs to masks that training can use: propose, join over all "
+        "views, check.",
     )
+    _add_generation(parser, PrepareParams, ProposalParams)
     typed = parse_typed(parser, arguments)
     scene = _scene(typed, ("object_path",))
     prepare, *rest = _records(typed, PrepareParams, *_GENERATION)

@@ -125,7 +125,7 @@ def test_truth_that_names_no_objects_is_not_scored_by_id(
         FORMATS["sam_list"].write(tmp_path / f"lists/{path.stem}.json", lists)
     for name, reason in (
         ("colored", "with numbers and these hold colours"),
-        ("lists", "no objects"),
+        ("lists", "numbers its objects anew"),
     ):
         folder = str(tmp_path / name)
         params = EvaluationParams(model_paths=("run",), gt_path=folder, vote=False)
