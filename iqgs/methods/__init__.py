@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from iqgs.methods import vote
+from iqgs.methods import gaussian_grouping, vote
 from iqgs.methods.iqgs.method import build as build_iqgs
 from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
 from iqgs.methods.protocol import Method, SceneFacts
@@ -53,6 +53,13 @@ METHODS: dict[str, Entry] = {
             "paper": _PAPER,
             "paper-literal": _PAPER,
         },
+    ),
+    "gaussian-grouping": Entry(
+        "a linear classifier of the rendered attribute, one class an id",
+        gaussian_grouping.GroupingParams,
+        gaussian_grouping.build,
+        "gaussian-grouping.pth",
+        presets={"paper": {"classes": 256, "instance_std": 1.02}},
     ),
     "vote": Entry(
         "every splat takes the id with most blending weight; closed form",
