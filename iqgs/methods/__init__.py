@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from iqgs.methods import gaussian_grouping, vote
+from iqgs.methods import decision, gaussian_grouping, vote
 from iqgs.methods.iqgs.method import build as build_iqgs
 from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
 from iqgs.methods.protocol import Method, SceneFacts
@@ -60,6 +60,12 @@ METHODS: dict[str, Entry] = {
         gaussian_grouping.build,
         "gaussian-grouping.pth",
         presets={"paper": {"classes": 256, "instance_std": 1.02}},
+    ),
+    "decision": Entry(
+        "splats carry distributions over ids, which are blended along the ray",
+        decision.DecisionParams,
+        decision.build,
+        "decision.pth",
     ),
     "vote": Entry(
         "every splat takes the id with most blending weight; closed form",
