@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from iqgs.methods import decision, gaussian_grouping, vote
+from iqgs.methods import decision, gaussian_grouping, id_map, vote
 from iqgs.methods.iqgs.method import build as build_iqgs
 from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
 from iqgs.methods.protocol import Method, SceneFacts
@@ -60,6 +60,13 @@ METHODS: dict[str, Entry] = {
         gaussian_grouping.build,
         "gaussian-grouping.pth",
         presets={"paper": {"classes": 256, "instance_std": 1.02}},
+    ),
+    "id-map": Entry(
+        "the queries of iqgs learn from maps of ids instead of masks (the paper's ablation)",
+        id_map.IdMapParams,
+        id_map.build,
+        "id-map.pth",
+        presets={"default": {"num_queries": 0, "attention_pixels": 2048}},
     ),
     "decision": Entry(
         "splats carry distributions over ids, which are blended along the ray",
