@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from iqgs.methods import decision, gaussian_grouping, id_map, vote
+from iqgs.methods import decision, gaussian_grouping, id_map, omegas, vote
 from iqgs.methods.iqgs.method import build as build_iqgs
 from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
 from iqgs.methods.protocol import Method, SceneFacts
@@ -60,6 +60,15 @@ METHODS: dict[str, Entry] = {
         gaussian_grouping.build,
         "gaussian-grouping.pth",
         presets={"paper": {"classes": 256, "instance_std": 1.02}},
+    ),
+    "omegas": Entry(
+        "gaussian-grouping with cosines between neighbouring splats",
+        omegas.OmegasParams,
+        omegas.build,
+        "omegas.pth",
+        presets={
+            "paper": {"variant": "released", "classes": 256, "instance_dim": 8},
+        },
     ),
     "id-map": Entry(
         "the queries of iqgs learn from maps of ids instead of masks (the paper's ablation)",
