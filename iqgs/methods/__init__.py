@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from iqgs.methods import decision, gaussian_grouping, id_map, omegas, vote
+from iqgs.methods import decision, gaussian_grouping, id_map, omegas, unified_lift, vote
 from iqgs.methods.iqgs.method import build as build_iqgs
 from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
 from iqgs.methods.protocol import Method, SceneFacts
@@ -31,7 +31,8 @@ class Entry:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-_SHORT: dict[str, Any] = {"num_queries": 0, "attention_pixels": 2048, "focal_gamma": -1.0}
+_SHORT_QUERIES: dict[str, Any] = {"num_queries": 0, "attention_pixels": 2048}
+_SHORT: dict[str, Any] = {**_SHORT_QUERIES, "focal_gamma": -1.0}
 _PAPER: dict[str, Any] = {"focal_alpha": 0.25}
 
 METHODS: dict[str, Entry] = {
@@ -70,12 +71,20 @@ METHODS: dict[str, Entry] = {
             "paper": {"variant": "released", "classes": 256, "instance_dim": 8},
         },
     ),
+    "unified-lift": Entry(
+        "contrastive features and a codebook; ids may be fresh in each view",
+        unified_lift.UnifiedLiftParams,
+        unified_lift.build,
+        "unified-lift.pth",
+        per_view_ids=True,
+        presets={"default": {"repair_masks": "off"}, "paper": {"codes": 256, "temperature": 1.0}},
+    ),
     "id-map": Entry(
         "the queries of iqgs learn from maps of ids instead of masks (the paper's ablation)",
         id_map.IdMapParams,
         id_map.build,
         "id-map.pth",
-        presets={"default": {"num_queries": 0, "attention_pixels": 2048}},
+        presets={"default": {**_SHORT_QUERIES, "lambda_reg": 0.3, "lambda_geom": 0.3}},
     ),
     "decision": Entry(
         "splats carry distributions over ids, which are blended along the ray",

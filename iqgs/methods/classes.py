@@ -42,6 +42,11 @@ class LinearClassifier(nn.Module):
         """Encodings [..., D] -> logits [..., C]."""
         return F.linear(values, self.weight, self.bias)
 
+    def scores(self, numbers: Tensor, columns: Tensor) -> ScoreChunk:
+        """Logits of some classes [M] for parts of the encodings [D, n]."""
+        weight, bias = self.weight[numbers], self.bias[numbers]
+        return lambda part: torch.addmm(bias[:, None], weight, columns[:, part])
+
 
 def count_classes(wanted: int, facts: SceneFacts) -> int:
     """One class for each id and one for 0, or as many as are wanted. UserError for too few."""

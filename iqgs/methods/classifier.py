@@ -56,8 +56,8 @@ class IdentityClassifier(nn.Module):
     @torch.no_grad()
     def segment(self, lens: Lens, panoptic: bool = True) -> Segmentation:
         """Instances of a view: the most probable class of each pixel."""
-        numbers, columns = self.seen.nonzero().flatten(), lens.features.flatten(1)
-        logits = self._logits(numbers, columns)
+        numbers = self.seen.nonzero().flatten()
+        logits = self.classifier.scores(numbers, lens.features.flatten(1))
         return segment_by_softmax(lens, numbers, logits, panoptic, self.ids)
 
     @torch.no_grad()
@@ -65,13 +65,9 @@ class IdentityClassifier(nn.Module):
         """The most probable class of each splat's own attribute."""
         numbers, columns = self.seen.nonzero().flatten(), gaussians.instance.detach().T
         all_of_them = torch.ones(len(gaussians), dtype=torch.bool, device=columns.device)
-        labels, sure = decide(numbers, self._logits(numbers, columns), all_of_them, panoptic=False)
+        logits = self.classifier.scores(numbers, columns)
+        labels, sure = decide(numbers, logits, all_of_them, panoptic=False)
         return SplatLabels(labels, sure, self.ids)
-
-    def _logits(self, numbers: Tensor, columns: Tensor) -> Any:
-        """Logits of these classes for a part of the columns [D, n]."""
-        weight, bias = self.classifier.weight[numbers], self.classifier.bias[numbers]
-        return lambda part: torch.addmm(bias[:, None], weight, columns[:, part])
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for the optimizer; the learning rates are the engine's."""
