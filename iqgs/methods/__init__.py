@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from iqgs.methods import decision, gaussian_grouping, id_map, omegas, unified_lift, vote
+from iqgs.methods import decision, gaga, gaussian_grouping, id_map, omegas, unified_lift, vote
 from iqgs.methods.iqgs.method import build as build_iqgs
 from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
 from iqgs.methods.protocol import Method, SceneFacts
@@ -69,6 +69,18 @@ METHODS: dict[str, Entry] = {
         "omegas.pth",
         presets={
             "paper": {"variant": "released", "classes": 256, "instance_dim": 8},
+        },
+    ),
+    "gaga": Entry(
+        "gaussian-grouping on ids that a memory bank of splats found (fresh in each view)",
+        gaga.GagaParams,
+        gaga.build,
+        "gaga.pth",
+        per_view_ids=True,
+        frozen=True,
+        presets={
+            "default": {"repair_masks": "off"},
+            "paper": {"bank_members": "front", "instance_std": 1.02},
         },
     ),
     "unified-lift": Entry(

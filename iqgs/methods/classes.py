@@ -25,6 +25,7 @@ from iqgs.methods.winners import (
 )
 from utils.errors import UserError
 
+NO_CLASS = -1  # of pixels that say nothing about classes
 EVEN_PROBABILITY = 0.5  # a class surely owns what it has with more than half of the probability
 
 

@@ -52,7 +52,7 @@ def test_likelihood_is_of_blended_decisions() -> None:
     made = make().terms(make_batch(SPLATS, [1, 0], BLEND))
     first, second = 0.5 * 0.25 + 0.3 * 0.5, 0.2 * 0.75 + 0.4 * 0.5 + 0.4
     wanted = -(math.log(first + LEAST) + math.log(second + LEAST)) / 2 / LN2
-    assert float(made.terms["decision"]) == pytest.approx(wanted, rel=1e-5)
+    assert float(made.terms["decision"].detach()) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_it_is_not_the_decision_of_blended_features() -> None:
@@ -69,20 +69,20 @@ def test_it_is_not_the_decision_of_blended_features() -> None:
 def test_ignored_zeros_neither_teach_nor_cover() -> None:
     made = make(background=False).terms(make_batch(SPLATS, [1, 0], BLEND))
     wanted = -math.log(0.5 * 0.25 + 0.3 * 0.5 + LEAST) / LN2
-    assert float(made.terms["decision"]) == pytest.approx(wanted, rel=1e-5)
+    assert float(made.terms["decision"].detach()) == pytest.approx(wanted, rel=1e-5)
     nothing = make(background=False).terms(make_batch(SPLATS, [0, -1], BLEND))
     assert float(nothing.terms["decision"].detach()) == 0.0
 
 
 def test_a_mask_where_nothing_is_costs_a_bounded_amount() -> None:
     made = make().terms(make_batch(SPLATS, [1], torch.zeros(1, 2)))
-    assert float(made.terms["decision"]) == pytest.approx(-math.log(LEAST) / LN2, rel=1e-5)
+    assert float(made.terms["decision"].detach()) == pytest.approx(-math.log(LEAST) / LN2, rel=1e-5)
 
 
 def test_smoothness_is_of_probabilities() -> None:
     """(3/4 - 1/2)^2 + (1/4 - 1/2)^2 = 1/8 between the two splats, 0 between equal ones."""
     made = make().terms(make_batch(SPLATS, [1, 0], pairs=[(0, 1), (0, 0)]))
-    assert float(made.terms["reg3d"]) == pytest.approx(1 / 16, rel=1e-5)
+    assert float(made.terms["reg3d"].detach()) == pytest.approx(1 / 16, rel=1e-5)
     assert make(lambda_reg=0.0).neighbors == (5, 0, 1)
 
 
