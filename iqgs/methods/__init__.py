@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from iqgs.methods import vote
+from iqgs.methods import decision, gaga, gaussian_grouping, id_map, omegas, unified_lift, vote
 from iqgs.methods.iqgs.method import build as build_iqgs
 from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
 from iqgs.methods.protocol import Method, SceneFacts
@@ -26,10 +26,13 @@ class Entry:
     attribute: bool = True  # splats carry a learned attribute of `instance_dim` channels
     per_view_ids: bool = False  # it does not trust that equal ids of two views are one object
     closed_form: bool = False  # it is fitted view by view instead of trained
+    rounds: Callable[[Any], int] = lambda params: 1  # of a closed form through all views
+    frozen: bool = False  # it needs splats that do not move: no joint route
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-_SHORT: dict[str, Any] = {"num_queries": 0, "attention_pixels": 2048, "focal_gamma": -1.0}
+_SHORT_QUERIES: dict[str, Any] = {"num_queries": 0, "attention_pixels": 2048}
+_SHORT: dict[str, Any] = {**_SHORT_QUERIES, "focal_gamma": -1.0}
 _PAPER: dict[str, Any] = {"focal_alpha": 0.25}
 
 METHODS: dict[str, Entry] = {
@@ -51,6 +54,55 @@ METHODS: dict[str, Entry] = {
             "paper": _PAPER,
             "paper-literal": _PAPER,
         },
+    ),
+    "gaussian-grouping": Entry(
+        "a linear classifier of the rendered attribute, one class an id",
+        gaussian_grouping.GroupingParams,
+        gaussian_grouping.build,
+        "gaussian-grouping.pth",
+        presets={"paper": {"classes": 256, "instance_std": 1.02}},
+    ),
+    "omegas": Entry(
+        "gaussian-grouping with cosines between neighbouring splats",
+        omegas.OmegasParams,
+        omegas.build,
+        "omegas.pth",
+        presets={
+            "paper": {"variant": "released", "classes": 256, "instance_dim": 8},
+        },
+    ),
+    "gaga": Entry(
+        "gaussian-grouping on ids that a memory bank of splats found (fresh in each view)",
+        gaga.GagaParams,
+        gaga.build,
+        "gaga.pth",
+        per_view_ids=True,
+        frozen=True,
+        presets={
+            "default": {"repair_masks": "off"},
+            "paper": {"bank_members": "front", "instance_std": 1.02},
+        },
+    ),
+    "unified-lift": Entry(
+        "contrastive features and a codebook; ids may be fresh in each view",
+        unified_lift.UnifiedLiftParams,
+        unified_lift.build,
+        "unified-lift.pth",
+        per_view_ids=True,
+        presets={"default": {"repair_masks": "off"}, "paper": {"codes": 256, "temperature": 1.0}},
+    ),
+    "id-map": Entry(
+        "the queries of iqgs learn from maps of ids instead of masks (the paper's ablation)",
+        id_map.IdMapParams,
+        id_map.build,
+        "id-map.pth",
+        presets={"default": {**_SHORT_QUERIES, "lambda_reg": 0.3, "lambda_geom": 0.3}},
+    ),
+    "decision": Entry(
+        "splats carry distributions over ids, which are blended along the ray",
+        decision.DecisionParams,
+        decision.build,
+        "decision.pth",
     ),
     "vote": Entry(
         "every splat takes the id with most blending weight; closed form",

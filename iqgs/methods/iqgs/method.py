@@ -3,23 +3,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
+from torch import Tensor
 
 from gaussian_renderer import Lens
+from iqgs.methods.iqgs.branch import QueryBranch
 from iqgs.methods.iqgs.criterion import QueryPrediction, SegmentationCriterion
-from iqgs.methods.iqgs.decoder import InstanceProjection, QueryDecoder, sample_keys, score
+from iqgs.methods.iqgs.decoder import score
 from iqgs.methods.iqgs.matching import HungarianMatcher, IDMatcher, Matching, MatchingCost
 from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
 from iqgs.methods.protocol import (
     Batch,
-    FitView,
     IdKind,
     SceneFacts,
     Segmentation,
@@ -30,7 +26,6 @@ from iqgs.methods.winners import SOLID_ALPHA, Winners, find_winners, mean_scores
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
 
-MEAN_MOMENTUM = 0.99  # running mean of queries over about the last hundred views
 STEADY_MOMENTUM = 0.95  # of the queries that matching looks at: follows training in some views
 USAGE_MOMENTUM = 0.99  # of how often a query was matched
 EASY_GAMMA = 2.0  # of the focal term on masks that agree
@@ -68,52 +63,33 @@ def build(params: IQGSParams, facts: SceneFacts, generator: torch.Generator) -> 
         matcher = HungarianMatcher(queries, facts.zero_is_background, cost, params)
     else:
         matcher = IDMatcher(queries, facts.num_ids, facts.zero_is_background)
-    method = IQGS(
-        InstanceProjection(facts.instance_dim, params.feature_dim, generator),
-        QueryDecoder(queries, params.feature_dim, generator, not params.literal_attention),
-        matcher,
-        params,
-    )
+    method = IQGS(params, queries, matcher, facts.instance_dim, generator)
     if facts.tracks:
         method.ids = "clusters"
     return method
 
 
-class IQGS(nn.Module):
-    """Query-based instance segmentation of splats, with ID or Hungarian matching.
+class IQGS(QueryBranch):
+    """Query-based instance segmentation of splats, with ID or Hungarian matching."""
 
-    Beside its parameters the state holds `matched`, the queries that ever owned an object in
-    training (only they may win a pixel), and `mean_queries`, the enriched queries averaged over
-    training views, which label the splats: `observe` keeps a running mean, and `finish` replaces
-    it by the exact mean under the final weights.
-    """
-
-    matched: Tensor
-    mean_queries: Tensor
-    mean_weight: Tensor
     steady_queries: Tensor
     usage: Tensor
 
     def __init__(
         self,
-        projection: InstanceProjection,
-        decoder: QueryDecoder,
-        matcher: IDMatcher | HungarianMatcher,
         params: IQGSParams,
+        queries: int,
+        matcher: IDMatcher | HungarianMatcher,
+        instance_dim: int,
+        generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        self.projection = projection
-        self.decoder = decoder
+        super().__init__(params, queries, instance_dim, generator)
         self.matcher = matcher
         self.params = params
         self.criterion = SegmentationCriterion(params)
         self.ids: IdKind = "global" if isinstance(matcher, IDMatcher) else "queries"
-        queries = decoder.queries
-        self.register_buffer("matched", torch.zeros(queries.shape[0], dtype=torch.bool))
-        self.register_buffer("mean_queries", torch.zeros_like(queries))
-        self.register_buffer("mean_weight", torch.zeros(()))
-        self.register_buffer("steady_queries", torch.zeros_like(queries))
-        self.register_buffer("usage", torch.zeros(queries.shape[0]))
+        self.register_buffer("steady_queries", torch.zeros_like(self.mean_queries))
+        self.register_buffer("usage", torch.zeros(queries))
 
     @property
     def weights(self) -> dict[str, float]:
@@ -130,8 +106,7 @@ class IQGS(nn.Module):
         """Unweighted loss terms of one step, and what `observe` keeps of it."""
         keep = self._labelled(batch.labels)
         features = self.projection(batch.features)
-        pooled = self.params.attention_keys == "pooled"
-        queries = self.decoder(sample_keys(features, self.params.attention_pixels, pooled))
+        queries = self.enriched_by(features)
         shown = features if keep is None else features[keep]
         labels = batch.labels if keep is None else batch.labels[keep]
         matching = self._match(queries, shown, labels)
@@ -166,41 +141,10 @@ class IQGS(nn.Module):
     @torch.no_grad()
     def observe(self, seen: SeenQueries) -> None:
         """Note which queries matched, and exponential means that are exact over the first views."""
-        self.matched[seen.matched] = True
-        self.mean_weight += 1.0
-        newest = self.mean_weight.reciprocal()
-        self.mean_queries.lerp_(seen.queries, newest.clamp_min(1.0 - MEAN_MOMENTUM))
+        newest = self.note(seen.queries, seen.matched)
         self.steady_queries.lerp_(seen.queries, newest.clamp_min(1.0 - STEADY_MOMENTUM))
         self.usage.mul_(USAGE_MOMENTUM)
         self.usage[seen.matched] += 1.0 - USAGE_MOMENTUM
-
-    def fit(self, views: Iterable[FitView]) -> None:
-        """Nothing: queries are trained."""
-
-    @torch.no_grad()
-    def enrich(self, instance_map: Tensor) -> Tensor:
-        """Queries [Q, D] of a view with rendered attributes [D_obj, H, W]. Keys are the pixels of a
-        regular grid or, pooled, the means of its cells."""
-        height, width = instance_map.shape[-2:]
-        most = self.params.attention_pixels
-        stride = max(1, math.ceil(math.sqrt(height * width / most)))
-        if self.params.attention_keys == "pooled":
-            sampled = avg_pool2d(instance_map[None], stride, ceil_mode=True)[0]
-        else:
-            sampled = instance_map[:, stride // 2 :: stride, stride // 2 :: stride]
-        return self.decoder(self.projection(sampled.flatten(1).T))
-
-    @torch.no_grad()
-    def finish(self, lenses: Iterable[Lens]) -> None:
-        """Set the mean queries to the exact mean over these views."""
-        total, count = torch.zeros_like(self.mean_queries), 0
-        for lens in lenses:
-            total += self.enrich(lens.features)
-            count += 1
-        if count == 0:
-            raise ValueError("expected at least one view to average the queries over")
-        self.mean_queries.copy_(total / count)
-        self.mean_weight.fill_(float(count))
 
     @torch.no_grad()
     def segment(self, lens: Lens, panoptic: bool = True) -> Segmentation:
@@ -244,13 +188,5 @@ class IQGS(nn.Module):
         return labels, torch.where(rendered, torch.sigmoid(winners.value), probability)
 
     def _winners(self, queries: Tensor, columns: Tensor) -> Winners:
-        weights = queries @ self.projection.weight  # [M, D_obj]: no feature map is formed
-        count, size = weights.shape[0], columns.shape[1]
-        return find_winners(lambda part: weights @ columns[:, part], count, size, EVEN_LOGIT)
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for the optimizer; the learning rates are the engine's."""
-        return [
-            {"name": "projection", "params": list(self.projection.parameters())},
-            {"name": "decoder", "params": list(self.decoder.parameters())},
-        ]
+        scores, count = self.scores(queries, columns), queries.shape[0]
+        return find_winners(scores, count, columns.shape[1], EVEN_LOGIT)

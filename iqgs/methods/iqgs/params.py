@@ -9,8 +9,8 @@ from arguments import option, require, require_at_least
 
 
 @dataclass(frozen=True)
-class IQGSParams:
-    """IQGS: learnable queries decode the rendered instance attribute."""
+class BranchParams:
+    """The query branch: learnable queries that a view enriches."""
 
     num_queries: int = option(300, "N_q; 0: by the number of objects")
     feature_dim: int = option(16, "D, of queries and features")
@@ -21,6 +21,16 @@ class IQGSParams:
     literal_attention: bool = option(
         False, "Eq. 5 to the letter, without residuals and norms: it collapses"
     )
+
+    def __post_init__(self) -> None:
+        require_at_least(self, 1, "feature_dim", "attention_pixels")
+        require_at_least(self, 0, "num_queries")
+
+
+@dataclass(frozen=True)
+class IQGSParams(BranchParams):
+    """IQGS: learnable queries decode the rendered instance attribute."""
+
     lambda_mask: float = option(20.0, "weight of the focal term (Eq. 11)")
     lambda_dice: float = option(1.0, "weight of the dice term (Eq. 12)")
     lambda_reg: float = option(1.0, "weight of the 3D smoothness (Eq. 13)")
@@ -39,13 +49,9 @@ class IQGSParams:
     reg3d_interval: int = option(1, "steps between applications of Eq. 13")
 
     def __post_init__(self) -> None:
-        require_at_least(
-            self, 1, "feature_dim", "attention_pixels", "reg3d_k", "reg3d_sample_size",
-            "reg3d_interval",
-        )  # fmt: skip
-        require_at_least(
-            self, 0, "num_queries", "lambda_mask", "lambda_dice", "lambda_reg", "lambda_geom",
-        )  # fmt: skip
+        super().__post_init__()
+        require_at_least(self, 1, "reg3d_k", "reg3d_sample_size", "reg3d_interval")
+        require_at_least(self, 0, "lambda_mask", "lambda_dice", "lambda_reg", "lambda_geom")
         require(
             self.focal_gamma == -1 or self.focal_gamma >= 0,
             "focal_gamma",
