@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from scene.cameras import Camera
-from scene.masks import IdTable, InstanceMasks, ReadMask, read_masks
+from scene.masks import (
+    IdTable,
+    InstanceMasks,
+    MaskPatches,
+    ReadMask,
+    read_layers,
+    read_mask_file,
+    read_masks,
+)
 from scene.pictures import StoredPicture
 from utils.images import read_image, resize_image
 
@@ -46,6 +54,8 @@ class View:
         self._mask_picture = picture  # the same of the mask's file
         self._masks: InstanceMasks | None = None
         self._labels: Tensor | None = None
+        self._layered = mask.is_list if isinstance(mask, ReadMask) else None  # None: not known yet
+        self._patches: MaskPatches | None = None
         self._valid: Tensor | None = None  # of no elements where all pixels are valid
 
     def __repr__(self) -> str:
@@ -124,11 +134,33 @@ class View:
         other = copy.copy(self)
         other.mask_path, other._id_table = path, table
         other._mask_picture = other._read_mask = other._masks = other._labels = None
+        other._patches, other._layered = None, False
         return other
+
+    def patches_on(self, device: torch.device) -> MaskPatches:
+        """The masks on a device, overlapping ones where the file holds such; kept there.
+
+        Raises ValueError for a view without masks, DataError as `masks`.
+        """
+        if self._patches is not None:
+            self._patches = self._patches.to(device)
+            return self._patches
+        if self.masks is None or self.mask_path is None:
+            raise ValueError(f"view {self.name} has no masks")
+        if self._layered is None:
+            self._layered = read_mask_file(self.mask_path).layers is not None
+        if self._layered:
+            layers = read_layers(self.mask_path, self.camera, self._mask_picture)
+            patches = MaskPatches.from_layers(layers).to(device)
+        else:  # compact ids: what the settings say of the file's numbers holds
+            patches = MaskPatches.from_label_map(self.masks.label_map).to(device)
+        if self._data_cache:
+            self._patches = patches
+        return patches
 
     def forget(self) -> None:
         """Let go of pixels and masks; the next access reads the files again."""
-        self._pixels = self._masks = self._labels = None
+        self._pixels = self._masks = self._labels = self._patches = None
 
     def _read_pixels(self) -> Tensor:
         image = read_image(self.image_path)

@@ -85,6 +85,15 @@ def plan_stages(run: Run) -> list[StageMaker]:
     return [reconstruct, learn_instances]
 
 
+def check_route(config: RunConfig) -> None:
+    """UserError where the method cannot learn on the route that is asked for."""
+    name = config.segmentation.method
+    if config.segmentation.route == "joint" and METHODS[name].frozen:
+        raise UserError(
+            f"--route joint: --method {name} learns on splats that do not move; leave --route out"
+        )
+
+
 def train(config: RunConfig) -> int:
     """Train a run to its end, or until a signal asks to stop. Returns the exit code."""
     folder = choose_folder(config.model.model_path)
@@ -97,6 +106,7 @@ def train(config: RunConfig) -> int:
             if going_on
             else f"-s {config.model.source_path}: no such folder"
         )
+    check_route(config)
     config = with_absolute_paths(config)
     open_folder(folder, may_exist=going_on or config.train.overwrite)
     with RunLock(folder):

@@ -26,6 +26,8 @@ class Entry:
     attribute: bool = True  # splats carry a learned attribute of `instance_dim` channels
     per_view_ids: bool = False  # it does not trust that equal ids of two views are one object
     closed_form: bool = False  # it is fitted view by view instead of trained
+    rounds: Callable[[Any], int] = lambda params: 1  # of a closed form through all views
+    frozen: bool = False  # it needs splats that do not move: no joint route
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 

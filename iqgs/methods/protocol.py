@@ -17,10 +17,13 @@ from torch import Tensor
 
 from gaussian_renderer import Lens
 from scene.gaussian_model import GaussianModel
+from scene.masks import MaskPatches
 
 # What the ids of an answer mean: compact ids of the mask files, the same in every view; numbers of
 # queries; or numbers of clusters. Only the first can be turned into the numbers of the files.
 IdKind = Literal["global", "queries", "clusters"]
+
+ALL_TOUCHED = -1  # as the number of splats whose neighbours a method wants: those of its pixels
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Batch:
     alpha: Tensor  # [P] accumulated opacity
     pixels: Tensor  # [P] int64, y * width + x
     view: int  # number of the training view
+    layers: Callable[[], MaskPatches] | None = None  # the view's masks at these pixels, unread
+    generator: torch.Generator | None = None  # on the CPU, of the step: for the method's choices
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,14 @@ class SplatLabels:
 
 @dataclass(frozen=True)
 class FitView:
-    """One training view for a closed-form method."""
+    """One whole training view."""
 
     lens: Lens
     labels: Tensor  # [H, W] compact ids
+    layers: Callable[[], MaskPatches] | None = None  # its masks, which may overlap, unread
+    image: Callable[[], Tensor] | None = None  # its photograph [3, H, W] in 0..1, unread
+    number: int = 0  # of the training view, as in `Batch.view`
+    round: int = 0  # how often the views were seen before
 
 
 class Method(Protocol):
@@ -96,7 +105,10 @@ class Method(Protocol):
 
     @property
     def neighbors(self) -> tuple[int, int, int]:
-        """(k, splats, interval): neighbours of so many random splats, every so many steps."""
+        """(k, splats, interval): neighbours of so many random splats, every so many steps.
+
+        With ALL_TOUCHED splats `Batch.pairs` are [U * k, 2], k for each touched splat in turn.
+        """
 
     def terms(self, batch: Batch) -> StepTerms:
         """Loss terms of one step. Changes nothing of the method."""
@@ -105,7 +117,9 @@ class Method(Protocol):
         """Running statistics, after a step that was made."""
 
     def fit(self, views: Iterable[FitView]) -> None:
-        """Closed-form methods: take these training views into account. Others: nothing."""
+        """Closed-form methods: take these training views into account. Methods that are trained
+        see all views once before their first step, unread; most of them do nothing.
+        """
 
     def finish(self, lenses: Iterable[Lens]) -> None:
         """Bring what is read from the method up to date with its parameters, over these views."""

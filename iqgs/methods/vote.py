@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The vote: every splat takes the id with most blending weight in the training masks. No training.
 
-It is the honest floor under every learned method. An id's share of a pixel is the summed blending
-weight of its splats (Eq. 1 of one-hot attributes); the largest share wins.
+It is the honest floor under every learned method.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from diff_surfel_rasterization import BlendWeights
 from gaussian_renderer import MIN_WEIGHT, Lens
+from iqgs.methods.hard_labels import check_count, segment_by_labels
 from iqgs.methods.protocol import (
     Batch,
     FitView,
@@ -25,10 +25,7 @@ from iqgs.methods.protocol import (
     SplatLabels,
     StepTerms,
 )
-from iqgs.methods.winners import SOLID_ALPHA, Winners, find_winners, mean_scores, panoptic_keep
 from scene.gaussian_model import GaussianModel
-
-EVEN_SHARE = 0.5  # an id surely owns a pixel with more than half of the blending weight
 
 
 @dataclass(frozen=True)
@@ -115,37 +112,15 @@ class VoteMethod:
 
     def segment(self, lens: Lens, panoptic: bool = True) -> Segmentation:
         """The id with the largest share of each pixel; 0 where alpha is below a half."""
-        weights, height = lens.weights(0.0), lens.camera.height
-        solid = _summed(weights) >= SOLID_ALPHA
-        ids = torch.unique(self.labels)
-        winners = self._winners(weights, ids, solid)
-        if panoptic:
-            keep = panoptic_keep(winners) | (ids == 0)
-            if bool((winners.area[~keep] > 0).any()):
-                ids = ids[keep]
-                if len(ids) == 0:
-                    nothing = torch.zeros_like(winners.row).view(height, -1)
-                    return Segmentation(nothing, {}, self.ids)
-                winners = self._winners(weights, ids, solid)
-        labels = torch.where(winners.value > 0, ids[winners.row], torch.zeros_like(winners.row))
-        return Segmentation(labels.view(height, -1), mean_scores(labels, winners.value), self.ids)
+        return segment_by_labels(lens, self._splats, panoptic)
 
-    def _winners(self, weights: BlendWeights, ids: Tensor, solid: Tensor) -> Winners:
-        """Winners over ids [M] in all pixels; splats without any vote speak for nobody."""
-        column = torch.searchsorted(ids, self.labels).clamp_max(len(ids) - 1)
-        silent = (ids[column] != self.labels) | (self.confidence <= 0)
-        column = torch.where(silent, len(ids), column)
-
-        def shares(part: slice) -> Tensor:
-            return pixel_shares(weights, column, len(ids), part) * solid[part]
-
-        return find_winners(shares, len(ids), len(solid), EVEN_SHARE)
+    @property
+    def _splats(self) -> SplatLabels:
+        return SplatLabels(self.labels, self.confidence, self.ids)
 
     def label_splats(self, gaussians: GaussianModel) -> SplatLabels:
         """The voted labels."""
-        if len(gaussians) != len(self.labels):
-            raise ValueError(f"expected {len(self.labels)} splats, got {len(gaussians)}")
-        return SplatLabels(self.labels, self.confidence, self.ids)
+        return check_count(self._splats, len(gaussians))
 
     def terms(self, batch: Batch) -> StepTerms:
         """No terms: there is nothing to learn."""
@@ -184,23 +159,3 @@ class VoteMethod:
         if "votes" in state:
             self.votes = VoteAccumulator(int(state["size"]), self.n_ids, self.background)
             self.votes.votes[tuple(state["at"])] = state["votes"]
-
-
-def pixel_shares(weights: BlendWeights, column: Tensor, count: int, part: slice) -> Tensor:
-    """Summed weight [count, P] of each column's splats in the pixels of `part`.
-
-    `column` [N] in 0..count; splats of column `count` speak for nobody.
-    """
-    start = weights.row_start[part.start : part.stop + 1]
-    first, last = int(start[0]), int(start[-1])
-    pixels = len(start) - 1
-    pixel = torch.repeat_interleave(start.diff())
-    key = pixel * (count + 1) + column[weights.splat[first:last].long()]
-    shares = torch.zeros(pixels * (count + 1), device=key.device)
-    shares.index_add_(0, key, weights.weight[first:last])
-    return shares.view(pixels, count + 1)[:, :count].T
-
-
-def _summed(weights: BlendWeights) -> Tensor:
-    """Accumulated opacity of each pixel [P]."""
-    return torch.segment_reduce(weights.weight, "sum", offsets=weights.row_start, initial=0.0)

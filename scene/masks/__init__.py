@@ -24,6 +24,7 @@ from scene.masks.findings import (
 )
 from scene.masks.formats import FORMATS, MaskContent, read_mask_file
 from scene.masks.ids import IdTable, read_label_names
+from scene.masks.patches import MaskPatches
 from scene.masks.reading import ReadMask, read_label_map, read_layers, read_masks
 from scene.masks.records import NO_TARGET, InstanceMasks, MaskLayers, present_ids
 
@@ -39,6 +40,7 @@ __all__ = [
     "MaskContent",
     "MaskFiles",
     "MaskLayers",
+    "MaskPatches",
     "MaskRequest",
     "ReadMask",
     "collect_masks",

@@ -29,5 +29,9 @@ class NeighborPairs:
         if k == 0:
             return torch.empty(0, 2, dtype=torch.int64, device=self.indices.device)
         chosen = torch.randint(total, (min(count, total),), generator=generator)
-        chosen = chosen.to(self.indices.device)
-        return torch.stack([chosen.repeat_interleave(k), self.indices[chosen].reshape(-1)], 1)
+        return self.of(chosen.to(self.indices.device))
+
+    def of(self, rows: Tensor) -> Tensor:
+        """Pairs [R * k, 2] of these splats [R] int64 with their neighbours."""
+        k = self.indices.shape[1]
+        return torch.stack([rows.repeat_interleave(k), self.indices[rows].reshape(-1)], 1)

@@ -11,11 +11,27 @@ from torch import Tensor
 
 from iqgs.engine.run import Run
 from iqgs.engine.stages.protocol import StepLoss
+from iqgs.methods import METHODS
 from iqgs.methods.protocol import FitView
+from scene.view import View
+
+
+def fit_view(run: Run, view: View, number: int, done: int = 0) -> FitView:
+    """A training view as methods see it whole, `done` rounds after its first time."""
+    device = run.gaussians.device
+    return FitView(
+        run.lens(view.camera),
+        view.label_map_on(device),
+        layers=lambda: view.patches_on(device),
+        image=lambda: view.image_on(device),
+        number=number,
+        round=done,
+    )
 
 
 class Fitting:
-    """Hands the training views to the method, one a step; nothing is optimised."""
+    """Hands the training views to the method, one a step, as often as the method's entry says;
+    nothing is optimised."""
 
     name = "fitting"
     learns_instances = True
@@ -25,12 +41,15 @@ class Fitting:
         self.run = run
         self.method = run.learning_method
         self.views = run.masked_views()
-        self.first, self.last = first, first + len(self.views) - 1
+        entry = METHODS[run.config.segmentation.method]
+        steps = len(self.views) * entry.rounds(run.config.method)
+        self.first, self.last = first, first + steps - 1
 
     def loss(self, iteration: int) -> StepLoss:
         """No loss: the view of this step."""
-        view = self.views[iteration - self.first]
-        return StepLoss(view.name, {}, None, view)
+        done, number = divmod(iteration - self.first, len(self.views))
+        view = self.views[number]
+        return StepLoss(view.name, {}, None, fit_view(self.run, view, number, done))
 
     def parameters(self) -> list[Tensor]:
         """None."""
@@ -39,9 +58,7 @@ class Fitting:
     @torch.no_grad()
     def update(self, iteration: int, step: StepLoss) -> None:
         """Let the method take the view into account."""
-        view = step.carried
-        labels = view.label_map_on(self.run.gaussians.device)
-        self.method.fit([FitView(self.run.lens(view.camera), labels)])
+        self.method.fit([step.carried])
 
     def up_to_date(self) -> AbstractContextManager[None]:
         """They always are."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from torch import Tensor
 from iqgs.engine.lifting.neighbors import NeighborPairs
 from iqgs.engine.lifting.weight_cache import SampledPixels, WeightCache, run_cache, sample_pixels
 from iqgs.engine.run import MOST_VIEWS, Run
+from iqgs.engine.stages.fitting import fit_view
 from iqgs.engine.stages.protocol import StepLoss, step_generator
-from iqgs.methods.protocol import Batch, total_loss
+from iqgs.methods.protocol import ALL_TOUCHED, Batch, total_loss
 from scene.lazy_adam import LazyAdam
 from scene.sampler import ViewSampler
 from scene.view import View
@@ -69,13 +70,20 @@ class InstanceLearning:
 
     def loss(self, iteration: int) -> StepLoss:
         """Sample pixels of one view and compare them with its masks."""
+        if iteration == self.first:
+            self.method.fit(fit_view(self.run, view, i) for i, view in enumerate(self.views))
         index = self.sampler.draw()
         generator = step_generator(self.run.config.train.seed, iteration, 2)
         sampled = sample_pixels(self.cache.view(index), self.options.pixels_per_step, generator)
         _, wanted, interval = self.method.neighbors
         due = (iteration - self.first) % interval == 0
-        pairs = self.neighbors.sample(wanted if due else 0, generator)
+        if wanted == ALL_TOUCHED:
+            pairs = self.neighbors.of(sampled.touched if due else sampled.touched[:0])
+        else:
+            pairs = self.neighbors.sample(wanted if due else 0, generator)
         batch, rows = self._batch(index, sampled, pairs)
+        own = step_generator(self.run.config.train.seed, iteration, 3)
+        batch = replace(batch, generator=own)
         made = self.method.terms(batch)
         total = total_loss(made.terms, self.method.weights)
         carried = LookedAt(rows, batch.instance, made.seen)
@@ -88,16 +96,18 @@ class InstanceLearning:
         rows = torch.unique(looked_at) if len(flat) else sampled.touched
         leaf = self.attribute.look_at(rows).requires_grad_()
         touched = torch.searchsorted(rows, sampled.touched)
+        view, pixels = self.views[index], sampled.pixels
         batch = Batch(
             features=sampled.splat(leaf.index_select(0, touched)),
-            labels=view_labels(self.views[index], sampled.pixels),
+            labels=view_labels(view, pixels),
             instance=leaf,
             touched=touched,
             splat=sampled.splat,
             pairs=torch.searchsorted(rows, pairs),
             alpha=sampled.alpha,
-            pixels=sampled.pixels,
+            pixels=pixels,
             view=index,
+            layers=lambda: view.patches_on(pixels.device).at(pixels),
         )
         return batch, rows
 
