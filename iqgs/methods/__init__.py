@@ -13,6 +13,8 @@ from iqgs.methods import vote
 from iqgs.methods.iqgs.method import build as build_iqgs
 from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
 from iqgs.methods.protocol import Method, SceneFacts
+from iqgs.methods.saga.method import build as build_saga
+from iqgs.methods.saga.params import SAGAParams
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,14 @@ class Entry:
 
 _SHORT: dict[str, Any] = {"num_queries": 0, "attention_pixels": 2048, "focal_gamma": -1.0}
 _PAPER: dict[str, Any] = {"focal_alpha": 0.25}
+
+_SAGA: dict[str, Any] = {
+    **{"instance_dim": 32, "instance_iterations": 800, "pixels_per_step": 512, "mask_scales": 4},
+}
+_SAGA_PAPER: dict[str, Any] = {
+    **{"instance_dim": 32, "instance_std": 0.01, "instance_iterations": 10000},
+    **{"lr_instance": 0.0025, "lr_iqgs": 0.0025, "pixels_per_step": 1000},
+}
 
 METHODS: dict[str, Entry] = {
     "iqgs": Entry(
@@ -61,6 +71,14 @@ METHODS: dict[str, Entry] = {
         "vote.pth",
         attribute=False,
         closed_form=True,
+    ),
+    "saga": Entry(
+        "contrastive features gated by scale, clustered (ids may be fresh in each view)",
+        SAGAParams,
+        build_saga,
+        "saga.pth",
+        frozen=True,
+        presets={"default": _SAGA, "paper": _SAGA_PAPER},
     ),
 }
 
