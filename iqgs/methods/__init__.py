@@ -12,6 +12,8 @@ import torch
 from iqgs.methods import vote
 from iqgs.methods.iqgs.method import build as build_iqgs
 from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
+from iqgs.methods.omniseg3d.method import build as build_omniseg
+from iqgs.methods.omniseg3d.params import OmniSegParams
 from iqgs.methods.protocol import Method, SceneFacts
 from iqgs.methods.saga.method import build as build_saga
 from iqgs.methods.saga.params import SAGAParams
@@ -42,6 +44,16 @@ _SAGA: dict[str, Any] = {
 _SAGA_PAPER: dict[str, Any] = {
     **{"instance_dim": 32, "instance_std": 0.01, "instance_iterations": 10000},
     **{"lr_instance": 0.0025, "lr_iqgs": 0.0025, "pixels_per_step": 1000},
+}
+
+# At the released temperatures small neighbours never come apart.
+_OMNISEG: dict[str, Any] = {
+    **{"instance_std": 0.25, "instance_iterations": 1000, "pixels_per_step": 4096},
+    **{"patch_pixels": 3, "temperature_low": 0.1, "temperature_high": 0.2, "cluster_min_size": 20},
+}
+_OMNISEG_PAPER: dict[str, Any] = {
+    **{"instance_std": 0.25, "instance_iterations": 10000, "lr_instance": 0.01},
+    **{"pixels_per_step": 32768},
 }
 
 METHODS: dict[str, Entry] = {
@@ -79,6 +91,14 @@ METHODS: dict[str, Entry] = {
         "saga.pth",
         frozen=True,
         presets={"default": _SAGA, "paper": _SAGA_PAPER},
+    ),
+    "omniseg3d": Entry(
+        "hierarchical contrastive features, clustered (ids may be fresh in each view)",
+        OmniSegParams,
+        build_omniseg,
+        "omniseg3d.pth",
+        frozen=True,
+        presets={"default": _OMNISEG, "paper": _OMNISEG_PAPER},
     ),
 }
 

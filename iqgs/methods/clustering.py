@@ -37,7 +37,7 @@ class ClusterParams:
 
     cluster_splats: int = option(20000, "random splats that are clustered, at most")
     cluster_min_size: int = option(10, "HDBSCAN: fewer of them are no cluster")
-    cluster_epsilon: float = option(0.01, "HDBSCAN: clusters nearer than this are one")
+    cluster_epsilon: float = option(0.01, "clusters with mean directions nearer than this are one")
 
     def __post_init__(self) -> None:
         require_at_least(self, 2, "cluster_splats", "cluster_min_size")
@@ -56,20 +56,34 @@ def require_clustering(method: str) -> None:
 
 
 def cluster_directions(points: NDArray[np.floating], params: ClusterParams) -> NDArray[np.int64]:
-    """Cluster of each unit vector [n, D]: 0..C-1, -1 for noise. HDBSCAN, excess of mass.
+    """Cluster of each unit vector [n, D]: 0..C-1, -1 for noise. HDBSCAN, excess of mass; clusters
+    whose mean directions are nearer than `cluster_epsilon` are one.
 
-    Distances are those of the sphere's points, |a - b| = sqrt(2 - 2 cos).
+    Distances are those of the sphere's points, |a - b| = sqrt(2 - 2 cos). The library has an option
+    of that name, but with NumPy 2.4 it fails as soon as it matters (scikit-learn issue 33219).
     """
     from sklearn.cluster import HDBSCAN  # a second that other methods need not wait for
 
     if len(points) < params.cluster_min_size:
         return np.full(len(points), -1, np.int64)
-    found = HDBSCAN(
-        min_cluster_size=params.cluster_min_size,
-        cluster_selection_epsilon=params.cluster_epsilon,
-        copy=True,
-    ).fit_predict(points.astype(np.float64))
-    return np.maximum(found, -1).astype(np.int64)
+    library = HDBSCAN(min_cluster_size=params.cluster_min_size, copy=True)
+    found = np.maximum(library.fit_predict(points.astype(np.float64)), -1).astype(np.int64)
+    return joined_clusters(points, found, params.cluster_epsilon)
+
+
+def joined_clusters(
+    points: NDArray[np.floating], clusters: NDArray[np.int64], epsilon: float
+) -> NDArray[np.int64]:
+    """The clusters [n] of points [n, D] after those with means nearer than `epsilon` became one,
+    also by way of others between them."""
+    from scipy.sparse.csgraph import connected_components
+
+    centers = cluster_centers(torch.from_numpy(points), torch.from_numpy(clusters)).numpy()
+    if len(centers) == 0:
+        return clusters
+    near = np.linalg.norm(centers[:, None] - centers, axis=2) < epsilon
+    number = connected_components(near, directed=False)[1].astype(np.int64)
+    return np.where(clusters >= 0, number[clusters], -1)
 
 
 def cluster_centers(features: Tensor, clusters: Tensor) -> Tensor:

@@ -40,6 +40,23 @@ def test_the_library_finds_the_bundles() -> None:
     assert (cluster_directions(features.numpy()[:9], ClusterParams()) == -1).all()
 
 
+def test_clusters_that_are_hardly_apart_are_one() -> None:
+    """Three bundles within .01 of one another and one far away; the library's own option for it
+    fails on such points with NumPy 2.4."""
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(0)
+    kind = np.arange(240) % 4
+    points = np.eye(4)[(kind == 3).astype(int)] + 1e-5 * rng.normal(size=(240, 4))
+    points[:, 3] += np.array([0.0, 0.004, 0.008, 0.0])[kind]
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    apart = cluster_directions(points, ClusterParams(cluster_epsilon=0.0))
+    assert len({(int(k), int(c)) for k, c in zip(kind, apart, strict=True) if c >= 0}) == 4
+    joined = cluster_directions(points, ClusterParams(cluster_epsilon=0.006))
+    assert len({int(c) for c in joined if c >= 0}) == 2
+    assert len({int(c) for c in joined[kind < 3] if c >= 0}) == 1
+    assert (joined >= 0).sum() == (apart >= 0).sum()
+
+
 def test_without_the_library_a_run_does_not_even_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
