@@ -15,6 +15,8 @@ from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
 from iqgs.methods.omniseg3d.method import build as build_omniseg
 from iqgs.methods.omniseg3d.params import OmniSegParams
 from iqgs.methods.protocol import Method, SceneFacts
+from iqgs.methods.sa3d.method import build as build_sa3d
+from iqgs.methods.sa3d.params import SA3DParams
 from iqgs.methods.saga.method import build as build_saga
 from iqgs.methods.saga.params import SAGAParams
 
@@ -99,6 +101,15 @@ METHODS: dict[str, Entry] = {
         "omniseg3d.pth",
         frozen=True,
         presets={"default": _OMNISEG, "paper": _OMNISEG_PAPER},
+    ),
+    "sa3d": Entry(
+        "objects prompt a segmenter from view to view; closed form (ids may be fresh in each view)",
+        SA3DParams,
+        build_sa3d,
+        "sa3d.pth",
+        attribute=False,
+        closed_form=True,
+        rounds=lambda params: params.passes,
     ),
 }
 
