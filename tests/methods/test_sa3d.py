@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -173,12 +174,23 @@ def test_sam_is_asked_as_its_library_wants() -> None:
     assert arguments["point_labels"].tolist() == [1, 1] and not arguments["multimask_output"]
 
 
-def test_weights_of_sam_that_are_none_are_named(tmp_path: Path) -> None:
+def test_weights_of_sam_that_cannot_be_used_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     params = SA3DParams(sam_checkpoint=str(tmp_path / "sam.pth"))
     with pytest.raises(UserError, match="--sam_checkpoint .*sam.pth: no such file"):
         make_segmenter(params, CPU)
     (tmp_path / "sam.pth").write_bytes(b"no weights")
-    with pytest.raises(UserError, match="--sam_checkpoint .*(segment-anything|holds no weights)"):
+    monkeypatch.setitem(sys.modules, "segment_anything", None)
+    with pytest.raises(UserError, match="--sam_checkpoint needs segment-anything.*pip install"):
+        make_segmenter(params, CPU)
+
+    def broken(checkpoint: str) -> None:
+        torch.load(checkpoint)
+
+    library = SimpleNamespace(SamPredictor=None, sam_model_registry={"vit_h": broken})
+    monkeypatch.setitem(sys.modules, "segment_anything", library)
+    with pytest.raises(UserError, match="sam.pth holds no weights of SAM vit_h"):
         make_segmenter(params, CPU)
 
 

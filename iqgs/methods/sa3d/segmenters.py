@@ -93,17 +93,16 @@ def make_segmenter(params: SA3DParams, device: torch.device) -> PromptableSegmen
         raise UserError(f"--sam_checkpoint {path}: no such file; name SAM's weights (a .pth file)")
     try:
         from segment_anything import SamPredictor, sam_model_registry
-    except ImportError:
+    except (ImportError, RuntimeError) as error:  # the latter: a torchvision of another torch
         raise UserError(
-            "--sam_checkpoint needs segment-anything, which is not installed: pip install "
-            'segment-anything torchvision (the extra "masks" of this package)'
+            f"--sam_checkpoint needs segment-anything, which cannot be loaded ({error}): pip "
+            "install segment-anything and the torchvision that belongs to the installed torch"
         ) from None
     try:
         model = sam_model_registry[params.sam_model](checkpoint=str(path)).to(device).eval()
-    except (RuntimeError, KeyError, ValueError, OSError, EOFError, pickle.PickleError) as error:
-        reason = str(error).split("\n")[0]
+    except (RuntimeError, KeyError, ValueError, OSError, EOFError, pickle.PickleError):
         raise UserError(
-            f"--sam_checkpoint {path} holds no weights of SAM {params.sam_model} ({reason}); "
+            f"--sam_checkpoint {path} holds no weights of SAM {params.sam_model}; "
             "check the file and --sam_model"
         ) from None
     return SAMSegmenter(SamPredictor(model), f"SAM {params.sam_model} ({path.name})")
