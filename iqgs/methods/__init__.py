@@ -40,8 +40,12 @@ class Entry:
 _SHORT: dict[str, Any] = {"num_queries": 0, "attention_pixels": 2048, "focal_gamma": -1.0}
 _PAPER: dict[str, Any] = {"focal_alpha": 0.25}
 
+# Methods that need no common ids, and whose masks may overlap, learn from the masks as they are.
+_AS_THEY_ARE: dict[str, Any] = {"repair_masks": "off"}
+
 # The gate has to learn in some hundred steps; hard pairs alone are mostly the faults of the masks.
 _SAGA: dict[str, Any] = {
+    **_AS_THEY_ARE,
     **{"instance_dim": 32, "instance_iterations": 800, "lr_iqgs": 0.05, "pixels_per_step": 512},
     **{"mask_scales": 3, "random_pairs": 20000, "cluster_splats": 12000, "cluster_epsilon": 0.5},
 }
@@ -52,6 +56,7 @@ _SAGA_PAPER: dict[str, Any] = {
 
 # At the released temperatures small neighbours never come apart.
 _OMNISEG: dict[str, Any] = {
+    **_AS_THEY_ARE,
     **{"instance_std": 0.25, "instance_iterations": 1000, "pixels_per_step": 4096},
     **{"patch_pixels": 3, "temperature_low": 0.1, "temperature_high": 0.2, "cluster_min_size": 20},
 }
@@ -93,6 +98,7 @@ METHODS: dict[str, Entry] = {
         SAGAParams,
         build_saga,
         "saga.pth",
+        per_view_ids=True,
         frozen=True,
         presets={"default": _SAGA, "paper": _SAGA_PAPER},
     ),
@@ -101,6 +107,7 @@ METHODS: dict[str, Entry] = {
         OmniSegParams,
         build_omniseg,
         "omniseg3d.pth",
+        per_view_ids=True,
         frozen=True,
         presets={"default": _OMNISEG, "paper": _OMNISEG_PAPER},
     ),
@@ -110,8 +117,10 @@ METHODS: dict[str, Entry] = {
         build_sa3d,
         "sa3d.pth",
         attribute=False,
+        per_view_ids=True,
         closed_form=True,
         rounds=lambda params: params.passes,
+        presets={"default": _AS_THEY_ARE},
     ),
 }
 

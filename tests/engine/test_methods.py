@@ -70,7 +70,7 @@ def learned(
 ) -> tuple[str, Path]:
     """(method, run folder) after learning on the splats of a primitive."""
     name, primitive = request.param
-    if issubclass(METHODS[name].params, ClusterParams):
+    if issubclass(METHODS[name.split()[0]].params, ClusterParams):
         pytest.importorskip("sklearn", reason="scikit-learn, of requirements-dev.txt, is missing")
     folder = tmp_path_factory.mktemp(name) / "run"
     assert train(resolve_run(settings(name, primitive, scene, splats(primitive), folder))) == 0
@@ -84,7 +84,7 @@ def settings(
         **SHORT,
         "method": name.split()[0],
         "primitive": primitive,
-        "repair_masks": "off" if name == MATCHED else "auto",
+        **({"repair_masks": "off"} if name == MATCHED else {}),
         "source_path": str(scene),
         "model_path": str(folder),
         "start_ply": str(splats),

@@ -39,6 +39,8 @@ from scene.masks import MaskPatches
 from utils.neighbors import nearest_neighbors
 from utils.tensors import select_rows
 
+UNMEASURED = -1.0
+
 
 def build(params: SAGAParams, facts: SceneFacts, generator: torch.Generator) -> SAGA:
     """A fresh gate; nothing is known of the masks' scales yet."""
@@ -73,7 +75,8 @@ class SAGA:
         self.background = facts.zero_is_background
         self.gate = ScaleGate(facts.instance_dim, generator)
         self.answer = ClusterAnswer(params, facts.zero_is_background, facts.seed)
-        self.scales: list[Tensor] = []  # [M] of the masks of each training view, on the CPU
+        # [M] of the masks of each training view, on the CPU; UNMEASURED where nothing is shown.
+        self.scales: list[Tensor] = []
         self.ordered = torch.zeros(0)  # all of them, ascending
 
     @property
@@ -93,9 +96,10 @@ class SAGA:
         self.scales = []
         for view in views:
             self.answer.look_at([view])
-            self.scales.append(mask_scales(view.lens, self._masks(view)).cpu())
+            scales = mask_scales(view.lens, self._masks(view)).cpu()
+            self.scales.append(torch.nan_to_num(scales, nan=UNMEASURED))
         found = torch.cat([*self.scales, torch.zeros(0)])
-        self.ordered = found[~torch.isnan(found)].sort().values
+        self.ordered = found[found != UNMEASURED].sort().values
 
     def _masks(self, of: FitView | Batch) -> MaskPatches:
         if of.layers is None:
@@ -106,7 +110,7 @@ class SAGA:
         """Contrast of sampled pixels at several scales, and the length of their features."""
         assert batch.generator is not None
         masks, scale = self._masks(batch), self.scales[batch.view]
-        measured = ~torch.isnan(scale)
+        measured = scale != UNMEASURED
         members, scale = masks.members[:, measured.to(masks.members.device)], scale[measured]
         used = (masks.patch >= 0) & members.any(dim=1)[masks.patch.clamp_min(0)]
         used &= batch.alpha >= SOLID_ALPHA  # elsewhere the direction is that of stray splats
