@@ -62,6 +62,7 @@ setup(
         "masks": ["segment-anything>=1.0,<2"],
         "sam2": ["transformers>=5,<6"],
         "sfm": ["pycolmap>=4,<5"],
+        "clusters": ["scikit-learn>=1.3"],
         "viewer": ["viser>=1.0"],
         "mesh": ["trimesh>=4", "scikit-image>=0.22"],
         "dev": requirements("requirements-dev.txt"),

@@ -134,7 +134,7 @@ class View:
         other = copy.copy(self)
         other.mask_path, other._id_table = path, table
         other._mask_picture = other._read_mask = other._masks = other._labels = None
-        other._layered, other._patches = False, None
+        other._patches, other._layered = None, False
         return other
 
     def patches_on(self, device: torch.device) -> MaskPatches:
@@ -150,7 +150,7 @@ class View:
         if self._layered is None:
             self._layered = read_mask_file(self.mask_path).layers is not None
         if self._layered:
-            layers = read_layers(self.mask_path, self.camera, self.picture)
+            layers = read_layers(self.mask_path, self.camera, self._mask_picture)
             patches = MaskPatches.from_layers(layers).to(device)
         else:  # compact ids: what the settings say of the file's numbers holds
             patches = MaskPatches.from_label_map(self.masks.label_map).to(device)

@@ -12,7 +12,13 @@ import torch
 from iqgs.methods import decision, gaga, gaussian_grouping, id_map, omegas, unified_lift, vote
 from iqgs.methods.iqgs.method import build as build_iqgs
 from iqgs.methods.iqgs.params import HungarianParams, IQGSParams
+from iqgs.methods.omniseg3d.method import build as build_omniseg
+from iqgs.methods.omniseg3d.params import OmniSegParams
 from iqgs.methods.protocol import Method, SceneFacts
+from iqgs.methods.sa3d.method import build as build_sa3d
+from iqgs.methods.sa3d.params import SA3DParams
+from iqgs.methods.saga.method import build as build_saga
+from iqgs.methods.saga.params import SAGAParams
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,31 @@ class Entry:
 _SHORT_QUERIES: dict[str, Any] = {"num_queries": 0, "attention_pixels": 2048}
 _SHORT: dict[str, Any] = {**_SHORT_QUERIES, "focal_gamma": -1.0}
 _PAPER: dict[str, Any] = {"focal_alpha": 0.25}
+
+# Methods that need no common ids, and whose masks may overlap, learn from the masks as they are.
+_AS_THEY_ARE: dict[str, Any] = {"repair_masks": "off"}
+
+# The gate has to learn in some hundred steps; hard pairs alone are mostly the faults of the masks.
+_SAGA: dict[str, Any] = {
+    **_AS_THEY_ARE,
+    **{"instance_dim": 32, "instance_iterations": 800, "lr_iqgs": 0.05, "pixels_per_step": 512},
+    **{"mask_scales": 3, "random_pairs": 20000, "cluster_splats": 12000, "cluster_epsilon": 0.5},
+}
+_SAGA_PAPER: dict[str, Any] = {
+    **{"instance_dim": 32, "instance_std": 0.01, "instance_iterations": 10000},
+    **{"lr_instance": 0.0025, "lr_iqgs": 0.0025, "pixels_per_step": 1000},
+}
+
+# At the released temperatures small neighbours never come apart.
+_OMNISEG: dict[str, Any] = {
+    **_AS_THEY_ARE,
+    **{"instance_std": 0.25, "instance_iterations": 1000, "pixels_per_step": 4096},
+    **{"patch_pixels": 3, "temperature_low": 0.1, "temperature_high": 0.2, "cluster_min_size": 20},
+}
+_OMNISEG_PAPER: dict[str, Any] = {
+    **{"instance_std": 0.25, "instance_iterations": 10000, "lr_instance": 0.01},
+    **{"pixels_per_step": 32768},
+}
 
 METHODS: dict[str, Entry] = {
     "iqgs": Entry(
@@ -111,6 +142,35 @@ METHODS: dict[str, Entry] = {
         "vote.pth",
         attribute=False,
         closed_form=True,
+    ),
+    "saga": Entry(
+        "contrastive features gated by scale, clustered (ids may be fresh in each view)",
+        SAGAParams,
+        build_saga,
+        "saga.pth",
+        per_view_ids=True,
+        frozen=True,
+        presets={"default": _SAGA, "paper": _SAGA_PAPER},
+    ),
+    "omniseg3d": Entry(
+        "hierarchical contrastive features, clustered (ids may be fresh in each view)",
+        OmniSegParams,
+        build_omniseg,
+        "omniseg3d.pth",
+        per_view_ids=True,
+        frozen=True,
+        presets={"default": _OMNISEG, "paper": _OMNISEG_PAPER},
+    ),
+    "sa3d": Entry(
+        "objects prompt a segmenter from view to view; closed form (ids may be fresh in each view)",
+        SA3DParams,
+        build_sa3d,
+        "sa3d.pth",
+        attribute=False,
+        per_view_ids=True,
+        closed_form=True,
+        rounds=lambda params: params.passes,
+        presets={"default": _AS_THEY_ARE},
     ),
 }
 

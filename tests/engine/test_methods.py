@@ -24,6 +24,7 @@ from iqgs.engine.scoring.run_scores import evaluate_run
 from iqgs.engine.settings import going_on_settings, resolve_run
 from iqgs.engine.training import train
 from iqgs.methods import METHODS
+from iqgs.methods.clustering import ClusterParams
 from iqgs.methods.protocol import Method
 from scene.gaussian_model import GaussianModel
 from utils.checkpoints import load_checkpoint
@@ -69,6 +70,8 @@ def learned(
 ) -> tuple[str, Path]:
     """(method, run folder) after learning on the splats of a primitive."""
     name, primitive = request.param
+    if issubclass(METHODS[name.split()[0]].params, ClusterParams):
+        pytest.importorskip("sklearn", reason="scikit-learn, of requirements-dev.txt, is missing")
     folder = tmp_path_factory.mktemp(name) / "run"
     assert train(resolve_run(settings(name, primitive, scene, splats(primitive), folder))) == 0
     return name, folder
@@ -81,7 +84,7 @@ def settings(
         **SHORT,
         "method": name.split()[0],
         "primitive": primitive,
-        "repair_masks": "off" if name == MATCHED else "auto",
+        **({"repair_masks": "off"} if name == MATCHED else {}),
         "source_path": str(scene),
         "model_path": str(folder),
         "start_ply": str(splats),

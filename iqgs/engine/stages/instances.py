@@ -63,7 +63,8 @@ class InstanceLearning:
         self.cheap_steps = 0 < self.options.pixels_per_step < FEW_PIXELS
         self.attribute = LazyAdam(run.gaussians.params["instance"], ADAM_EPS)
         groups = [{**group, "lr": self.options.lr_iqgs} for group in self.method.parameter_groups()]
-        self.optimizer = torch.optim.Adam(groups, eps=ADAM_EPS)
+        # torch refuses no groups, but not an empty one: a method may learn the attribute alone.
+        self.optimizer = torch.optim.Adam(groups or [{"params": []}], eps=ADAM_EPS)
         self.sampler = ViewSampler(len(self.views), run.config.train.seed)
         self.neighbors = NeighborPairs(run.gaussians.means, self.method.neighbors[0])
         self.cache = cache or run_cache(run, self.views)
