@@ -13,6 +13,7 @@ from iqgs.association import (
     DrawnTracks,
     LiftedMasks,
     MaskView,
+    associate,
     draw_tracks,
     drop_rare,
     given_start,
@@ -285,3 +286,58 @@ def test_wrong_sizes_are_refused() -> None:
         lift([MaskView(sparse.csr_matrix((4, 3), dtype=np.float32), np.zeros((2, 3)))], 3, True)
     with pytest.raises(ValueError, match="at least one view"):
         lift([], 3, True)
+
+
+def test_ids_that_mean_nothing_are_found_out(world: World) -> None:
+    rng = np.random.default_rng(8)
+    fresh = [np.concatenate([[0], 1 + rng.permutation(9)])[truth] for truth in world.truth]
+    count = len(world.objects)
+    assert associate(world.views(world.truth), count, True).start == "given"
+    found = associate(world.views(fresh), count, True)
+    assert found.start == "graph" and found.tracks.count == 9
+    assert found.names.tolist() == list(range(1, 10)) and (found.confidence > 0.9).all()
+    assert associate(world.views(fresh), count, True, "given").kept_ids < 0.6
+    with pytest.raises(ValueError, match="start must be one of"):
+        associate(world.views(fresh), count, True, "ids")
+
+
+def test_slips_that_a_tracker_makes_more_than_once_are_no_objects(world: World) -> None:
+    """In four views half of an object goes by another id, always the same."""
+    maps = copies(world)
+    slips = [v for v in range(len(maps)) if (maps[v] == 5).sum() > 60][:4]
+    for view in slips:
+        rows = np.flatnonzero((maps[view] == 5).any(1))
+        half = maps[view][: int(rows.mean())]
+        half[half == 5] = 77
+    found = associate(world.views(maps), len(world.objects), True)
+    assert sorted(found.names.tolist()) == list(range(1, 10))
+
+
+def test_an_object_that_leaves_and_returns_keeps_its_id(world: World) -> None:
+    maps = copies(world)
+    shown = [v for v in range(len(maps)) if (maps[v] == 3).any()]
+    for view in shown[len(shown) // 2 :]:  # gone for a while, then seen again as somebody new
+        maps[view][maps[view] == 3] = 41
+    for view in shown[len(shown) // 3 : len(shown) // 2]:
+        maps[view][maps[view] == 3] = 0
+    found = associate(world.views(maps), len(world.objects), True)
+    names = {
+        int(found.names[t])
+        for t, number in zip(found.tracks.track, found.masks.ids, strict=True)
+        if number in (3, 41) and t >= 0
+    }
+    assert names == {3}
+
+
+def test_an_id_of_which_others_carry_a_few_masks_still_names_its_own() -> None:
+    """Id 8 was track 0's before the tracker lost it; it slipped to two others three times."""
+    ids = np.array([8] * 4 + [20] * 9 + [1] * 9 + [8] * 2 + [2] * 9 + [8])
+    track = np.array([0] * 13 + [1] * 11 + [2] * 10)
+    view = np.concatenate([np.arange(13), np.arange(11), np.arange(10)])
+    order = np.lexsort((track, view))
+    nothing = sparse.csc_matrix((1, len(ids)), dtype=np.float32)
+    masks = LiftedMasks(
+        nothing, sparse.csc_matrix((1, 13), dtype=np.float32), np.zeros(1, np.float32),
+        view[order], ids[order], np.ones(len(ids), np.int64),
+    )  # fmt: skip
+    assert name_tracks(masks, track[order]).tolist() == [8, 1, 2]
