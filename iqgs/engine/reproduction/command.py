@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `scripts/reproduce/run.py` does: scenes, masks, cells, tables."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from arguments.reproduction import MASKS, ReproductionParams
+from iqgs.engine.reproduction.rows import Cell, methods_of
+from iqgs.engine.reproduction.running import Plan, Runner, run_cells, run_subprocess
+from iqgs.engine.reproduction.tables import write_tables
+from utils.errors import DataError, RunError, UserError
+
+log = logging.getLogger(__name__)
+ROOMS = ("0", "1", "2")  # seeds of the embedded scenes
+# Folder, flags of train.py and of evaluate.py, as in scripts/train_*.sh.
+DATA_SETS = {
+    "lerf": ("data/lerf_mask", ("-r", "1", "--train_split"), ("--split", "train")),
+    "360_v2": ("data/360_v2", ("--images", "images_2", "--eval"), ("--split", "test")),
+}
+NO_FAULTS = ("boundary", "split_objects", "split_views", "missing", "switched", "broken")
+QUICK_ROOM = ("--width", "96", "--height", "72", "--views", "15", "--objects", "12")
+QUICK_STEPS = {"iterations": 150, "instance_iterations": 60}
+
+
+def reproduce(params: ReproductionParams, run: Runner = run_subprocess) -> tuple[str, int]:
+    """Run what is missing of a table; its Markdown, and the exit code (1 where a cell failed)."""
+    known = methods_of(params.table)
+    for name in params.methods:
+        if name not in known:
+            raise UserError(f"--methods of {params.table} are {', '.join(known)}, got {name!r}")
+    output = Path(params.output).resolve()
+    scenes, train, evaluate = _scenes(params, output, run)
+    masks = params.masks or MASKS
+    for folder in scenes.values():
+        _write_masks(folder, masks, output, run)
+    steps = {name: getattr(params, name) for name in QUICK_STEPS}
+    if params.quick:
+        steps = {name: steps[name] or QUICK_STEPS[name] for name in steps}
+    flags = {name: (f"--{name}", str(value)) if value else () for name, value in steps.items()}
+    train += ("--quiet", *(("--threads", "1") if params.jobs > 1 else ()))
+    plan = Plan(
+        *(output, scenes, flags["iterations"], flags["instance_iterations"], train, evaluate)
+    )
+    cells = [
+        Cell(scene, method, name, seed, params.primitive)
+        for scene in scenes
+        for seed in range(params.seeds)
+        for method in params.methods or known
+        for name in masks
+    ]
+    log.info("%s: %d cells in %s", params.table, len(cells), output)
+    records = run_cells(plan, cells, params.jobs, run)
+    data = f"{params.data}{' (quick)' if params.quick else ''}: {', '.join(scenes)}"
+    page = write_tables(records, output, params.table, data)
+    return page, int(any(record["state"] != "done" for record in records))
+
+
+def _scenes(
+    params: ReproductionParams, output: Path, run: Runner
+) -> tuple[dict[str, Path], tuple[str, ...], tuple[str, ...]]:
+    """{name: scene folder} and the flags of train.py and evaluate.py for this data."""
+    if params.data == "synthetic":
+        rooms = params.scenes or (ROOMS[:1] if params.quick else ROOMS)
+        scenes = {}
+        for seed in rooms:
+            if not seed.isdigit():
+                raise UserError(f"--scenes of synthetic data are seeds of rooms, got {seed!r}")
+            name = f"{'quick-' if params.quick else ''}room-{seed}"
+            scenes[name] = output / "scenes" / name
+            command = ["scripts/make_synthetic_scene.py", str(scenes[name]), "--seed", seed]
+            command += QUICK_ROOM if params.quick else ()
+            if not (scenes[name] / "sparse").is_dir():
+                _prepare(command, output, run)
+        return scenes, ("--eval",), ()
+    usual = (params.data, ("--eval",), ())
+    root, train, evaluate = DATA_SETS.get(params.data, usual)
+    folder = Path(root).resolve()
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}: --data takes the folder that holds the scenes")
+    names = params.scenes or tuple(
+        path.name for path in sorted(folder.iterdir()) if (path / "object_mask").is_dir()
+    )
+    if not names:
+        raise DataError(f"{folder} holds no scene with a folder object_mask")
+    for name in names:
+        if not (folder / name / "object_mask").is_dir():
+            raise DataError(f"no folder {folder / name / 'object_mask'}: see --scenes")
+    return {name: folder / name for name in names}, train, evaluate
+
+
+def _write_masks(scene: Path, masks: tuple[str, ...], output: Path, run: Runner) -> None:
+    """Degraded masks and fresh ids beside the masks of a scene, where they are not yet."""
+    command = ["scripts/degrade_masks.py", str(scene)]
+    if any(name.startswith("degraded") for name in masks):
+        target = "object_mask_degraded"
+        if not (scene / target).is_dir():
+            _prepare([*command, "--target", target], output, run)
+    if "fresh" in masks and not (scene / "object_mask_fresh").is_dir():
+        none = [word for name in NO_FAULTS for word in (f"--{name}", "0")]
+        _prepare([*command, "--target", "object_mask_fresh", "--fresh", *none], output, run)
+
+
+def _prepare(command: list[str], output: Path, run: Runner) -> None:
+    outcome = run(command, output / "preparation.log")
+    if outcome.code:
+        raise RunError(f"{Path(command[0]).name} failed: {outcome.words.removeprefix('error: ')}")

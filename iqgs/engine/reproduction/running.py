@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run cells as subprocesses: what is finished is skipped, what fails does not stop the rest."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iqgs.engine.reproduction.rows import Cell
+from iqgs.methods import METHODS
+from utils.errors import IQGSError, RunError
+from utils.json_files import read_json
+from utils.storage import write_text
+
+log = logging.getLogger(__name__)
+ROOT = Path(__file__).resolve().parents[3]
+OF_MASKS = {  # sub-folder of the masks, and --repair_masks
+    "exact": ("object_mask", "off"),
+    "degraded-raw": ("object_mask_degraded", "off"),
+    "degraded-repaired": ("object_mask_degraded", "auto"),
+    "fresh": ("object_mask_fresh", "auto"),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: exit code, seconds, peak host memory (MiB), its last words."""
+
+    code: int
+    seconds: float
+    peak: float
+    words: str
+
+
+Runner = Callable[[list[str], Path], Outcome]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all cells share. `train` and `evaluate` are further flags of these commands."""
+
+    output: Path
+    scenes: Mapping[str, Path]
+    reconstruct: tuple[str, ...]  # flags that only the reconstruction gets
+    instances: tuple[str, ...]  # flags that only the cells get
+    train: tuple[str, ...]
+    evaluate: tuple[str, ...]
+
+
+def run_subprocess(command: list[str], log_file: Path) -> Outcome:
+    """Run a command of this checkout; all it says is appended to `log_file`."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with log_file.open("ab") as stream:
+        begin = stream.tell()
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    said = log_file.read_bytes()[begin:].decode("utf-8", "replace").strip().splitlines()
+    peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    words = said[-1] if said else "it said nothing"
+    return Outcome(process.returncode, time.monotonic() - start, peak, words)
+
+
+def revision() -> str:
+    """The revision of the code, marked where files differ from it; `unknown` without git."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _must(run: Runner, command: list[str], log_file: Path) -> Outcome:
+    outcome = run(command, log_file)
+    if outcome.code:
+        words = outcome.words.removeprefix("error: ")
+        raise RunError(f"{Path(command[0]).name} ended with {outcome.code}: {words}")
+    return outcome
+
+
+def _finished(path: Path, command: list[str]) -> dict[str, Any] | None:
+    """The record of a finished run of the same command."""
+    try:
+        record = read_json(path)
+    except IQGSError:
+        return None
+    return record if record.get("state") == "done" and record.get("command") == command else None
+
+
+def _record(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    content = {**content, "revision": revision(), "machine": machine}
+    write_text(path, json.dumps(content, indent=1) + "\n")
+    return content
+
+
+def reconstruct(plan: Plan, cell: Cell, run: Runner) -> Path:
+    """The splats that all cells of a scene, primitive and seed share. Raises RunError."""
+    folder = plan.output / "runs" / cell.scene / cell.primitive / f"seed{cell.seed}"
+    model, source = folder / "reconstruction", str(plan.scenes[cell.scene])
+    common = ["--primitive", cell.primitive, "--seed", str(cell.seed), *plan.train]
+    command = ["train.py", "-s", source, "-m", str(model), "--no_masks", "--overwrite"]
+    command += [*common, *plan.reconstruct]
+    record = _finished(folder / "reconstruction.json", command)
+    if record is None:
+        took = _must(run, command, folder / "reconstruction.log")
+        found = sorted(model.glob("point_cloud/iteration_*/point_cloud.ply"), key=_iteration)
+        if not found:
+            raise RunError(f"{model} holds no splats after the reconstruction")
+        content: dict[str, Any] = {"state": "done", "command": command}
+        content["splats"] = str(found[-1])
+        content["minutes"] = took.seconds / 60
+        record = _record(folder / "reconstruction.json", content)
+    return Path(record["splats"])
+
+
+def _iteration(path: Path) -> int:
+    return int(path.parent.name.rsplit("_", 1)[1])
+
+
+def _scores(plan: Plan, model: Path, matching: str, run: Runner) -> dict[str, float]:
+    command = ["evaluate.py", "-m", str(model), "--gt_path", "object_mask", "--no-vote"]
+    _must(
+        run,
+        [*command, "--quiet", "--matching", matching, *plan.evaluate],
+        model.with_suffix(".log"),
+    )
+    results = read_json(model / "results.json")
+    ours = [name for name in results if name.startswith("ours_")]
+    newest = results[max(ours, key=lambda name: int(name.rsplit("_", 1)[1]))]
+    scores = next(iter(newest.values()))
+    return {key: value for key, value in scores.items() if isinstance(value, int | float)}
+
+
+def run_cell(plan: Plan, cell: Cell, splats: Path | str, run: Runner) -> dict[str, Any]:
+    """Train and score one cell; its record. A failure is a record with its reason.
+
+    `splats`: the shared reconstruction, or the sentence that says why there is none.
+    """
+    model = plan.output / "runs" / cell.name
+    path = model.with_suffix(".json")
+    masks, repair = OF_MASKS[cell.masks]
+    content: dict[str, Any] = {**vars(cell), "repair_masks": repair}
+    if isinstance(splats, str):
+        return _record(path, {**content, "state": "failed", "reason": splats})
+    command = ["train.py", "-s", str(plan.scenes[cell.scene]), "-m", str(model), "--overwrite"]
+    command += ["-o", masks, "--method", cell.method, "--repair_masks", repair]
+    command += ["--primitive", cell.primitive, "--seed", str(cell.seed)]
+    command += ["--start_ply", str(splats), *plan.train, *plan.instances]
+    done = _finished(path, [*command, *plan.evaluate])
+    if done is not None:
+        return done
+    content["command"] = [*command, *plan.evaluate]
+    try:
+        took = _must(run, command, model.with_suffix(".log"))
+        content |= {"minutes": took.seconds / 60, "peak_MiB": took.peak}
+        by_id = cell.masks != "fresh" and not METHODS[cell.method].per_view_ids
+        wanted = ("id", "scene") if by_id else ("scene",)
+        content["scores"] = {name: _scores(plan, model, name, run) for name in wanted}
+        content["state"] = "done"
+    except (IQGSError, ValueError, LookupError) as error:
+        content |= {"state": "failed", "reason": str(error)}
+        log.warning("%s: FAILED: %s", cell.name, error)
+    return _record(path, content)
+
+
+def run_cells(plan: Plan, cells: list[Cell], jobs: int, run: Runner) -> list[dict[str, Any]]:
+    """All cells, reconstructions first, `jobs` at once; records in the order of `cells`."""
+    shared = {(c.scene, c.primitive, c.seed): c for c in cells}
+
+    def splats(cell: Cell) -> Path | str:
+        try:
+            return reconstruct(plan, cell, run)
+        except RunError as error:
+            return f"no reconstruction: {error}"
+
+    with ThreadPoolExecutor(jobs) as pool:
+        found = dict(zip(shared, pool.map(splats, shared.values()), strict=True))
+        work = pool.map(
+            lambda c: run_cell(plan, c, found[c.scene, c.primitive, c.seed], run), cells
+        )
+        return list(work)
