@@ -95,7 +95,7 @@ def test_other_flags_run_cells_again(params: ReproductionParams) -> None:
 
 def test_every_form_says_the_same(params: ReproductionParams) -> None:
     reproduce(params, Played())
-    folder = Path(params.output)
+    folder = Path(params.output) / "data-2dgs"
     lines = list(csv.DictReader((folder / "table1.csv").open()))
     of_vote = [x for x in lines if (x["method"], x["measure"]) == ("vote", "PQ")]
     assert sorted(float(x["value"]) for x in of_vote) == [0.5, 0.5, 0.6, 0.6]
@@ -123,5 +123,5 @@ def test_one_real_cell(tmp_path: Path) -> None:
     words = f"--data {tmp_path / 'data'} -o {tmp_path / 'out'} --methods vote --masks fresh"
     page, code = reproduce(parse_reproduction_arguments([*words.split(), "--iterations", "10"]))
     assert code == 0, page
-    record = json.loads((tmp_path / "out/table1.json").read_text())["cells"][0]
+    record = json.loads((tmp_path / "out/data-2dgs/table1.json").read_text())["cells"][0]
     assert record["scores"]["scene"]["mIoU_gt"] > 0 and record["peak_MiB"] > 50

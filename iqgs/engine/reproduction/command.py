@@ -53,7 +53,8 @@ def reproduce(params: ReproductionParams, run: Runner = run_subprocess) -> tuple
     log.info("%s: %d cells in %s", params.table, len(cells), output)
     records = run_cells(plan, cells, params.jobs, run)
     data = f"{params.data}{' (quick)' if params.quick else ''}: {', '.join(scenes)}"
-    page = write_tables(records, output, params.table, data)
+    kind = f"{Path(params.data).name}-{params.primitive}{'-quick' if params.quick else ''}"
+    page = write_tables(records, output / kind, params.table, data)
     return page, int(any(record["state"] != "done" for record in records))
 
 

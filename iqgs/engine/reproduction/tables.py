@@ -193,6 +193,7 @@ def plot(entries: list[dict[str, Any]], path: Path) -> bool:
     axes.set_xticks([place + 0.4 for place in range(len(methods))], methods, rotation=30)
     axes.set_ylabel("mIoU_gt (%), scene matching")
     axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, bbox_inches="tight")
     return True
 
