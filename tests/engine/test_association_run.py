@@ -125,3 +125,21 @@ def test_few_points_and_no_splats(scene: Path, tmp_path: Path) -> None:
         assert done.returncode == 2 and "pass --splats" in done.stderr
     else:
         assert "objects in 17 views" in done.stdout
+
+
+def test_large_ids_come_out_in_sixteen_bits(scene: Path, splats: Path, tmp_path: Path) -> None:
+    for path in (scene / "object_mask").iterdir():
+        (tmp_path / "large").mkdir(exist_ok=True)
+        ids = np.asarray(Image.open(path)).astype(np.int64)
+        write_id_map(tmp_path / "large" / f"{path.stem}.tiff", np.where(ids > 7, ids + 99_700, ids))
+    out = tmp_path / "out"
+    large = {"-s": scene, "-o": tmp_path / "large", "--splats": splats, "--output": out}
+    found = associated(*(word for pair in large.items() for word in pair), "--quiet")
+    assert [row["id"] for row in found.report["objects"]] == [1, 3, 7]
+    assert found.report["objects"][0]["was"] == [100_000]  # 300 moved up
+    ids = {
+        int(value)
+        for path in (tmp_path / "out").glob("*.png")
+        for value in np.unique(np.asarray(Image.open(path)))
+    }
+    assert ids - {65535} == {0, 1, 3, 7}
