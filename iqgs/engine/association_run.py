@@ -4,19 +4,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from arguments.association import AssociationParams
-from iqgs.association import Association, associate, relabel
-from iqgs.engine.association.masks_folder import NOTHING_KNOWN, numbers_that_fit, write_masks
-from iqgs.engine.association.report import Outcome, summary
+from iqgs.association import associate
+from iqgs.engine.association.masks_folder import NOTHING_KNOWN, Labels, numbers_that_fit
+from iqgs.engine.association.relabelling import Relabelling, file_numbers, over_views
+from iqgs.engine.association.report import summary
 from iqgs.engine.association.sheet import Cuts, cut_out, object_sheet
 from iqgs.engine.association.sources import PointSource, Source, SplatSource
 from iqgs.engine.run import choose_device
@@ -24,7 +23,6 @@ from iqgs.evaluation.identity import IdentityScorer
 from scene.dataset import Scene, load_scene
 from scene.gaussian_model import GaussianModel
 from scene.masks import IdTable, MaskRequest, collect_masks, refuse_errors, write_about
-from scene.masks.files import mask_keys
 from scene.view import View
 from utils.errors import DataError, UserError
 from utils.images import write_pixels
@@ -119,63 +117,34 @@ class _SceneAssociation:
         """Find the tracks and write everything."""
         source = _read_splats(self.params, self.scene)
         found = associate(
-            (source.look(v, self._labels(v)) for v in self._progress("Associating")),
+            (
+                source.look(view, file_numbers(view, self.table))
+                for view in over_views(self.views, "Associating masks", self.options.quiet)
+            ),
             len(source),
             self.table.zero_label == "background",
             self.options.start,
         )
-        found = replace(found, names=numbers_that_fit(found.names))
-        names = {} if found.start == "graph" else self.table.names
-        outcome = Outcome(found, [view.name for view in self.views], names)
-        files = {name: f"{key}.png" for name, key in mask_keys(outcome.views).items()}
-        scorers = self._scorers()
-        report: dict[str, Any] = {}
-
-        def finished() -> dict[str, Any]:
-            report.update(outcome.report(), files=files)
-            if scorers is not None:
-                report["identity_before"] = scorers.before.result()
-                report["identity"] = scorers.after.result()
-            return report
-
-        maps = self._relabelled(source, found, outcome, scorers)
         # Before the maps: without it 65535 would pass for an object.
         details = {"made by": "associate_masks", "no_target": NOTHING_KNOWN}
         write_about(self.target, "ids", details)
-        written = write_masks(
+        numbers, scorers = numbers_that_fit(found.names), self._scorers()
+
+        def watch(view: View, before: Labels, after: Labels) -> None:
+            if scorers is not None:
+                scorers.add(view, before, after)
+            self._cut(view, after)
+            view.forget()
+
+        written, report, outcome = Relabelling(found, self.views, self.table, numbers).write(
             self.target,
-            ((files[name], labels) for name, labels in maps),
-            finished,
-            self._table(found),
+            lambda _, view: source.draw(found, view),
+            quiet=self.options.quiet,
+            watch=watch,
+            more=dict if scorers is None else scorers.results,
         )
         logger.info("%s", summary(outcome))
         return AssociationResult(written.folder, report, self._write_sheet(report))
-
-    def _relabelled(
-        self, source: Source, found: Association, outcome: Outcome, scorers: _Scorers | None
-    ) -> Iterator[tuple[str, NDArray[np.int64]]]:
-        for number, view in enumerate(self._progress("Relabelling")):
-            labels = self._labels(view)
-            drawn = source.draw(found, view)
-            done = relabel(labels, number, found.masks, found.tracks, found.names, drawn)
-            outcome.add(number, done)
-            if scorers is not None:
-                scorers.add(view, labels, done.label_map)
-            self._cut(view, done.label_map)
-            view.forget()
-            yield view.name, done.label_map
-
-    def _labels(self, view: View) -> NDArray[np.int64]:
-        """[H, W] in the numbers of the files; -1: no target."""
-        masks = view.masks
-        assert masks is not None
-        return self.table.to_original(masks.label_map).astype(np.int64)
-
-    def _table(self, found: Association) -> IdTable:
-        known = sorted(set(found.names.tolist()))
-        names = {} if found.start == "graph" else self.table.names
-        kept = {number: name for number, name in names.items() if number in set(known)}
-        return IdTable(tuple(known), kept, self.table.zero_label, NOTHING_KNOWN)
 
     def _scorers(self) -> _Scorers | None:
         if not self.options.gt_path:
@@ -212,9 +181,6 @@ class _SceneAssociation:
         write_pixels(path, object_sheet(self.cuts, report["objects"], self.options.sheet_views))
         return path
 
-    def _progress(self, what: str) -> Iterator[View]:
-        yield from tqdm(self.views, desc=what, disable=self.options.quiet, leave=False)
-
 
 @dataclass(frozen=True)
 class _Scorers:
@@ -231,3 +197,7 @@ class _Scorers:
         true = self.truth.label_map(view.camera, view.picture)
         self.before.add_view(true, raw)
         self.after.add_view(true, done)
+
+    def results(self) -> dict[str, Any]:
+        """For the report."""
+        return {"identity_before": self.before.result(), "identity": self.after.result()}

@@ -19,10 +19,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from arguments import option, require_at_least
-from gaussian_renderer import MIN_WEIGHT, Lens
-from iqgs.methods.hard_labels import check_count, no_labels, segment_by_labels
-from iqgs.methods.protocol import FitView, IdKind, Segmentation, SplatLabels
-from scene.gaussian_model import GaussianModel
+from gaussian_renderer import MIN_WEIGHT
+from iqgs.methods.hard_labels import LabelledSplats
+from iqgs.methods.protocol import FitView, IdKind
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -105,16 +104,16 @@ def nearest_center(features: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(rows), torch.cat(cosines)
 
 
-class ClusterAnswer:
+class ClusterAnswer(LabelledSplats):
     """Instances as clusters: numbers 1..C, 0 for what the masks call no instance."""
 
     ids: IdKind = "clusters"
 
     def __init__(self, params: ClusterParams, background: bool, seed: int) -> None:
         """`background`: id 0 of the masks is no instance, rather than unknown."""
+        super().__init__()
         self.params, self.background, self.seed = params, background, seed
         self.evidence: Tensor | None = None  # [N, 2] weight on pixels of no instance, and on others
-        self.splats = no_labels(self.ids)
 
     @torch.no_grad()
     def look_at(self, views: Iterable[FitView]) -> None:
@@ -139,12 +138,12 @@ class ClusterAnswer:
         centers = cluster_centers(sample, clusters)
         if len(centers) == 0:
             logger.warning("no cluster was found in the features of %d splats", len(sample))
-            nothing = torch.zeros(len(features), device=features.device)
-            self.splats = SplatLabels(nothing.long(), nothing, self.ids)
+            self.confidence = torch.zeros(len(features), device=features.device)
+            self.labels = self.confidence.long()
             return
         row, cosine = nearest_center(features, centers)
-        labels = self._numbers(row, len(centers))[row]
-        self.splats = SplatLabels(labels, 0.5 + 0.5 * cosine.clamp(-1, 1), self.ids)
+        self.labels = self._numbers(row, len(centers))[row]
+        self.confidence = 0.5 + 0.5 * cosine.clamp(-1, 1)
         logger.info(
             "%d clusters among %d splats, %d of these in none",
             len(centers),
@@ -160,31 +159,19 @@ class ClusterAnswer:
         instance = shown[:, 0] <= BACKGROUND_SHARE * shown.sum(dim=1)
         return torch.where(instance, instance.cumsum(0), 0)
 
-    def segment(self, lens: Lens, panoptic: bool) -> Segmentation:
-        """The cluster with the largest share of each pixel."""
-        return segment_by_labels(lens, self.splats, panoptic)
-
-    def label_splats(self, gaussians: GaussianModel) -> SplatLabels:
-        """The cluster of every splat."""
-        return check_count(self.splats, len(gaussians))
-
-    def to(self, device: str | torch.device) -> None:
-        """Move everything to a device."""
-        splats = self.splats
-        self.splats = SplatLabels(splats.labels.to(device), splats.confidence.to(device), self.ids)
+    def to(self, device: str | torch.device) -> Any:
+        """Move everything to a device; returns self."""
         if self.evidence is not None:
             self.evidence = self.evidence.to(device)
+        return super().to(device)
 
     def state_dict(self) -> dict[str, Any]:
         """Labels and evidence."""
-        state = {"labels": self.splats.labels, "confidence": self.splats.confidence}
+        state = super().state_dict()
         return state if self.evidence is None else {**state, "evidence": self.evidence}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put back what `state_dict` gave."""
-        device = self.splats.labels.device
-        self.splats = SplatLabels(
-            state["labels"].to(device), state["confidence"].to(device), self.ids
-        )
+        super().load_state_dict(state)
         found = state.get("evidence")
-        self.evidence = None if found is None else found.to(device)
+        self.evidence = None if found is None else found.to(self.labels.device)

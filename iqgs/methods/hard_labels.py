@@ -7,13 +7,17 @@ the largest share wins.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from diff_surfel_rasterization import BlendWeights
 from gaussian_renderer import Lens
-from iqgs.methods.protocol import IdKind, Segmentation, SplatLabels
+from iqgs.methods.protocol import Batch, IdKind, Segmentation, SplatLabels, StepTerms
 from iqgs.methods.winners import SOLID_ALPHA, Winners, find_winners, mean_scores, panoptic_keep
+from scene.gaussian_model import GaussianModel
 
 EVEN_SHARE = 0.5  # an id surely owns a pixel with more than half of the blending weight
 
@@ -51,16 +55,66 @@ def _winners(weights: BlendWeights, splats: SplatLabels, ids: Tensor, solid: Ten
     return find_winners(shares, len(ids), len(solid), EVEN_SHARE)
 
 
-def check_count(splats: SplatLabels, count: int) -> SplatLabels:
-    """The labels, which must be of so many splats; ValueError."""
-    if count != len(splats.labels):
-        raise ValueError(f"expected {len(splats.labels)} splats, got {count}")
-    return splats
+class LabelledSplats:
+    """An answer that is one label for each splat; of no splats until there is one."""
+
+    ids: IdKind
+
+    def __init__(self) -> None:
+        self.labels = torch.zeros(0, dtype=torch.int64)
+        self.confidence = torch.zeros(0)
+
+    @property
+    def splats(self) -> SplatLabels:
+        """The labels with what they mean."""
+        return SplatLabels(self.labels, self.confidence, self.ids)
+
+    def segment(self, lens: Lens, panoptic: bool = True) -> Segmentation:
+        """The id with the largest share of each pixel; 0 where alpha is below a half."""
+        return segment_by_labels(lens, self.splats, panoptic)
+
+    def label_splats(self, gaussians: GaussianModel) -> SplatLabels:
+        """The labels; ValueError where they are of other splats."""
+        if len(gaussians) != len(self.labels):
+            raise ValueError(f"expected {len(self.labels)} splats, got {len(gaussians)}")
+        return self.splats
+
+    def to(self, device: str | torch.device) -> Any:
+        """Move the labels to the splats' device; returns self."""
+        self.labels, self.confidence = self.labels.to(device), self.confidence.to(device)
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """The labels."""
+        return {"labels": self.labels, "confidence": self.confidence}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        device = self.labels.device
+        self.labels = state["labels"].to(device)
+        self.confidence = state["confidence"].to(device)
 
 
-def no_labels(ids: IdKind) -> SplatLabels:
-    """The labels of no splats."""
-    return SplatLabels(torch.zeros(0, dtype=torch.int64), torch.zeros(0), ids)
+class ClosedForm(LabelledSplats):
+    """A method that is fitted view by view: labels as its answer, and nothing to optimise."""
+
+    weights: Mapping[str, float] = {}
+    neighbors = (0, 0, 1)
+
+    def terms(self, batch: Batch) -> StepTerms:
+        """No terms: there is nothing to learn."""
+        return StepTerms({})
+
+    def observe(self, seen: Any) -> None:
+        """Nothing to remember."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """No parameters."""
+        return []
+
+    def train(self, mode: bool = True) -> Any:
+        """The same either way."""
+        return self
 
 
 def pixel_shares(weights: BlendWeights, column: Tensor, count: int, part: slice) -> Tensor:

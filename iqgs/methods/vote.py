@@ -15,17 +15,12 @@ from torch import Tensor
 
 from diff_surfel_rasterization import BlendWeights
 from gaussian_renderer import MIN_WEIGHT, Lens
-from iqgs.methods.hard_labels import check_count, segment_by_labels
+from iqgs.methods.hard_labels import ClosedForm
 from iqgs.methods.protocol import (
-    Batch,
     FitView,
     IdKind,
     SceneFacts,
-    Segmentation,
-    SplatLabels,
-    StepTerms,
 )
-from scene.gaussian_model import GaussianModel
 
 
 @dataclass(frozen=True)
@@ -81,19 +76,16 @@ class VoteAccumulator:
         return torch.where(total > 0, best / total.clamp_min(torch.finfo(best.dtype).tiny), best)
 
 
-class VoteMethod:
+class VoteMethod(ClosedForm):
     """Labels of splats by vote, as one more method: it is fitted, and has no loss."""
 
     ids: IdKind = "global"
-    weights: Mapping[str, float] = {}
-    neighbors = (0, 0, 1)
 
     def __init__(self, n_ids: int, background: bool) -> None:
+        super().__init__()
         self.n_ids = n_ids
         self.background = background
         self.votes: VoteAccumulator | None = None  # None: not begun, or finished
-        self.labels = torch.zeros(0, dtype=torch.int64)
-        self.confidence = torch.zeros(0)
 
     def fit(self, views: Iterable[FitView]) -> None:
         """Count the votes of these training views."""
@@ -110,41 +102,9 @@ class VoteMethod:
             self.confidence = self.votes.confidence().to(device)
             self.votes = None
 
-    def segment(self, lens: Lens, panoptic: bool = True) -> Segmentation:
-        """The id with the largest share of each pixel; 0 where alpha is below a half."""
-        return segment_by_labels(lens, self._splats, panoptic)
-
-    @property
-    def _splats(self) -> SplatLabels:
-        return SplatLabels(self.labels, self.confidence, self.ids)
-
-    def label_splats(self, gaussians: GaussianModel) -> SplatLabels:
-        """The voted labels."""
-        return check_count(self._splats, len(gaussians))
-
-    def terms(self, batch: Batch) -> StepTerms:
-        """No terms: there is nothing to learn."""
-        return StepTerms({})
-
-    def observe(self, seen: Any) -> None:
-        """Nothing to remember."""
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """No parameters."""
-        return []
-
-    def to(self, device: str | torch.device) -> VoteMethod:
-        """Move the labels to the splats' device; returns self."""
-        self.labels, self.confidence = self.labels.to(device), self.confidence.to(device)
-        return self
-
-    def train(self, mode: bool = True) -> VoteMethod:
-        """The same either way."""
-        return self
-
     def state_dict(self) -> dict[str, Any]:
         """Labels, and while votes are being counted these too (most splats have few: sparse)."""
-        state: dict[str, Any] = {"labels": self.labels, "confidence": self.confidence}
+        state = super().state_dict()
         if self.votes is not None:
             at = self.votes.votes.nonzero(as_tuple=True)
             state.update(size=len(self.votes.votes), at=torch.stack(at), votes=self.votes.votes[at])
@@ -152,9 +112,7 @@ class VoteMethod:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put back what `state_dict` gave."""
-        device = self.labels.device
-        self.labels = state["labels"].to(device)
-        self.confidence = state["confidence"].to(device)
+        super().load_state_dict(state)
         self.votes = None
         if "votes" in state:
             self.votes = VoteAccumulator(int(state["size"]), self.n_ids, self.background)

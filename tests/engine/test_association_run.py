@@ -117,11 +117,45 @@ def test_mistakes_are_named(
     assert not (tmp_path / "out").exists()
 
 
-def test_few_points_and_no_splats(scene: Path, tmp_path: Path) -> None:
+def run_script(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
     script = Path(__file__).resolve().parents[2] / "scripts" / "associate_masks.py"
-    words = [sys.executable, str(script), "-s", str(scene), "--output", str(tmp_path / "out")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode:  # this scene has too few points, and is told so
-        assert done.returncode == 2 and "pass --splats" in done.stderr
-    else:
-        assert "objects in 17 views" in done.stdout
+    words = [sys.executable, str(script), "-s", str(source), "--output", str(out), "--quiet"]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_sparse_points_stand_in_for_splats(scene: Path, tmp_path: Path) -> None:
+    done = run_script(scene, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "180 sparse points stand for the surfaces" in done.stderr
+    assert "3 objects in 17 views" in done.stdout
+    assert sum("confidence" in line for line in done.stderr.splitlines()) == 1
+    for path in (scene / "object_mask").iterdir():
+        truth = np.asarray(Image.open(path))
+        found = np.asarray(Image.open(tmp_path / "out" / path.name))
+        assert (found == truth).mean() > 0.98
+
+
+def test_too_few_points_are_named(tmp_path: Path) -> None:
+    source = write_blobs(tmp_path / "scene", views=9, points=20)
+    done = run_script(source, tmp_path / "out")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "60 sparse points are too few to join masks by; pass --splats" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_large_ids_come_out_in_sixteen_bits(scene: Path, splats: Path, tmp_path: Path) -> None:
+    for path in (scene / "object_mask").iterdir():
+        (tmp_path / "large").mkdir(exist_ok=True)
+        ids = np.asarray(Image.open(path)).astype(np.int64)
+        write_id_map(tmp_path / "large" / f"{path.stem}.tiff", np.where(ids > 7, ids + 99_700, ids))
+    out = tmp_path / "out"
+    large = {"-s": scene, "-o": tmp_path / "large", "--splats": splats, "--output": out}
+    found = associated(*(word for pair in large.items() for word in pair), "--quiet")
+    assert [row["id"] for row in found.report["objects"]] == [1, 3, 7]
+    assert found.report["objects"][0]["was"] == [100_000]  # 300 moved up
+    ids = {
+        int(value)
+        for path in (tmp_path / "out").glob("*.png")
+        for value in np.unique(np.asarray(Image.open(path)))
+    }
+    assert ids - {65535} == {0, 1, 3, 7}

@@ -216,3 +216,26 @@ def test_a_choice_of_splats_stands_for_all(monkeypatch: pytest.MonkeyPatch) -> N
     near = ((means[~chosen][:, None] - means[chosen][None]) ** 2).sum(-1).argmin(1)
     assert np.array_equal(spread[~chosen], near)
     assert weighing.SplatChoice.of(100, seed=1).column is None
+
+
+@pytest.mark.parametrize("folder", ["object_mask", "faulty"])
+def test_ids_beyond_sixteen_bits_stay(
+    folder: str, scene: Path, splats: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "scene"
+    shutil.copytree(scene, source)
+    for name in ("object_mask", "faulty"):
+        for path in (source / name).iterdir():
+            ids = read_id_map(path)
+            path.unlink()
+            write_id_map(path.with_suffix(".tiff"), np.where(ids > 0, ids + 210_000, 0))
+    large = tuple(number + 210_000 for number in IDS)
+    more = {"object_path": folder, "instance_iterations": STEPS}
+    assert train(resolve_run(settings(source, splats, tmp_path / "run", **more))) == 0
+    run = open_run(tmp_path / "run")
+    assert run.ids is not None and run.ids.originals == large
+    assert (run.repaired is None) == (folder == "object_mask")
+    assert scores(tmp_path / "run")["ours"]["mIoU_gt"] > 0.6
+    if run.repaired is not None:
+        values = [read_id_map(run.repaired.folder / file) for file in run.repaired.files.values()]
+        assert set(np.unique(np.concatenate(values))) <= {-1, 0, *large}

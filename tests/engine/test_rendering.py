@@ -82,7 +82,8 @@ def fake_view(camera: Camera, with_masks: bool) -> SimpleNamespace:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     views = [fake_view(camera_at(0.7 * i, i), i != 1) for i in range(3)]
-    scene = SimpleNamespace(train=tuple(views[:2]), test=tuple(views[2:]))
+    split = {"train": tuple(views[:2]), "test": tuple(views[2:])}
+    scene = SimpleNamespace(**split, id_table=IdTable(ORIGINALS))
     return Run(
         config=resolve_run({"backend": "reference", "source_path": str(tmp_path / "gone")}),
         folder=tmp_path,
@@ -196,7 +197,7 @@ def test_depth_is_metric_and_empty_where_nothing_is(run: Run) -> None:
 
 
 def test_a_run_without_instances_has_colour_only(run: Run) -> None:
-    run.method, run.ids = None, None
+    run.method, run.ids, run.scene.id_table = None, None, None
     pictures.render_run(run, params(run, skip_test=True))
     folder = run.folder / "train" / "ours_12"
     assert not (folder / "objects_id").exists() and not (folder / "gt_objects_color").exists()

@@ -52,6 +52,7 @@ def test_a_splat_on_the_background_speaks_for_nobody() -> None:
     assert listed(splats_seen(weights_of(dense), torch.tensor([[0, 1]]))) == {}
     assert listed(splats_seen(weights_of(dense), torch.tensor([[-1, 1]]))) == {}  # 0.7 is too faint
     assert listed(splats_seen(weights_of(2 * dense), torch.tensor([[-1, 1]]))) == {1: [0]}
+    assert listed(splats_seen(weights_of(2 * dense), torch.tensor([[-1, -1]]))) == {}
 
 
 def looking_along_z() -> Camera:

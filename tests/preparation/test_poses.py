@@ -230,7 +230,7 @@ def test_poses_of_ray_cast_photographs(tmp_path: Path) -> None:
     from scene.readers.colmap import find_colmap_folder, read_colmap_model
     from scene.synthetic.render import Viewpoint
     from scene.synthetic.room import build_room
-    from scene.synthetic.writer import render_views
+    from scene.synthetic.writer import UP, render_views
     from utils.geometry import look_at
     from utils.images import write_pixels
 
@@ -238,7 +238,7 @@ def test_poses_of_ray_cast_photographs(tmp_path: Path) -> None:
     for index in range(8):
         angle = 0.12 * index
         eye = np.array([2.0 * np.cos(angle), 2.0 * np.sin(angle), 1.5 + 0.05 * (index % 3)])
-        pose = look_at(eye, np.array([0.0, 0.0, 0.7]))
+        pose = look_at(eye, np.array([0.0, 0.0, 0.7]), UP)
         views.append(Viewpoint(f"{index}.png", pose, 300.0, 320, 240))
     for view, picture in zip(views, render_views(build_room(0, 12), views, 1, 1), strict=True):
         (tmp_path / "input").mkdir(exist_ok=True)

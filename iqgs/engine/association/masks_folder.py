@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Associated masks as a folder: 16-bit maps, names, and the report that says how sure they are.
+"""Associated masks as a folder: id maps, names, and the report that says how sure they are.
 
-OUT/<image>.png  OUT/labels.json  OUT/association.json. A pixel of value 65535 has no target.
+OUT/<image>.png  OUT/labels.json  OUT/association.json. A pixel of value 65535 has no target. Where
+ids do not fit 16 bits and must not change, files are 32-bit TIFFs with -1 there.
 """
 
 from __future__ import annotations
@@ -80,6 +81,16 @@ def numbers_that_fit(names: Labels) -> Labels:
     return fitting
 
 
+def mask_suffix(numbers: Labels) -> str:
+    """Of files that hold these ids beside a number for no target."""
+    return ".png" if numbers.max(initial=0) <= LARGEST else ".tiff"
+
+
+def no_target_of(suffix: str) -> int:
+    """The value of pixels without a target in such files."""
+    return NOTHING_KNOWN if suffix == ".png" else NO_TARGET
+
+
 def write_masks(
     target: Path,
     maps: Iterable[tuple[str, Labels]],
@@ -91,7 +102,8 @@ def write_masks(
         for file, labels in maps:
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_id_map(path, np.where(labels == NO_TARGET, NOTHING_KNOWN, labels))
+            no_target = no_target_of(path.suffix)
+            write_id_map(path, np.where(labels == NO_TARGET, no_target, labels))
         table.save(folder / "ids.json")
         if table.names:
             names = {str(number): name for number, name in sorted(table.names.items())}

@@ -4,36 +4,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from iqgs.association import (
-    Association,
     DrawnTracks,
     MaskView,
     associate,
     draw_tracks,
     relabel,
 )
-from iqgs.engine.association.masks_folder import (
-    NOTHING_KNOWN,
-    AssociatedMasks,
-    numbers_that_fit,
-    write_masks,
-)
-from iqgs.engine.association.report import Outcome, summary
-from iqgs.engine.association.weighing import SplatChoice, sampled_view, small_camera, view_weights
+from iqgs.engine.association.masks_folder import AssociatedMasks
+from iqgs.engine.association.relabelling import Relabelling, file_numbers, over_views
+from iqgs.engine.association.report import summary
+from iqgs.engine.association.weighing import SplatChoice, drawn_view, sampled_view, small_camera
 from iqgs.engine.lifting.weight_cache import WeightCache, run_cache
 from iqgs.engine.opening import give_method
 from iqgs.engine.run import Run
 from iqgs.engine.run_folder import IDS_FILE
 from iqgs.methods import METHODS
-from scene.masks import IdTable
-from scene.masks.files import mask_keys
 from scene.view import View
 
 logger = logging.getLogger(__name__)
@@ -83,9 +74,9 @@ class MaskRepair:
             "graph" if METHODS[config.segmentation.method].per_view_ids else "auto",
         )
         means = self.run.gaussians.means.detach().cpu().numpy()
-        splats = some.spread(found.splats, means)
-        found = replace(found, names=numbers_that_fit(found.names), splats=splats)
-        tried = self._outcome(found)
+        found = replace(found, splats=some.spread(found.splats, means))
+        relabelling = Relabelling(found, self.views, self.table, found.names)
+        tried = relabelling.outcome()
         gives_back = np.zeros(len(self.views), bool)
         for number, (view, share) in enumerate(self._sampled("Checking masks", every)):
             drawn = draw_tracks(view.weights, found.splats, found.tracks.count)
@@ -100,62 +91,22 @@ class MaskRepair:
                 100 * tried.changed_share,
             )
             return None
-        return self._written(found, gives_back)
 
-    def _outcome(self, found: Association) -> Outcome:
-        names = {} if found.start == "graph" else self.table.names
-        return Outcome(found, [view.name for view in self.views], names)
+        def draw(number: int, view: View) -> DrawnTracks | None:
+            if not gives_back[number]:
+                return None
+            lens = self.run.lens(small_camera(view.camera, DRAWN_SIZE))
+            return drawn_view(lens, found.splats, found.tracks.count)
 
-    def _written(self, found: Association, gives_back: NDArray[np.bool_]) -> AssociatedMasks:
-        outcome = self._outcome(found)
-        files = {name: f"{key}.png" for name, key in mask_keys(outcome.views).items()}
-
-        def maps() -> Iterator[tuple[str, NDArray[np.int64]]]:
-            for number, view in enumerate(self._progress("Relabelling masks", self.views)):
-                drawn = self._drawn(found, view) if gives_back[number] else None
-                labels = self._labels(view)
-                done = relabel(labels, number, found.masks, found.tracks, found.names, drawn)
-                outcome.add(number, done)
-                yield files[view.name], done.label_map
-
-        target = self.run.folder / AssociatedMasks.IN_RUN
-        table = self._table(found)
-        written = write_masks(target, maps(), lambda: {**outcome.report(), "files": files}, table)
+        target, quiet = self.run.folder / AssociatedMasks.IN_RUN, config.train.quiet
+        written, _, outcome = relabelling.write(target, draw, quiet=quiet)
         logger.info("%s; see %s", summary(outcome), target)
         return written
 
-    def _table(self, found: Association) -> IdTable:
-        """The numbering of the repaired maps; colours keep their meaning in the files."""
-        known = set(found.names.tolist())
-        tracks = found.start == "graph"
-        return IdTable(
-            tuple(sorted(known)),
-            {} if tracks else {n: name for n, name in self.table.names.items() if n in known},
-            self.table.zero_label,
-            NOTHING_KNOWN,
-            {} if tracks else {n: c for n, c in self.table.colors.items() if n in known},
-        )
-
-    def _labels(self, view: View) -> NDArray[np.int64]:
-        """The masks of a view [H, W] in the numbers of the files; -1: no target."""
-        assert view.masks is not None
-        return self.table.to_original(view.masks.label_map).astype(np.int64)
-
     def _sampled(self, what: str, choice: SplatChoice) -> Iterator[tuple[MaskView, float]]:
         """Some pixels of every view, and their share of its pixels."""
-        for index, view in enumerate(self._progress(what, self.views)):
-            labels = self._labels(view)
+        quiet = self.run.config.train.quiet
+        for index, view in enumerate(over_views(self.views, what, quiet)):
+            labels = file_numbers(view, self.table)
             found = sampled_view(self.cache.view(index), choice, labels)
             yield found, len(found.labels) / labels.size
-
-    def _drawn(self, found: Association, view: View) -> DrawnTracks:
-        """A view rendered in tracks."""
-        camera = small_camera(view.camera, DRAWN_SIZE)
-        weights = view_weights(self.run.lens(camera), SplatChoice(len(self.run.gaussians), None))
-        flat = draw_tracks(weights, found.splats, found.tracks.count)
-        shape = camera.height, camera.width
-        return DrawnTracks(flat.track.reshape(shape), flat.share.reshape(shape))
-
-    def _progress(self, what: str, views: Iterable[View]) -> Iterable[View]:
-        quiet = self.run.config.train.quiet
-        return tqdm(views, desc=what, total=len(self.views), disable=quiet, leave=False)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from iqgs.association import Association, Relabelled, contradicting
+from iqgs.association.lift import Ids
 from iqgs.association.relabel import ZERO
 
 UNSURE = 0.5  # confidence below which a person should look at an object
@@ -21,7 +22,8 @@ class Outcome:
 
     found: Association
     views: Sequence[str]  # names of the images, as numbered in `found`
-    names: Mapping[int, str]  # of objects, by number, where known
+    numbers: Ids  # [K] of the tracks, as they are written
+    names: Mapping[int, str]  # of objects, by these numbers, where known
     pixels: int = 0
     changed: int = 0  # pixels whose label is another one; of tracks beyond its number
     given_back: list[dict[str, Any]] = field(default_factory=list)
@@ -35,7 +37,7 @@ class Outcome:
             self.given_back.append(
                 {
                     "view": self.views[view],
-                    "to": int(self.found.names[item.track]),
+                    "to": int(self.numbers[item.track]),
                     "from": 0 if region == ZERO else int(self.found.masks.ids[region]),
                 }
             )
@@ -55,7 +57,7 @@ class Outcome:
             "pixels": self.pixels,
             "changed": self.changed_share,
             "kept_ids": found.kept_ids,
-            "merged_ids": {str(old): new for old, new in merged_ids(found).items()},
+            "merged_ids": {str(old): int(self.numbers[t]) for old, t in merged_ids(found).items()},
             "objects": self._objects(),
             "set_aside": self._set_aside(),
             "given_back": self.given_back,
@@ -63,10 +65,10 @@ class Outcome:
 
     def _objects(self) -> list[dict[str, Any]]:
         found, rows = self.found, []
-        for track in np.argsort(found.names, kind="stable"):
+        for track in np.argsort(self.numbers, kind="stable"):
             mine = np.flatnonzero(found.tracks.track == track)
             views, count = np.unique(found.masks.view[mine], return_counts=True)
-            number = int(found.names[track])
+            number = int(self.numbers[track])
             row = {
                 "id": number,
                 "views": len(views),
@@ -108,7 +110,7 @@ class Outcome:
 
 
 def merged_ids(found: Association) -> dict[int, int]:
-    """Given ids that name no track any more -> the id under which most of their masks go on."""
+    """Given ids that name no track any more -> the track in which most of their masks go on."""
     if found.start != "given":
         return {}
     named, merged = set(found.names.tolist()), {}
@@ -118,7 +120,7 @@ def merged_ids(found: Association) -> dict[int, int]:
         tracks = found.tracks.track[found.masks.ids == number]
         tracks = tracks[tracks >= 0]
         if len(tracks):
-            merged[int(number)] = int(found.names[np.bincount(tracks).argmax()])
+            merged[int(number)] = int(np.bincount(tracks).argmax())
     return merged
 
 

@@ -9,13 +9,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
-from gaussian_renderer import Renderer
-from iqgs.association import Association, DrawnTracks, MaskView, draw_tracks
+from gaussian_renderer import Lens, Renderer
+from iqgs.association import Association, DrawnTracks, MaskView
 from iqgs.association.points import ProjectedPoints, point_weights, propagate
-from iqgs.engine.association.weighing import SplatChoice, small_camera, view_weights
-from scene.cameras import Camera
+from iqgs.engine.association.weighing import SplatChoice, drawn_view, small_camera, view_weights
 from scene.dataset import Scene
 from scene.gaussian_model import GaussianModel
 from scene.view import View
@@ -46,15 +44,14 @@ class SplatSource:
     def __init__(self, gaussians: GaussianModel, width: int) -> None:
         self.gaussians, self.width = gaussians, width
         self.renderer = Renderer(torch.zeros(3), "auto", 0.0)
-        self.every = SplatChoice(len(gaussians), None)
         self.some = SplatChoice.of(len(gaussians), 0)
         self._tracks: tuple[Association, NDArray[np.int64]] | None = None
 
     def __len__(self) -> int:
         return len(self.some)
 
-    def _weights(self, camera: Camera, choice: SplatChoice) -> sparse.csr_matrix:
-        return view_weights(self.renderer.lens(camera, self.gaussians), choice)
+    def _lens(self, view: View) -> Lens:
+        return self.renderer.lens(small_camera(view.camera, self.width), self.gaussians)
 
     def _tracks_of(self, found: Association) -> NDArray[np.int64]:
         """The track of every splat."""
@@ -65,17 +62,13 @@ class SplatSource:
 
     def look(self, view: View, labels: NDArray[np.integer]) -> MaskView:
         """All pixels of the view at a smaller size."""
-        camera = small_camera(view.camera, self.width)
-        small = resize_id_map(labels, camera.width, camera.height)
-        return MaskView(self._weights(camera, self.some), small.reshape(-1))
+        lens = self._lens(view)
+        small = resize_id_map(labels, lens.camera.width, lens.camera.height)
+        return MaskView(view_weights(lens, self.some), small.reshape(-1))
 
     def draw(self, found: Association, view: View) -> DrawnTracks | None:
         """Rendered at the smaller size."""
-        camera = small_camera(view.camera, self.width)
-        weights = self._weights(camera, self.every)
-        flat = draw_tracks(weights, self._tracks_of(found), found.tracks.count)
-        shape = camera.height, camera.width
-        return DrawnTracks(flat.track.reshape(shape), flat.share.reshape(shape))
+        return drawn_view(self._lens(view), self._tracks_of(found), found.tracks.count)
 
 
 class PointSource:

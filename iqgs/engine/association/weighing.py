@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from diff_surfel_rasterization import BlendWeights, sample_quads
 from gaussian_renderer import MIN_WEIGHT, Lens
-from iqgs.association import MaskView
+from iqgs.association import DrawnTracks, MaskView, draw_tracks
 from iqgs.engine.lifting.weight_files import CachedView
 from scene.cameras import Camera
 
@@ -69,6 +69,13 @@ def sampled_view(view: CachedView, choice: SplatChoice, labels: NDArray[np.integ
 def view_weights(lens: Lens, choice: SplatChoice) -> sparse.csr_matrix:
     """The blending weights [H W, len(choice)] of a whole view."""
     return _matrix(lens.weights(MIN_WEIGHT), None, choice)
+
+
+def drawn_view(lens: Lens, splats: NDArray[np.int64], count: int) -> DrawnTracks:
+    """A whole view rendered in tracks: `splats` [N] 0..count-1 or -1."""
+    weights = view_weights(lens, SplatChoice(len(lens.gaussians), None))
+    flat, shape = draw_tracks(weights, splats, count), (lens.camera.height, lens.camera.width)
+    return DrawnTracks(flat.track.reshape(shape), flat.share.reshape(shape))
 
 
 def small_camera(camera: Camera, widest: int) -> Camera:

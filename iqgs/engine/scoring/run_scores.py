@@ -147,13 +147,12 @@ def _contestants(run: Run, params: EvaluationParams, truth: Truth) -> list[Conte
     found = [Contestant(f"ours_{run.iteration}", run.method, ours, run.ids)]
     if not params.vote or run.config.segmentation.method == "vote":
         return found
-    if run.repaired is not None:
-        vote = fitted_vote(run)
-        key = f"vote_repaired_{run.iteration}"
-        found.append(Contestant(key, vote, scorer(_matching_of(vote)), run.ids))
-    if not METHODS[run.config.segmentation.method].per_view_ids and not run.facts.tracks:
-        vote, table = fitted_vote(run, raw=True), run.scene.id_table
-        found.append(Contestant(f"vote_{run.iteration}", vote, scorer("id"), table))
+    known = not METHODS[run.config.segmentation.method].per_view_ids and not run.facts.tracks
+    raws = [*([False] if run.repaired is not None else []), *([True] if known else [])]
+    for raw, vote in zip(raws, fitted_votes(run, raws), strict=True):
+        key = f"vote_{run.iteration}" if raw else f"vote_repaired_{run.iteration}"
+        table = run.scene.id_table if raw else run.ids
+        found.append(Contestant(key, vote, scorer(_matching_of(vote)), table))
     return found
 
 
@@ -161,16 +160,20 @@ def _matching_of(method: Method) -> str:
     return "id" if method.ids == "global" else "scene"
 
 
-def fitted_vote(run: Run, *, raw: bool = False) -> Method:
-    """The vote from the masks that the run was trained on; `raw`: as they were before a repair."""
-    facts = scene_facts(run, raw=raw)
-    vote = build_method("vote", METHODS["vote"].params(), facts).to(run.gaussians.device)
-    for view in run.masked_views(raw=raw):
-        labels = view.label_map_on(run.gaussians.device)
-        vote.fit([FitView(run.lens(view.camera), labels)])
-        view.forget()
-    vote.finish([])
-    return vote
+def fitted_votes(run: Run, raws: Sequence[bool]) -> list[Method]:
+    """A vote for each of `raws`, from the masks that the run learned from, or, raw, as they were
+    before a repair. One pass: they share the blending weights of a view.
+    """
+    device, params = run.gaussians.device, METHODS["vote"].params()
+    votes = [build_method("vote", params, scene_facts(run, raw=r)).to(device) for r in raws]
+    for views in zip(*(run.masked_views(raw=raw) for raw in raws), strict=True):
+        lens = run.lens(views[0].camera)
+        for vote, view in zip(votes, views, strict=True):
+            vote.fit([FitView(lens, view.label_map_on(device))])
+            view.forget()
+    for vote in votes:
+        vote.finish([])
+    return votes
 
 
 def _evaluated(

@@ -13,21 +13,16 @@ from torch.nn.functional import avg_pool2d
 
 from diff_surfel_rasterization import BlendWeights
 from gaussian_renderer import MIN_WEIGHT, Lens
-from iqgs.methods.hard_labels import check_count, no_labels, segment_by_labels
+from iqgs.methods.hard_labels import ClosedForm
 from iqgs.methods.protocol import (
-    Batch,
     FitView,
     IdKind,
     SceneFacts,
-    Segmentation,
-    SplatLabels,
-    StepTerms,
 )
 from iqgs.methods.sa3d.params import SA3DParams
 from iqgs.methods.sa3d.prompts import EVEN, self_prompts
 from iqgs.methods.sa3d.scores import ObjectScores, score_gradient
 from iqgs.methods.sa3d.segmenters import PromptableSegmenter, make_segmenter
-from scene.gaussian_model import GaussianModel
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +35,7 @@ def build(params: SA3DParams, facts: SceneFacts, generator: torch.Generator) -> 
     return SA3D(params)
 
 
-class SA3D:
+class SA3D(ClosedForm):
     """Every object is a score for each splat; in each view it prompts the segmenter, whose answer
     moves the scores.
 
@@ -52,15 +47,13 @@ class SA3D:
     """
 
     ids: IdKind = "clusters"
-    weights: Mapping[str, float] = {}
-    neighbors = (0, 0, 1)
 
     def __init__(self, params: SA3DParams) -> None:
+        super().__init__()
         self.params = params
         self.segmenter: PromptableSegmenter | None = None
         self.scores: ObjectScores | None = None  # None: not begun, or finished
         self.round = 0
-        self.splats = no_labels(self.ids)
 
     @torch.no_grad()
     def fit(self, views: Iterable[FitView]) -> None:
@@ -152,57 +145,21 @@ class SA3D:
         """Give every splat to the object that scores it highest."""
         if self.scores is None:
             return
-        labels, share = self.scores.owners()
-        logger.info("sa3d: %d objects", int(labels.max()) if len(labels) else 0)
-        self.splats = SplatLabels(labels, share, self.ids)
+        self.labels, self.confidence = self.scores.owners()
+        logger.info("sa3d: %d objects", int(self.labels.max()) if len(self.labels) else 0)
         self.scores = None
-
-    def segment(self, lens: Lens, panoptic: bool = True) -> Segmentation:
-        """The object with the largest share of each pixel."""
-        return segment_by_labels(lens, self.splats, panoptic)
-
-    def label_splats(self, gaussians: GaussianModel) -> SplatLabels:
-        """The object of every splat."""
-        return check_count(self.splats, len(gaussians))
-
-    def terms(self, batch: Batch) -> StepTerms:
-        """No terms: views are fitted."""
-        return StepTerms({})
-
-    def observe(self, seen: Any) -> None:
-        """Nothing to remember."""
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """No parameters."""
-        return []
-
-    def to(self, device: str | torch.device) -> SA3D:
-        """Move the labels to the splats' device; returns self."""
-        labels, confidence = self.splats.labels.to(device), self.splats.confidence.to(device)
-        self.splats = SplatLabels(labels, confidence, self.ids)
-        return self
-
-    def train(self, mode: bool = True) -> SA3D:
-        """The same either way."""
-        return self
 
     def state_dict(self) -> dict[str, Any]:
         """Labels, and while views are being seen the scores too."""
-        state: dict[str, Any] = {
-            "labels": self.splats.labels,
-            "confidence": self.splats.confidence,
-            "round": self.round,
-        }
+        state = {**super().state_dict(), "round": self.round}
         return state if self.scores is None else {**state, "scores": self.scores.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put back what `state_dict` gave."""
-        device = self.splats.labels.device
-        labels, confidence = state["labels"].to(device), state["confidence"].to(device)
-        self.splats = SplatLabels(labels, confidence, self.ids)
+        super().load_state_dict(state)
         self.round = int(state["round"])
         found = state.get("scores")
-        self.scores = None if found is None else ObjectScores.from_state(found, device)
+        self.scores = None if found is None else ObjectScores.from_state(found, self.labels.device)
 
 
 def click_in(region: Tensor) -> Tensor:
