@@ -133,7 +133,8 @@ def _prepare_torch(config: RunConfig) -> torch.device:
     torch.autograd.set_detect_anomaly(config.train.detect_anomaly)
     if config.train.deterministic:  # cuBLAS reads this when a GPU is first used
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(config.train.deterministic)
+    # Not `use_deterministic_algorithms`: the same, but it imports torch's compiler, for a second.
+    torch.set_deterministic_debug_mode("error" if config.train.deterministic else "default")
     return choose_device(config.train.device)
 
 
