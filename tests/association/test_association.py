@@ -17,7 +17,7 @@ from iqgs.association import (
     draw_tracks,
     drop_rare,
     given_start,
-    graph_start,
+    graph_starts,
     lift,
     name_tracks,
     refine,
@@ -39,7 +39,7 @@ def repaired(
     """(label maps after the repair, masks, tracks)."""
     views = world.views(maps)
     masks = lift(views, len(world.objects), zero)
-    tracks = refine(masks, given_start(masks) if start == "given" else graph_start(masks))
+    tracks = refine(masks, given_start(masks) if start == "given" else graph_starts(masks)[0])
     tracks = drop_rare(tracks)
     names = name_tracks(masks, tracks.track)
     splats = track_labels(masks, tracks.track)
@@ -262,7 +262,7 @@ def test_merging_all_mutual_neighbours_at_once_is_merging_one_by_one(seed: int) 
         shifted = np.roll(truth, rng.integers(-4, 5, 2), (0, 1))
         maps.append(np.concatenate([[0], 1 + rng.permutation(9)])[shifted])
     masks = lift(world.views(maps), 800, True)
-    ours, slow = graph_start(masks), greedy(overlaps(masks))
+    ours, slow = graph_starts(masks)[0], greedy(overlaps(masks))
     assert len(np.unique(ours)) == len(np.unique(slow))
     assert len(np.unique(np.stack([ours, slow]), axis=1).T) == len(np.unique(slow))
 
