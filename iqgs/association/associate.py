@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from iqgs.association.lift import Ids, LiftedMasks, MaskView, lift
 from iqgs.association.name import name_tracks
-from iqgs.association.refine import Tracks, drop_rare, drop_unsupported, refine
+from iqgs.association.refine import Tracks, dissolve, drop_rare, drop_unsupported, refine
 from iqgs.association.relabel import contradicting, track_labels
 from iqgs.association.start import given_start, graph_starts
 
@@ -19,6 +19,7 @@ STARTS = ("auto", "given", "graph")
 # Shares of the masks that keep their id. From the first on the ids are a good start; between the
 # two it is tried whether tracks are better found without them; below they are fresh in each view.
 IDS_TO_START_FROM, IDS_TO_NAME_BY = 0.7, 0.55
+MOSTLY_WRONG = 0.6  # of the masks of a track that is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +110,25 @@ def _refined(masks: LiftedMasks, first: Ids) -> Tracks:
 def _finished(masks: LiftedMasks, tracks: Tracks, start: str) -> Association:
     """With names, and without tracks that only contradicted masks have."""
     if len(masks):
-        tracks = _named(masks, tracks, start)[0]
+        tracks = _without_weak(masks, _named(masks, tracks, start)[0], start)
         tracks = drop_unsupported(tracks, _contradicted(masks, tracks))
     tracks, names = _named(masks, tracks, start)
     return Association(masks, tracks, names, track_labels(masks, tracks.track), start)
+
+
+def _without_weak(masks: LiftedMasks, tracks: Tracks, start: str) -> Tracks:
+    """Without tracks whose masks the views contradict for the most part, where all agree no less
+    then: they are second tracks of objects that have one.
+    """
+    kept = tracks.track >= 0
+    wrong = np.bincount(tracks.track[kept & _contradicted(masks, tracks)], minlength=tracks.count)
+    weak = wrong > MOSTLY_WRONG * np.bincount(tracks.track[kept], minlength=tracks.count)
+    if not weak.any() or weak.all():
+        return tracks
+    other = _refined(masks, dissolve(masks, tracks, weak))
+    if agreement(masks, other) < agreement(masks, tracks):
+        return tracks
+    return _named(masks, other, start)[0]
 
 
 def _named(masks: LiftedMasks, tracks: Tracks, start: str) -> tuple[Tracks, Ids]:
