@@ -60,7 +60,7 @@ def _winners(lens: Lens, splats: SplatLabels, ids: Tensor) -> Winners:
     return winners_by_candidates(shares, len(ids), CHANNELS, EVEN_SHARE)
 
 
-class LabelledSplats:
+class SplatAnswer:
     """An answer that is one label for each splat; of no splats until there is one."""
 
     ids: IdKind
@@ -100,7 +100,7 @@ class LabelledSplats:
         self.confidence = state["confidence"].to(device)
 
 
-class ClosedForm(LabelledSplats):
+class ClosedForm(SplatAnswer):
     """A method that is fitted view by view: labels as its answer, and nothing to optimise."""
 
     weights: Mapping[str, float] = {}
