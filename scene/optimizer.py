@@ -9,9 +9,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from scene.gaussian_model import GaussianModel
+from utils.adam import Adam
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ set -euo pipefail
 # ---- what is run -----------------------------------------------------------------------------------
 VIEWS=60 WIDTH=256 HEIGHT=192 SEED=0
 ITERATIONS=1600             # reconstruction, once; the other two runs learn on the same splats
-INSTANCE_ITERATIONS=1000    # output/demo/iqgs           clean masks
-FRESH_ITERATIONS=1000       # output/demo/iqgs-h         fresh ids in every view: objects are found in 3D
-DEGRADED_ITERATIONS=1000    # output/demo/iqgs-degraded  masks as SAM and trackers leave them, mended in 3D
+INSTANCE_ITERATIONS=700     # output/demo/iqgs           clean masks
+FRESH_ITERATIONS=700        # output/demo/iqgs-h         fresh ids in every view: objects are found in 3D
+DEGRADED_ITERATIONS=700     # output/demo/iqgs-degraded  masks as SAM and trackers leave them, mended in 3D
 PATH_FRAMES=48
 OBJECT=17                   # the object that is written as a PLY of its own: a chair
 # -----------------------------------------------------------------------------------------------------
@@ -61,9 +61,12 @@ wait $FRESH
 step "pictures of the first run; beside them, scores on the held-out views against the true masks"
 "$PY" render.py -m $DEMO/iqgs --skip_train --masks --render_path --path_frames $PATH_FRAMES --quiet &
 PICTURES=$!
+"$PY" scripts/extract_object.py -m $DEMO/iqgs --id $OBJECT >$DEMO/object.txt &
+CUTTING=$!
 "$PY" evaluate.py -m $DEMO/iqgs $DEMO/iqgs-h $DEMO/iqgs-degraded --gt_path object_mask --quiet
-OBJECT_PLY="$("$PY" scripts/extract_object.py -m $DEMO/iqgs --id $OBJECT)" || OBJECT_PLY="none"
 wait $PICTURES
+OBJECT_PLY=none
+if wait $CUTTING; then OBJECT_PLY="$(<$DEMO/object.txt)"; fi
 
 FINISHED=$SECONDS
 PANELS="$(ls -d $DEMO/iqgs/test/ours_*/concat | sort -V | tail -n 1)"

@@ -23,7 +23,7 @@ from iqgs.association.relabel import (
     relabel,
     track_labels,
 )
-from iqgs.association.start import given_start, graph_start
+from iqgs.association.start import given_start, graph_starts
 
 __all__ = [
     "STARTS",
@@ -39,7 +39,7 @@ __all__ = [
     "draw_tracks",
     "drop_rare",
     "given_start",
-    "graph_start",
+    "graph_starts",
     "lift",
     "name_tracks",
     "refine",

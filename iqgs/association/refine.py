@@ -126,6 +126,22 @@ def drop_unsupported(tracks: Tracks, contradicted: NDArray[np.bool_]) -> Tracks:
     return _without(tracks, (tracks.track < 0) | (kept[np.maximum(tracks.track, 0)] == 0))
 
 
+def dissolve(masks: LiftedMasks, tracks: Tracks, weak: NDArray[np.bool_]) -> Ids:
+    """A start without some tracks [K]: their masks go to the tracks of others that share most of
+    their splats; those that share none, and what had no track, stay alone.
+    """
+    kept = (tracks.track >= 0) & ~weak[np.maximum(tracks.track, 0)]
+    label, rows, rest = tracks.track.copy(), np.flatnonzero(kept), np.flatnonzero(~kept)
+    joined = sparse.csr_matrix(
+        (np.ones(len(rows), np.float32), (rows, label[rows])), shape=(len(label), tracks.count)
+    )
+    shared = (masks.inside[:, rest].T @ (masks.inside @ joined)).toarray()
+    found = shared.max(axis=1, initial=0) > 0
+    alone = tracks.count + np.arange(len(rest))
+    label[rest] = np.where(found, shared.argmax(axis=1), alone)
+    return np.unique(label, return_inverse=True)[1].astype(np.int64)
+
+
 def _without(tracks: Tracks, left_out: NDArray[np.bool_]) -> Tracks:
     """These masks [M] get -1, the tracks of the others are renumbered."""
     renumbered = np.full(len(tracks.track), -1, np.int64)

@@ -16,6 +16,8 @@ SEEN_FLOOR = 0.05  # pixels: with less a view hardly shows a splat
 FEWEST_SHARED = 0.2  # of the smaller mask: with less in common sight a pair of masks has no say
 LEAST_IOU = 0.1  # mean overlap of two clusters of fresh masks that are one object
 SAME_OBJECT = 0.5  # of two tracks that somebody else has made already
+SIDE_BY_SIDE = 0.6  # two clusters that share more of their views than this are two objects
+FEW_VIEWS = 8  # clusters of fewer may be pieces of one
 PAIRS_AT_ONCE = 1 << 22
 
 
@@ -79,18 +81,24 @@ def given_start(masks: LiftedMasks) -> Ids:
     return _clustered(overlaps(masks), by_id, SAME_OBJECT)
 
 
-def graph_start(masks: LiftedMasks) -> Ids:
-    """Average-linkage clusters of masks: [M] track numbers 0..K-1, for ids that say nothing."""
-    return _clustered(overlaps(masks), np.arange(len(masks)), LEAST_IOU)
+def graph_starts(masks: LiftedMasks) -> list[Ids]:
+    """Average-linkage clusters of masks: [M] track numbers 0..K-1, for ids that say nothing.
+
+    Two guesses. The second keeps clusters apart that stand beside each other in many views: it
+    finds thin objects that lie on others, and breaks objects that are often drawn in two pieces.
+    """
+    found, alone = overlaps(masks), np.arange(len(masks))
+    return [_clustered(found, alone, LEAST_IOU, apart) for apart in (False, True)]
 
 
-def _clustered(found: Overlaps, label: Ids, least_iou: float) -> Ids:
+def _clustered(found: Overlaps, label: Ids, least_iou: float, apart: bool = False) -> Ids:
     """Merge clusters `label` [M] of masks by average linkage.
 
     Two clusters are merged while the mean IoU of their linked pairs, weighted by how much each pair
     has in common sight, is at least `least_iou`. Masks of one view have no splat in common, so they
-    keep their clusters apart. All pairs of clusters that are each other's nearest are merged at
-    once: for average linkage that gives the same tree as one merge after the other.
+    keep their clusters apart; `apart` also keeps clusters that have many views in common. All pairs
+    of clusters that are each other's nearest are merged at once: for average linkage that gives the
+    same tree as one merge after the other (but where `apart` forbids some).
     """
     while True:
         clusters = int(label.max()) + 1 if len(label) else 0
@@ -105,12 +113,29 @@ def _clustered(found: Overlaps, label: Ids, least_iou: float) -> Ids:
             _summed_links(found, label, first, second), np.finfo(np.float32).tiny
         )
         near = mean >= least_iou
+        if apart:
+            near[near] = ~_side_by_side(found.view, label, first[near], second[near])
         merges = _mutual_best(first[near], second[near], mean[near], clusters)
         if not len(merges):
             return label
         target = np.arange(clusters)
         target[merges[:, 1]] = merges[:, 0]
         label = np.unique(target[label], return_inverse=True)[1]
+
+
+def _side_by_side(view: Ids, label: Ids, first: Ids, second: Ids) -> NDArray[np.bool_]:
+    """Pairs [P] of clusters that have masks in the same views, for the most part of the smaller."""
+    shown = np.zeros((int(label.max()) + 1, int(view.max()) + 1), bool)
+    shown[label, view] = True
+    views = shown.sum(axis=1)
+    result = np.zeros(len(first), bool)
+    step = max(1, PAIRS_AT_ONCE // shown.shape[1])
+    for begin in range(0, len(first), step):
+        one, two = first[begin : begin + step], second[begin : begin + step]
+        together = (shown[one] & shown[two]).sum(axis=1)
+        fewer = np.minimum(views[one], views[two])
+        result[begin : begin + step] = (together > SIDE_BY_SIDE * fewer) & (fewer >= FEW_VIEWS)
+    return result
 
 
 def _summed_links(found: Overlaps, label: Ids, first: Ids, second: Ids) -> NDArray[np.float64]:

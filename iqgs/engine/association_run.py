@@ -15,7 +15,7 @@ from arguments.association import AssociationParams
 from iqgs.association import associate
 from iqgs.engine.association.masks_folder import NOTHING_KNOWN, Labels, numbers_that_fit
 from iqgs.engine.association.relabelling import Relabelling, file_numbers, over_views
-from iqgs.engine.association.report import summary
+from iqgs.engine.association.report import poor_splats, summary
 from iqgs.engine.association.sheet import Cuts, cut_out, object_sheet
 from iqgs.engine.association.sources import PointSource, Source, SplatSource
 from iqgs.engine.run import choose_device
@@ -144,6 +144,8 @@ class _SceneAssociation:
             more=dict if scorers is None else scorers.results,
         )
         logger.info("%s", summary(outcome))
+        if outcome.poor:
+            logger.warning("%s", poor_splats(outcome))
         return AssociationResult(written.folder, report, self._write_sheet(report))
 
     def _scorers(self) -> _Scorers | None:

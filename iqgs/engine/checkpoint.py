@@ -123,6 +123,21 @@ def save_training(path: Path, iteration: int, config: RunConfig, parts: dict[str
     )
 
 
+def state_to_go_on_from(config: RunConfig, folder: Path) -> dict[str, Any] | None:
+    """The checkpoint that `--start_checkpoint` or `--resume` asks for, made with these settings."""
+    state = None
+    if config.train.start_checkpoint:
+        state = read_training(Path(config.train.start_checkpoint))
+    elif config.train.resume == "auto":
+        path = find_resumable(folder)
+        if path is not None:
+            logger.info("going on from %s", path)
+            state = read_training(path)
+    if state is not None:
+        check_same_settings(state["config"], config)
+    return state
+
+
 def find_resumable(folder: Path) -> Path | None:
     """Newest good checkpoint of a run; damaged ones are named. None where there never was one."""
     files = checkpoint_files(folder)

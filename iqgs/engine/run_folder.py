@@ -12,6 +12,8 @@ import json
 import re
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,12 +29,32 @@ from scene.masks import IdTable
 from utils.cfg_args import format_cfg_args
 from utils.errors import DataError, FormatError, UserError
 from utils.json_files import read_json, read_json_list
+from utils.run_lock import RunLock
 from utils.storage import sweep_stale, write_text
 
 SPLIT_FILE, CAMERAS_FILE, IDS_FILE = "split.json", "cameras.json", "ids.json"
 SAME_POSE = 1e-6  # of matrices that were written as decimal numbers
 ITERATION_FOLDER = re.compile(r"iteration_(\d+)")
 CHECKPOINT_FILE = re.compile(r"chkpnt(\d+)\.pth")
+
+
+@contextmanager
+def claimed_folder(config: RunConfig) -> Iterator[tuple[Path, RunConfig]]:
+    """The run folder, which no other process may write meanwhile, and settings of absolute paths.
+
+    UserError where the scene or the folder cannot be used; nothing of an older run is touched.
+    """
+    source, options = config.model.source_path, config.train
+    going_on = bool(options.resume or options.start_checkpoint)
+    if not source:
+        raise UserError("-s/--source_path is missing: name the scene folder")
+    if not Path(source).is_dir():
+        where = "; where is the scene now?" if going_on else ""
+        raise UserError(f"-s {source}: no such folder{where}")
+    folder, config = choose_folder(config.model.model_path), with_absolute_paths(config)
+    open_folder(folder, may_exist=going_on or options.overwrite)
+    with RunLock(folder):
+        yield folder, config
 
 
 def choose_folder(model_path: str) -> Path:
@@ -77,7 +99,7 @@ def open_folder(folder: Path, *, may_exist: bool) -> None:
 
 
 def remove_results(folder: Path) -> None:
-    """With --overwrite: remove what an older run would leave beside the new one's files."""
+    """Remove what an older run would leave beside the new one's files."""
     for name in ("log.jsonl", "results.json", "per_view.json"):
         (folder / name).unlink(missing_ok=True)
     stale = [
@@ -95,6 +117,18 @@ def remove_results(folder: Path) -> None:
     for path in folder.glob("*/ours_*"):  # pictures of the older run
         if path.parent.name in ("train", "test", "traj"):
             shutil.rmtree(path)
+
+
+def write_beginning(folder: Path, config: RunConfig, scene: Scene, *, anew: bool) -> None:
+    """The files of a run before its first step. `anew` removes what an older run left; else the
+    scene must be the one that the run began with (UserError).
+    """
+    if anew:
+        remove_results(folder)
+    else:
+        check_same_cameras(folder, RunCameras.of_scene(scene))
+    write_config(folder, config)
+    write_scene_files(folder, scene)
 
 
 def write_config(folder: Path, config: RunConfig) -> None:

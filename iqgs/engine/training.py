@@ -8,34 +8,24 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from arguments import RunConfig
+from arguments.groups import TrainParams
 from iqgs.engine.association.repair import agree_on_masks
 from iqgs.engine.checkpoint import (
     SavedMethod,
-    check_same_settings,
-    find_resumable,
-    read_training,
     save_iteration,
     save_training,
+    state_to_go_on_from,
 )
 from iqgs.engine.monitor import Monitor
 from iqgs.engine.opening import begin_run
 from iqgs.engine.run import MOST_VIEWS, Run, choose_device, splat_labels, spread
-from iqgs.engine.run_folder import (
-    check_same_cameras,
-    choose_folder,
-    open_folder,
-    remove_results,
-    with_absolute_paths,
-    write_config,
-    write_scene_files,
-)
+from iqgs.engine.run_folder import claimed_folder, write_beginning
 from iqgs.engine.signals import StopRequest
 from iqgs.engine.stages.fitting import Fitting
 from iqgs.engine.stages.instances import InstanceLearning
@@ -45,7 +35,6 @@ from iqgs.engine.stages.reconstruction import Reconstruction
 from iqgs.methods import METHODS
 from utils.errors import UserError
 from utils.reproducibility import peak_memory_bytes, seed_everything, set_threads
-from utils.run_lock import RunLock
 
 logger = logging.getLogger(__name__)
 
@@ -96,56 +85,26 @@ def check_route(config: RunConfig) -> None:
 
 def train(config: RunConfig) -> int:
     """Train a run to its end, or until a signal asks to stop. Returns the exit code."""
-    folder = choose_folder(config.model.model_path)
-    going_on = bool(config.train.resume or config.train.start_checkpoint)
-    if not config.model.source_path:
-        raise UserError("-s/--source_path is missing: name the scene folder")
-    if not Path(config.model.source_path).is_dir():
-        raise UserError(
-            f"-s {config.model.source_path}: no such folder; where is the scene now?"
-            if going_on
-            else f"-s {config.model.source_path}: no such folder"
-        )
     check_route(config)
-    config = with_absolute_paths(config)
-    open_folder(folder, may_exist=going_on or config.train.overwrite)
-    with RunLock(folder):
-        state = _state_to_go_on_from(config, folder)
-        if state is not None:
-            check_same_settings(state["config"], config)
-        elif config.train.overwrite:
-            remove_results(folder)
-        device = _prepare_torch(config)
-        run = begin_run(config, folder, device, state)
-        if state is not None:
-            check_same_cameras(folder, run.cameras)
-        write_config(folder, config)
-        write_scene_files(folder, run.scene)
+    with claimed_folder(config) as (folder, config):
+        state = state_to_go_on_from(config, folder)
+        run = begin_run(config, folder, _prepare_torch(config.train), state)
+        write_beginning(folder, config, run.scene, anew=state is None)
         logger.info("Optimizing %s\nOutput folder: %s", config.model.source_path, folder)
         with StopRequest() as stop:
             return Loop(run, stop).run(state)
 
 
-def _prepare_torch(config: RunConfig) -> torch.device:
+def _prepare_torch(options: TrainParams) -> torch.device:
     """Seeds, threads and modes of the process; returns where to compute."""
-    seed_everything(config.train.seed)
-    set_threads(config.train.threads)
-    torch.autograd.set_detect_anomaly(config.train.detect_anomaly)
-    if config.train.deterministic:  # cuBLAS reads this when a GPU is first used
+    seed_everything(options.seed)
+    set_threads(options.threads)
+    torch.autograd.set_detect_anomaly(options.detect_anomaly)
+    if options.deterministic:  # cuBLAS reads this when a GPU is first used
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(config.train.deterministic)
-    return choose_device(config.train.device)
-
-
-def _state_to_go_on_from(config: RunConfig, folder: Path) -> dict[str, Any] | None:
-    if config.train.start_checkpoint:
-        return read_training(Path(config.train.start_checkpoint))
-    if config.train.resume == "auto":
-        path = find_resumable(folder)
-        if path is not None:
-            logger.info("going on from %s", path)
-            return read_training(path)
-    return None
+    # Not `use_deterministic_algorithms`: the same, but it imports torch's compiler, for a second.
+    torch.set_deterministic_debug_mode("error" if options.deterministic else "default")
+    return choose_device(options.device)
 
 
 class Loop:

@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from arguments import option, require_at_least
 from gaussian_renderer import MIN_WEIGHT
-from iqgs.methods.hard_labels import LabelledSplats
+from iqgs.methods.hard_labels import SplatAnswer
 from iqgs.methods.protocol import FitView, IdKind
 from utils.errors import UserError
 
@@ -104,7 +104,7 @@ def nearest_center(features: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(rows), torch.cat(cosines)
 
 
-class ClusterAnswer(LabelledSplats):
+class ClusterAnswer(SplatAnswer):
     """Instances as clusters: numbers 1..C, 0 for what the masks call no instance."""
 
     ids: IdKind = "clusters"

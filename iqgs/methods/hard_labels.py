@@ -13,12 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import BlendWeights
 from gaussian_renderer import Lens
 from iqgs.methods.protocol import Batch, IdKind, Segmentation, SplatLabels, StepTerms
-from iqgs.methods.winners import SOLID_ALPHA, Winners, find_winners, mean_scores, panoptic_keep
+from iqgs.methods.winners import (
+    SOLID_ALPHA,
+    Winners,
+    mean_scores,
+    panoptic_keep,
+    winners_by_candidates,
+)
 from scene.gaussian_model import GaussianModel
 
+CHANNELS = 32  # ids rendered at once: bounds memory to so many images of a view
 EVEN_SHARE = 0.5  # an id surely owns a pixel with more than half of the blending weight
 
 
@@ -27,10 +33,9 @@ def segment_by_labels(lens: Lens, splats: SplatLabels, panoptic: bool) -> Segmen
 
     Splats without any confidence speak for nobody.
     """
-    weights, height = lens.weights(0.0), lens.camera.height
-    solid = accumulated(weights) >= SOLID_ALPHA
+    height = lens.camera.height
     ids = torch.unique(splats.labels)
-    winners = _winners(weights, splats, ids, solid)
+    winners = _winners(lens, splats, ids)
     if panoptic:
         keep = panoptic_keep(winners) | (ids == 0)
         if bool((winners.area[~keep] > 0).any()):
@@ -38,24 +43,24 @@ def segment_by_labels(lens: Lens, splats: SplatLabels, panoptic: bool) -> Segmen
             if len(ids) == 0:
                 nothing = torch.zeros_like(winners.row).view(height, -1)
                 return Segmentation(nothing, {}, splats.ids)
-            winners = _winners(weights, splats, ids, solid)
+            winners = _winners(lens, splats, ids)
     labels = torch.where(winners.value > 0, ids[winners.row], torch.zeros_like(winners.row))
     return Segmentation(labels.view(height, -1), mean_scores(labels, winners.value), splats.ids)
 
 
-def _winners(weights: BlendWeights, splats: SplatLabels, ids: Tensor, solid: Tensor) -> Winners:
-    """Winners over ids [M] in all pixels."""
-    column = torch.searchsorted(ids, splats.labels).clamp_max(len(ids) - 1)
-    silent = (ids[column] != splats.labels) | (splats.confidence <= 0)
-    column = torch.where(silent, len(ids), column)
+def _winners(lens: Lens, splats: SplatLabels, ids: Tensor) -> Winners:
+    """Winners over ids [M] in all pixels, the images of CHANNELS ids at a time."""
+    solid = lens.alpha.flatten() >= SOLID_ALPHA
+    speaks = splats.confidence > 0
 
-    def shares(part: slice) -> Tensor:
-        return pixel_shares(weights, column, len(ids), part) * solid[part]
+    def shares(some: slice) -> Tensor:
+        one_hot = (splats.labels[:, None] == ids[some]) & speaks[:, None]
+        return lens.splat(one_hot.to(lens.alpha)).flatten(1) * solid
 
-    return find_winners(shares, len(ids), len(solid), EVEN_SHARE)
+    return winners_by_candidates(shares, len(ids), CHANNELS, EVEN_SHARE)
 
 
-class LabelledSplats:
+class SplatAnswer:
     """An answer that is one label for each splat; of no splats until there is one."""
 
     ids: IdKind
@@ -95,7 +100,7 @@ class LabelledSplats:
         self.confidence = state["confidence"].to(device)
 
 
-class ClosedForm(LabelledSplats):
+class ClosedForm(SplatAnswer):
     """A method that is fitted view by view: labels as its answer, and nothing to optimise."""
 
     weights: Mapping[str, float] = {}
@@ -115,23 +120,3 @@ class ClosedForm(LabelledSplats):
     def train(self, mode: bool = True) -> Any:
         """The same either way."""
         return self
-
-
-def pixel_shares(weights: BlendWeights, column: Tensor, count: int, part: slice) -> Tensor:
-    """Summed weight [count, P] of each column's splats in the pixels of `part`.
-
-    `column` [N] in 0..count; splats of column `count` speak for nobody.
-    """
-    start = weights.row_start[part.start : part.stop + 1]
-    first, last = int(start[0]), int(start[-1])
-    pixels = len(start) - 1
-    pixel = torch.repeat_interleave(start.diff())
-    key = pixel * (count + 1) + column[weights.splat[first:last].long()]
-    shares = torch.zeros(pixels * (count + 1), device=key.device)
-    shares.index_add_(0, key, weights.weight[first:last])
-    return shares.view(pixels, count + 1)[:, :count].T
-
-
-def accumulated(weights: BlendWeights) -> Tensor:
-    """Accumulated opacity of each pixel [P]."""
-    return torch.segment_reduce(weights.weight, "sum", offsets=weights.row_start, initial=0.0)

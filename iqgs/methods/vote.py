@@ -54,15 +54,16 @@ class VoteAccumulator:
                 f"got {weights.n_splats} and {label_map.numel()}"
             )
         device = self.votes.device
-        labels = torch.as_tensor(label_map, device=device).reshape(-1).long()
+        labels = torch.as_tensor(label_map, device=device).reshape(-1).int()
         if labels.numel() and not -1 <= int(labels.min()) <= int(labels.max()) < classes:
             raise ValueError(f"expected labels in -1..{self.n_ids}, got others")
         per_weight = torch.repeat_interleave(labels, weights.row_start.diff().to(device))
-        splat, weight = weights.splat.to(device, torch.int64), weights.weight.to(device)
-        said = per_weight >= 0
-        if not bool(said.all()):
-            splat, weight, per_weight = splat[said], weight[said], per_weight[said]
-        self.votes.view(-1).scatter_add_(0, splat * classes + per_weight, weight)
+        weight = weights.weight.to(device)
+        cell = weights.splat.to(device, torch.int64, copy=True).mul_(classes).add_(per_weight)
+        if labels.numel() and int(labels.min()) < 0:
+            said = per_weight >= 0
+            cell, weight = cell[said], weight[said]
+        self.votes.view(-1).scatter_add_(0, cell, weight)
         if not self.background:
             self.votes[:, 0] = 0.0
 

@@ -42,10 +42,34 @@ def find_winners(scores: ScoreChunk, count: int, columns: int, threshold: float)
         rows.append(row)
         values.append(value)
         owned.append((chunk > threshold).sum(dim=1))
-    row, value = torch.cat(rows), torch.cat(values)
-    area = torch.bincount(row, minlength=count)
-    sure = torch.bincount(row[value > threshold], minlength=count)
-    return Winners(row, value, area, sure, torch.stack(owned).sum(dim=0))
+    own = torch.stack(owned).sum(dim=0)
+    return _counted(torch.cat(rows), torch.cat(values), own, threshold)
+
+
+def winners_by_candidates(
+    scores: ScoreChunk, count: int, at_once: int, threshold: float
+) -> Winners:
+    """The same where `scores(a:b)` are rows, [b - a, n]. The first of equals wins."""
+    value = row = torch.empty(0)
+    owned = []
+    for start in range(0, count, at_once):
+        chunk = scores(slice(start, min(start + at_once, count)))
+        best, at = chunk.max(dim=0)
+        owned.append((chunk > threshold).sum(dim=1))
+        if start == 0:
+            value, row = best, at
+            continue
+        better = best > value
+        value = torch.where(better, best, value)
+        row = torch.where(better, at + start, row)
+    return _counted(row, value, torch.cat(owned), threshold)
+
+
+def _counted(row: Tensor, value: Tensor, own: Tensor, threshold: float) -> Winners:
+    """With the columns that each of the M candidates won."""
+    area = torch.bincount(row, minlength=len(own))
+    sure = torch.bincount(row[value > threshold], minlength=len(own))
+    return Winners(row, value, area, sure, own)
 
 
 def panoptic_keep(winners: Winners) -> Tensor:
@@ -57,7 +81,9 @@ def panoptic_keep(winners: Winners) -> Tensor:
 def mean_scores(labels: Tensor, probability: Tensor) -> dict[int, float]:
     """Mean winning probability of every id > 0 in labels [n]."""
     # On the CPU, where the order of summation is fixed: the same scores on every run.
-    ids, inverse = torch.unique(labels.cpu(), return_inverse=True)
-    total = torch.bincount(inverse, weights=probability.cpu().double())
-    mean = total / torch.bincount(inverse)
+    labels = labels.cpu()
+    count = torch.bincount(labels)
+    total = torch.bincount(labels, weights=probability.cpu().double())
+    ids = count.nonzero().flatten()
+    mean = total[ids] / count[ids]
     return {i: p for i, p in zip(ids.tolist(), mean.tolist(), strict=True) if i > 0}

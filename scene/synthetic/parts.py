@@ -121,20 +121,21 @@ def may_meet(
     block needs then stays in the cache.
     """
     met = np.empty((len(parts), directions.shape[1]), bool)
+    centers = np.stack([p.position for p in parts]).astype(np.float32)
+    sizes = np.array([[p.shape.radius + CULL_MARGIN] for p in parts], np.float32)
     for first in range(0, met.shape[1], RAYS_AT_ONCE):
         block = slice(first, first + RAYS_AT_ONCE)
         start = origins if origins.shape[1] == 1 else origins[:, block]
         wide = None if widening is None else widening[block]
-        met[:, block] = _near_balls(parts, start, directions[:, block], wide)
+        met[:, block] = _near_balls((centers, sizes), start, directions[:, block], wide)
     return met
 
 
 def _near_balls(
-    parts: tuple[Part, ...], origins: Array, directions: Array, widening: Array | None
+    balls: tuple[Array, Array], origins: Array, directions: Array, widening: Array | None
 ) -> Array:
-    """One block of `may_meet`."""
-    centers = np.stack([p.position for p in parts]).astype(np.float32)
-    sizes = np.array([[p.shape.radius + CULL_MARGIN] for p in parts], np.float32)
+    """One block of `may_meet`: balls of centres [M, 3] and radii [M, 1]."""
+    centers, sizes = balls
     start, heading = origins.astype(np.float32), directions.astype(np.float32)
     along = centers @ heading
     along -= (start * heading).sum(axis=0)

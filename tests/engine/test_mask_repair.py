@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -239,3 +240,14 @@ def test_ids_beyond_sixteen_bits_stay(
     if run.repaired is not None:
         values = [read_id_map(run.repaired.folder / file) for file in run.repaired.files.values()]
         assert set(np.unique(np.concatenate(values))) <= {-1, 0, *large}
+
+
+def test_splats_that_show_nothing_change_no_masks(
+    scene: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    more = {"object_path": "faulty", "start_ply": "", "iterations": 2, "instance_iterations": 5}
+    with caplog.at_level(logging.WARNING):
+        assert train(resolve_run(settings(scene, Path(), tmp_path / "run", **more))) == 0
+    assert open_run(tmp_path / "run").repaired is None
+    assert "the splats hardly agree with any masks" in caplog.text
+    assert "the masks are left as they are" in caplog.text

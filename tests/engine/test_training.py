@@ -52,6 +52,19 @@ def assert_same_state(first: Path, second: Path, iteration: int) -> None:
         assert_same(one[key], two[key], key)
 
 
+def test_a_scene_that_cannot_be_read_leaves_the_older_run(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = make_config(tmp_path / "run", iterations=3, instance_iterations=2)
+    assert train(config) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    faulty = {"overwrite": True, "object_path": "nowhere"}
+    with pytest.raises(DataError, match="nowhere: no such folder of masks"):
+        train(resolve_run(_flat(config), faulty))
+    after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert after == before
+
+
 @pytest.mark.parametrize(
     ("route", "primitive", "stop_at"),
     [

@@ -74,6 +74,17 @@ class WeightsLens:
     def weights(self, min_weight: float) -> BlendWeights:
         return self.view.blend_weights(len(self.gaussians))
 
+    def splat(self, values: torch.Tensor) -> torch.Tensor:
+        weights = self.weights(0.0)
+        pixel = torch.repeat_interleave(weights.row_start.diff())
+        blended = torch.zeros(SIZE * SIZE, values.shape[1])
+        blended.index_add_(0, pixel, weights.weight[:, None] * values[weights.splat.long()])
+        return blended.T.reshape(-1, SIZE, SIZE)
+
+    @property
+    def alpha(self) -> torch.Tensor:
+        return self.splat(torch.ones(len(self.gaussians), 1))
+
 
 def vote_of(world: ToyWorld, views: list[ToyView], background: bool = True) -> VoteMethod:
     method = VoteMethod(world.num_ids, background)

@@ -18,7 +18,7 @@ from iqgs.association import (
 )
 from iqgs.engine.association.masks_folder import AssociatedMasks
 from iqgs.engine.association.relabelling import Relabelling, file_numbers, over_views
-from iqgs.engine.association.report import summary
+from iqgs.engine.association.report import poor_splats, summary
 from iqgs.engine.association.weighing import SplatChoice, drawn_view, sampled_view, small_camera
 from iqgs.engine.lifting.weight_cache import WeightCache, run_cache
 from iqgs.engine.opening import give_method
@@ -91,6 +91,11 @@ class MaskRepair:
                 100 * tried.changed_share,
             )
             return None
+        if tried.poor:
+            logger.warning("%s", poor_splats(tried))
+            if found.start == "given":
+                logger.warning("the masks are left as they are")
+                return None
 
         def draw(number: int, view: View) -> DrawnTracks | None:
             if not gives_back[number]:

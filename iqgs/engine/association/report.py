@@ -47,6 +47,19 @@ class Outcome:
         """Share of all pixels."""
         return self.changed / max(self.pixels, 1)
 
+    @property
+    def typical_confidence(self) -> float:
+        """Median over the objects; 0 without any."""
+        confidence = self.found.confidence
+        return float(np.median(confidence)) if confidence.size else 0.0
+
+    @property
+    def poor(self) -> bool:
+        """Whether the masks of half the objects lie elsewhere than their splats in other views:
+        these splats tell nothing about the masks.
+        """
+        return self.typical_confidence < UNSURE
+
     def report(self) -> dict[str, Any]:
         """As JSON holds it."""
         found = self.found
@@ -138,4 +151,13 @@ def summary(outcome: Outcome) -> str:
         f"masks made to agree: {ids}, {100 * outcome.changed_share:.2f} % of the pixels changed, "
         f"{len(outcome.given_back)} regions given back, {aside} of {len(found.masks)} masks set "
         f"aside, {unsure} objects with a confidence below {UNSURE:g}"
+    )
+
+
+def poor_splats(outcome: Outcome) -> str:
+    """The sentence for splats that cannot judge masks."""
+    return (
+        "the splats hardly agree with any masks (confidence of a typical object "
+        f"{outcome.typical_confidence:.2f}, below {UNSURE:g}): reconstruct longer, and look at the "
+        "splats and at the masks"
     )

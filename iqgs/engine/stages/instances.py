@@ -22,6 +22,7 @@ from iqgs.methods.protocol import ALL_TOUCHED, Batch, total_loss
 from scene.lazy_adam import LazyAdam
 from scene.sampler import ViewSampler
 from scene.view import View
+from utils.adam import Adam
 from utils.schedules import cosine
 
 ADAM_EPS = 1e-15  # the paper's
@@ -64,7 +65,7 @@ class InstanceLearning:
         self.attribute = LazyAdam(run.gaussians.params["instance"], ADAM_EPS)
         groups = [{**group, "lr": self.options.lr_iqgs} for group in self.method.parameter_groups()]
         # torch refuses no groups, but not an empty one: a method may learn the attribute alone.
-        self.optimizer = torch.optim.Adam(groups or [{"params": []}], eps=ADAM_EPS)
+        self.optimizer = Adam(groups or [{"params": []}], eps=ADAM_EPS)
         self.sampler = ViewSampler(len(self.views), run.config.train.seed)
         self.neighbors = NeighborPairs(run.gaussians.means, self.method.neighbors[0])
         self.cache = cache or run_cache(run, self.views)
