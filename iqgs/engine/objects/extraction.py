@@ -6,7 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from arguments.exporting import ExtractParams
-from iqgs.engine.run import Run, splat_labels
+from iqgs.engine.objects.opened import trained_objects
+from iqgs.engine.run import Run
 from utils.errors import UserError
 
 
@@ -26,16 +27,13 @@ def object_number(run: Run, wanted: str) -> int:
 
 def extract_object(run: Run, params: ExtractParams) -> str:
     """Write the splats of one object; returns a line that says where and how many."""
-    if run.method is None:
-        raise UserError(f"{run.folder} was trained without masks: it has no objects")
+    objects = trained_objects(run)
     number = object_number(run, params.id)
-    labels = splat_labels(run).labels
-    chosen = labels == number
-    if not number or not chosen.any():
-        present = sorted(set(labels.tolist()) - {0})
+    chosen = objects.of(number)
+    if not number or not len(chosen):
+        present = objects.numbers()
         raise UserError(f"--id {params.id}: no splat belongs to it; the run has {present}")
     path = Path(params.output or run.folder / "objects" / f"{number}.ply")
     path.parent.mkdir(parents=True, exist_ok=True)
-    chosen_splats = run.gaussians.subset(chosen)
-    chosen_splats.save_ply(path, viewer=True, instance=labels[chosen], frame=run.frame)
-    return f"{path} ({int(chosen.sum())} splats)"
+    chosen.splats.save_ply(path, viewer=True, instance=chosen.labels, frame=run.frame)
+    return f"{path} ({len(chosen)} splats)"
