@@ -35,11 +35,11 @@ class ListParams(RunParams):
 
 
 @dataclass(frozen=True)
-class CleanParams(RunParams):
-    """`clean`: relabel and split splats that no view shows or that cross a boundary."""
+class CleaningParams(RunParams):
+    """How splats that no view shows, or that cross a boundary, are found and cut."""
 
-    views: int = option(60, "training views at most that splats are judged by, evenly spread")
-    rounds: int = option(2, "how often a splat across a boundary may be cut in two")
+    views: int = option(60, "of --clean: training views at most, evenly spread, to judge splats by")
+    rounds: int = option(2, "of --clean: how often a splat across a boundary may be cut in two")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,7 +48,19 @@ class CleanParams(RunParams):
 
 
 @dataclass(frozen=True)
-class SelectionParams(CleanParams):
+class CleanParams(CleaningParams):
+    """`clean`."""
+
+    score: bool = option(True, "compare objects with the scene's masks, where it is there")
+    score_views: int = option(12, "held-out views at most, evenly spread, to compare in")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.score_views >= 1, "score_views", self.score_views, "at least 1")
+
+
+@dataclass(frozen=True)
+class SelectionParams(CleaningParams):
     """Which objects a sub-command is about."""
 
     id: tuple[str, ...] = option((), "objects, by number or name")
@@ -89,7 +101,7 @@ class OutputParams(SelectionParams):
 
 
 @dataclass(frozen=True)
-class ExtractAllParams(CleanParams):
+class ExtractAllParams(CleaningParams):
     """`extract-all`."""
 
     output: str = option("", "folder to write; empty: RUN/objects", short="o")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -113,8 +114,12 @@ class Name:
 class Clean:
     """Relabel and split splats as a file of decisions says (see `cleaning`)."""
 
-    file: str  # in the run folder
+    file: str  # edits/clean-<12 hexadecimal digits>.npz in the run folder
     sha256: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"edits/clean-[0-9a-f]{12}\.npz", self.file):
+            raise ValueError(f"{self.file!r} is no file of a cleaning")
 
 
 Edit = Remove | Isolate | Recolor | Move | Copy | Merge | Split | Name | Clean

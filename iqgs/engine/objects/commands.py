@@ -4,20 +4,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from arguments import editing
 from arguments.editing import RunParams, SelectionParams, numbers
 from iqgs.engine.objects.choosing import chosen_objects, object_number
+from iqgs.engine.objects.cleaning import clean_objects, write_cleaning
 from iqgs.engine.objects.extraction import extract, extract_all
 from iqgs.engine.objects.listing import list_objects
-from iqgs.engine.objects.opened import edited_objects, replayed
+from iqgs.engine.objects.opened import replayed
+from iqgs.engine.objects.scoring import compared, true_masks
 from iqgs.engine.objects.script import EditScript, read_script
 from iqgs.engine.run import Run
 from iqgs.objects import edits
 from iqgs.objects.applying import apply_edit, split_pieces
 from iqgs.objects.catalog import entry_of
+from iqgs.objects.cleaning import Cleaning, apply_cleaning
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.objects.selection import next_numbers
 from utils.errors import UserError
@@ -37,8 +40,14 @@ def _edit(run: Run, params: RunParams, make: Callable[..., list[edits.Edit]]) ->
     """Make the edits, see that they can be replayed, and only then write them down."""
     with RunLock(run.folder):
         before = read_script(run)
-        objects = replayed(run, before.edits)
-        script, said = before, []
+        script, said, objects = before, [], replayed(run, before.edits)
+        if getattr(params, "clean", False):
+            cleaning = _cleaning(run, objects, before.edits, params)
+            if cleaning is not None:
+                script = script.with_edit(write_cleaning(run.folder, cleaning))
+                after = apply_cleaning(objects, cleaning)
+                said.append(f"clean: {_change(objects, after)}")
+                objects = after
         try:
             for edit in make(run, objects, params):
                 after = apply_edit(objects, edit)
@@ -49,6 +58,15 @@ def _edit(run: Run, params: RunParams, make: Callable[..., list[edits.Edit]]) ->
             raise UserError(str(error)) from None
         script.write(before)
     return [*said, _where(script)]
+
+
+def _cleaning(
+    run: Run, objects: LabelledSplats, done: Sequence[edits.Edit], params: Any
+) -> Cleaning | None:
+    """The cleaning of objects; None where they were cleaned before."""
+    if any(isinstance(edit, edits.Clean) for edit in done):
+        return None
+    return clean_objects(run, objects, done, params)
 
 
 def _remove(run: Run, objects: LabelledSplats, params: editing.RemoveParams) -> list[edits.Edit]:
@@ -133,14 +151,43 @@ def _list(run: Run, params: editing.ListParams) -> list[str]:
 
 
 def _extract(run: Run, params: editing.OutputParams) -> list[str]:
-    objects = edited_objects(run)
+    objects = _to_extract(run, params)
     if params.id == ("all",):
         return extract_all(run, objects, params.output)
     return extract(run, objects, chosen_objects(run, objects, params), params.output)
 
 
 def _extract_all(run: Run, params: editing.ExtractAllParams) -> list[str]:
-    return extract_all(run, edited_objects(run), params.output)
+    return extract_all(run, _to_extract(run, params), params.output)
+
+
+def _to_extract(
+    run: Run, params: editing.OutputParams | editing.ExtractAllParams
+) -> LabelledSplats:
+    """The edited objects, with --clean cleaned for this once."""
+    script = read_script(run)
+    objects = replayed(run, script.edits)
+    cleaning = _cleaning(run, objects, script.edits, params) if params.clean else None
+    return objects if cleaning is None else apply_cleaning(objects, cleaning)
+
+
+def _clean(run: Run, params: editing.CleanParams) -> list[str]:
+    """Clean, and say what it brings where somebody can tell."""
+    with RunLock(run.folder):
+        before = read_script(run)
+        objects = replayed(run, before.edits)
+        if any(isinstance(edit, edits.Clean) for edit in before.edits):
+            raise UserError(f"{run.folder} is cleaned already; `undo` that first, or go on")
+        truth = true_masks(run, objects, params.score_views) if params.score else None
+        cleaning = clean_objects(run, objects, before.edits, params)
+        after = apply_cleaning(objects, cleaning)
+        script = before.with_edit(write_cleaning(run.folder, cleaning))
+        script.write(before)
+    aside = int(((objects.labels != 0).sum() - (after.labels != 0).sum()).clamp_min(0))
+    said = [f"clean: {_change(objects, after)}; {aside} fewer splats belong to an object"]
+    if truth is not None:
+        said += compared(run, objects, after, truth)
+    return [*said, _where(script)]
 
 
 def _undo(run: Run, params: RunParams) -> list[str]:
@@ -172,6 +219,7 @@ _OTHERS: dict[str, Callable[[Run, Any], list[str]]] = {
     "list": _list,
     "extract": _extract,
     "extract-all": _extract_all,
+    "clean": _clean,
     "undo": _undo,
     "redo": _redo,
     "log": _log,

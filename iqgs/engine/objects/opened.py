@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from iqgs.engine.objects.cleaning import read_cleaning
 from iqgs.engine.objects.script import SCRIPT_FILE, read_script
 from iqgs.engine.run import Run, splat_labels
 from iqgs.objects.applying import apply_edit
-from iqgs.objects.edits import Edit
+from iqgs.objects.cleaning import apply_cleaning
+from iqgs.objects.edits import Clean, Edit
 from iqgs.objects.labelled import LabelledSplats
 from utils.errors import DataError, UserError
 
@@ -36,9 +38,16 @@ def replayed(run: Run, edits: Sequence[Edit]) -> LabelledSplats:
     objects = trained_objects(run)
     for number, edit in enumerate(edits, 2):  # line 1 is the header
         try:
-            objects = apply_edit(objects, edit)
+            objects = after_edit(run, objects, edit)
         except ValueError as error:
             raise DataError(
                 f"{run.folder / SCRIPT_FILE}: line {number} cannot be replayed: {error}"
             ) from None
     return objects
+
+
+def after_edit(run: Run, objects: LabelledSplats, edit: Edit) -> LabelledSplats:
+    """The objects after one edit. ValueError, in words, where it does not fit them; DataError."""
+    if isinstance(edit, Clean):
+        return apply_cleaning(objects, read_cleaning(run.folder, edit))
+    return apply_edit(objects, edit)

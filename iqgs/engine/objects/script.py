@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from iqgs.engine.objects.cleaning import forget_unused
 from iqgs.engine.run import Run
 from iqgs.objects.edits import Edit, from_record, to_record
 from utils.errors import DataError, FormatError, UserError
@@ -64,6 +65,7 @@ class EditScript:
         ]
         for path, edits, _ in sorted(files, key=lambda file: len(file[1]) < len(file[2])):
             self._write(path, edits)
+        forget_unused(self.folder, (*self.edits, *self.undone))
 
     def _write(self, path: Path, edits: Sequence[Edit]) -> None:
         if not edits:
