@@ -58,7 +58,7 @@ def check_present(objects: LabelledSplats, wanted: Iterable[int]) -> None:
 
 def _remove(objects: LabelledSplats, edit: Remove) -> LabelledSplats:
     check_present(objects, edit.objects)
-    gone = torch.isin(objects.labels, torch.tensor(edit.objects))
+    gone = _with_hidden(objects, edit.objects)
     if edit.hull:
         means = objects.splats.means.detach().cpu().numpy()
         for number in edit.objects:
@@ -82,7 +82,7 @@ def _recolor(objects: LabelledSplats, edit: Recolor) -> LabelledSplats:
 
 def _move(objects: LabelledSplats, edit: Move) -> LabelledSplats:
     check_present(objects, edit.objects)
-    mine = torch.isin(objects.labels, torch.tensor(edit.objects))
+    mine = _with_hidden(objects, edit.objects)
     return _with_rows(objects, mine, lambda part: moved(part, edit.motion))
 
 
@@ -105,7 +105,11 @@ def _copy(objects: LabelledSplats, edit: Copy) -> LabelledSplats:
 def _merge(objects: LabelledSplats, edit: Merge) -> LabelledSplats:
     check_present(objects, {*edit.objects, edit.into})
     mine = torch.isin(objects.labels, torch.tensor(edit.objects))
-    labels = torch.where(mine, torch.tensor(edit.into), objects.labels)
+    into = torch.tensor(edit.into)
+    labels = torch.where(mine, into, objects.labels)
+    hidden = objects.hidden
+    if hidden is not None:
+        hidden = torch.where(torch.isin(hidden, torch.tensor(edit.objects)), into, hidden)
     gone = set(edit.objects) - {edit.into}
     names = {n: name for n, name in objects.names.items() if n not in gone}
     parents = {
@@ -113,7 +117,7 @@ def _merge(objects: LabelledSplats, edit: Merge) -> LabelledSplats:
         for part, whole in objects.parents.items()
         if part not in gone and (whole not in gone or part != edit.into)
     }
-    return dataclasses.replace(objects, labels=labels, names=names, parents=parents)
+    return dataclasses.replace(objects, labels=labels, names=names, parents=parents, hidden=hidden)
 
 
 def _split(objects: LabelledSplats, edit: Split) -> LabelledSplats:
@@ -193,6 +197,10 @@ def joined(parts: Iterable[LabelledSplats]) -> LabelledSplats:
     if not listed:
         raise ValueError("expected something to join")
     models = [part.splats for part in listed]
+    hidden = None
+    if any(part.hidden is not None for part in listed):
+        known = [torch.zeros_like(p.labels) if p.hidden is None else p.hidden for p in listed]
+        hidden = torch.cat(known)
     values = {
         name: torch.cat([model.params[name].detach() for model in models])
         for name in PARAMETER_NAMES
@@ -202,6 +210,7 @@ def joined(parts: Iterable[LabelledSplats]) -> LabelledSplats:
         splats=GaussianModel(values, models[0].active_sh_degree),
         labels=torch.cat([part.labels for part in listed]),
         confidence=torch.cat([part.confidence for part in listed]),
+        hidden=hidden,
     )
 
 
@@ -232,6 +241,13 @@ def _with_rows(
         values[name] = parameter.detach().clone()
         values[name][at] = part.params[name].detach()
     return dataclasses.replace(objects, splats=GaussianModel(values, model.active_sh_degree))
+
+
+def _with_hidden(objects: LabelledSplats, numbers: tuple[int, ...]) -> Tensor:
+    """The splats [N] bool of some objects with those that they hide."""
+    wanted = torch.tensor(numbers)
+    mine = torch.isin(objects.labels, wanted)
+    return mine if objects.hidden is None else mine | torch.isin(objects.hidden, wanted)
 
 
 def _without_strangers(objects: LabelledSplats) -> LabelledSplats:

@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from iqgs.objects.labelled import LabelledSplats
@@ -52,6 +53,7 @@ class Cleaning:
     cuts: tuple[Tensor, ...]  # rows [c] int64 to cut, of the splats as the cuts before left them
     labels: Tensor  # [N'] int64, of the splats after all cuts
     confidence: Tensor  # [N'] float32
+    hidden: Tensor  # [N'] int64, see `LabelledSplats`
 
 
 def apply_cleaning(objects: LabelledSplats, cleaning: Cleaning) -> LabelledSplats:
@@ -66,7 +68,11 @@ def apply_cleaning(objects: LabelledSplats, cleaning: Cleaning) -> LabelledSplat
             f"the cleaning has labels of {len(cleaning.labels)} splats, there are {len(splats)}"
         )
     return dataclasses.replace(
-        objects, splats=splats, labels=cleaning.labels, confidence=cleaning.confidence
+        objects,
+        splats=splats,
+        labels=cleaning.labels,
+        confidence=cleaning.confidence,
+        hidden=cleaning.hidden,
     )
 
 
@@ -101,17 +107,36 @@ def mixed_splats(votes: Tensor) -> Tensor:
     return (best < (1 - MIXED_SHARE) * total).nonzero()[:, 0]
 
 
-def decide(votes: Tensor, alone: Tensor) -> tuple[Tensor, Tensor]:
-    """The class [N] int64 that each splat's votes [N, K + 1] elect, and the posterior [N] of that.
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What becomes of N splats, in the classes that voted; 0 stands for no object."""
 
-    0, which stands for no object, where a splat shows too small a part of `alone` [N], the pixels
-    that it would fill if nothing else were there: it is hidden in every view.
+    label: Tensor  # [N] int64, 0 also for hidden splats
+    posterior: Tensor  # [N] float32 of the class with most votes
+    hidden: Tensor  # [N] int64, the class that hides a hidden splat; 0 for others
+
+
+def decide(votes: Tensor, alone: Tensor, means: Tensor) -> Decision:
+    """Each splat gets the class that its votes [N, K + 1] elect, unless it is hidden in every view.
+
+    It is where it shows too small a part of `alone` [N], the pixels that it would fill if nothing
+    else were there. The few votes that it has come through what hides it; where it has none, its
+    nearest neighbour (of `means` [N, 3]) that is not hidden says what that is.
     """
     best, winner = votes.max(dim=1)
     total = votes.sum(dim=1)
     seen = (total > 0) & (total >= SEEN_SHARE * alone)
-    posterior = (best + 1) / (total + 2)
-    return torch.where(seen, winner, torch.zeros_like(winner)), posterior
+    owner = winner.clone()
+    silent = total == 0
+    if bool(silent.any()) and bool(seen.any()):
+        _, nearest = cKDTree(means[seen].numpy()).query(means[silent].numpy())
+        owner[silent] = winner[seen][torch.from_numpy(nearest)]
+    nothing = torch.zeros_like(winner)
+    return Decision(
+        label=torch.where(seen, winner, nothing),
+        posterior=(best + 1) / (total + 2),
+        hidden=torch.where(seen, nothing, owner),
+    )
 
 
 @torch.no_grad()

@@ -28,6 +28,7 @@ from utils.errors import DataError, UserError
 from utils.storage import atomic_write
 
 DECISIONS = "edits"  # folder in a run
+KINDS = {"labels": np.int32, "confidence": np.float32, "hidden": np.int32}  # how they are stored
 
 
 def clean_objects(
@@ -60,8 +61,10 @@ def clean_objects(
             break
         cuts.append(mixed)
         splats, _ = cut_in_two(splats, mixed.to(splats.device))
-    winner, posterior = decide(votes, alone)
-    return Cleaning(tuple(cuts), numbers[winner], posterior)
+    decision = decide(votes, alone, splats.means.detach().cpu())
+    return Cleaning(
+        tuple(cuts), numbers[decision.label], decision.posterior, numbers[decision.hidden]
+    )
 
 
 @torch.no_grad()
@@ -100,8 +103,8 @@ def write_cleaning(folder: Path, cleaning: Cleaning) -> Clean:
     have the same name, so that nothing is overwritten by something else.
     """
     arrays = {f"cut_{k}": rows.cpu().numpy() for k, rows in enumerate(cleaning.cuts)}
-    arrays["labels"] = cleaning.labels.cpu().numpy().astype(np.int32)
-    arrays["confidence"] = cleaning.confidence.cpu().numpy().astype(np.float32)
+    for name, kind in KINDS.items():
+        arrays[name] = getattr(cleaning, name).cpu().numpy().astype(kind)
     stream = io.BytesIO()
     np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     data = stream.getvalue()
@@ -123,8 +126,10 @@ def read_cleaning(folder: Path, edit: Clean) -> Cleaning:
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         count = sum(name.startswith("cut_") for name in arrays.files)
         cuts = tuple(torch.from_numpy(arrays[f"cut_{k}"]) for k in range(count))
-        labels = torch.from_numpy(arrays["labels"].astype(np.int64))
-        return Cleaning(cuts, labels, torch.from_numpy(arrays["confidence"]))
+        labels, hidden = (
+            torch.from_numpy(arrays[n].astype(np.int64)) for n in ("labels", "hidden")
+        )
+        return Cleaning(cuts, labels, torch.from_numpy(arrays["confidence"]), hidden)
 
 
 def forget_unused(folder: Path, edits: Sequence[Edit]) -> None:
