@@ -10,7 +10,7 @@ from typing import Any
 from arguments import editing
 from arguments.editing import RunParams, SelectionParams, numbers
 from iqgs.engine.objects.choosing import chosen_objects, object_number
-from iqgs.engine.objects.cleaning import clean_objects, write_cleaning
+from iqgs.engine.objects.cleaning import clean_objects, forget_unused, write_cleaning
 from iqgs.engine.objects.extraction import extract, extract_all
 from iqgs.engine.objects.listing import list_objects
 from iqgs.engine.objects.opened import replayed
@@ -40,24 +40,35 @@ def _edit(run: Run, params: RunParams, make: Callable[..., list[edits.Edit]]) ->
     """Make the edits, see that they can be replayed, and only then write them down."""
     with RunLock(run.folder):
         before = read_script(run)
-        script, said, objects = before, [], replayed(run, before.edits)
-        if getattr(params, "clean", False):
-            cleaning = _cleaning(run, objects, before.edits, params)
-            if cleaning is not None:
-                script = script.with_edit(write_cleaning(run.folder, cleaning))
-                after = apply_cleaning(objects, cleaning)
-                said.append(f"clean: {_change(objects, after)}")
-                objects = after
+        script, objects = before, replayed(run, before.edits)
+        said: list[str] = []
         try:
+            if getattr(params, "clean", False):
+                script, objects, said = _cleaned(run, objects, before, params)
             for edit in make(run, objects, params):
                 after = apply_edit(objects, edit)
                 script = script.with_edit(edit)
                 said.append(f"{describe(edit, objects)}: {_change(objects, after)}")
                 objects = after
+            script.write(before)
         except ValueError as error:
             raise UserError(str(error)) from None
-        script.write(before)
+        finally:
+            known = read_script(run)
+            forget_unused(run.folder, (*known.edits, *known.undone))
     return [*said, _where(script)]
+
+
+def _cleaned(
+    run: Run, objects: LabelledSplats, script: EditScript, params: Any
+) -> tuple[EditScript, LabelledSplats, list[str]]:
+    """A script that cleans, its objects and what to say; as they are where one was cleaned."""
+    cleaning = _cleaning(run, objects, script.edits, params)
+    if cleaning is None:
+        return script, objects, []
+    after = apply_cleaning(objects, cleaning)
+    said = [f"clean: {_change(objects, after)}"]
+    return script.with_edit(write_cleaning(run.folder, cleaning)), after, said
 
 
 def _cleaning(
