@@ -19,9 +19,11 @@ from scipy.ndimage import binary_erosion
 from arguments.editing import parse_edit_arguments
 from iqgs.engine.objects.commands import run_edit_command
 from iqgs.engine.objects.opened import edited_objects, trained_objects
+from iqgs.engine.objects.recording import record_edits, undo_edit
 from iqgs.engine.opening import open_run
 from iqgs.engine.settings import resolve_run
 from iqgs.engine.training import train
+from iqgs.objects import edits
 from utils.errors import DataError, UserError
 from utils.ply import read_ply
 from utils.run_lock import RunLock
@@ -286,6 +288,17 @@ def test_a_script_that_cannot_be_used_is_said(
         assert "edits.jsonl" in str(refused.value) and "\n" not in str(refused.value)
     assert snapshot(run) == before
     assert trained_objects(open_run(run)).numbers() == sorted(IDS)
+
+
+def test_programs_record_edits_all_or_none(run: Path, edit: Edit) -> None:
+    before, opened = snapshot(run), open_run(run)
+    with pytest.raises(UserError, match="there is no object 5"):
+        record_edits(opened, edits.Name(3, "a"), edits.Remove((5,)))
+    assert snapshot(run) == before
+    after = record_edits(opened, edits.Name(3, "a"), edits.Remove((7,)))
+    assert after.names == {3: "a"} == edited_objects(open_run(run)).names
+    assert undo_edit(opened) == edits.Remove((7,))
+    assert edited_objects(open_run(run)).names == {3: "a", 7: "right"}
 
 
 def test_nobody_edits_what_somebody_else_holds(run: Path, edit: Edit) -> None:
