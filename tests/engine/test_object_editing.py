@@ -21,6 +21,7 @@ from iqgs.engine.objects.commands import run_edit_command
 from iqgs.engine.objects.opened import edited_objects, trained_objects
 from iqgs.engine.objects.recording import record_edits, undo_edit
 from iqgs.engine.opening import open_run
+from iqgs.engine.run_folder import remove_results
 from iqgs.engine.settings import resolve_run
 from iqgs.engine.training import train
 from iqgs.objects import edits
@@ -312,6 +313,13 @@ def test_nobody_edits_what_somebody_else_holds(run: Path, edit: Edit) -> None:
     assert not (run / ".lock").exists()
     (line,) = edit("log")
     assert line.startswith("1 ") and json.loads(line[2:])["objects"] == [3]
+
+
+def test_a_run_that_is_begun_anew_has_no_edits(run: Path, edit: Edit) -> None:
+    edit("remove", "--id", "3", "--clean")
+    edit("undo")
+    remove_results(run)
+    assert not [path for path in run.iterdir() if "edits" in path.name]
 
 
 def test_the_door(

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from arguments.editing import CleaningParams
 from gaussian_renderer import MIN_WEIGHT
 from iqgs.engine.run import Run
+from iqgs.engine.run_folder import EDITS_FOLDER
 from iqgs.methods.hard_labels import segment_by_labels
 from iqgs.methods.protocol import SplatLabels
 from iqgs.methods.vote import VoteAccumulator
@@ -27,7 +28,6 @@ from scene.gaussian_model import GaussianModel
 from utils.errors import DataError, UserError
 from utils.storage import atomic_write
 
-DECISIONS = "edits"  # folder in a run
 KINDS = {"labels": np.int32, "confidence": np.float32, "hidden": np.int32}  # how they are stored
 
 
@@ -109,7 +109,7 @@ def write_cleaning(folder: Path, cleaning: Cleaning) -> Clean:
     np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
     data = stream.getvalue()
     digest = hashlib.sha256(data).hexdigest()
-    name = f"{DECISIONS}/clean-{digest[:12]}.npz"
+    name = f"{EDITS_FOLDER}/clean-{digest[:12]}.npz"
     atomic_write(folder / name, lambda file: file.write(data), len(data))
     return Clean(name, digest)
 
@@ -135,8 +135,8 @@ def read_cleaning(folder: Path, edit: Clean) -> Cleaning:
 def forget_unused(folder: Path, edits: Sequence[Edit]) -> None:
     """Remove the decisions that no edit names any more."""
     used = {edit.file for edit in edits if isinstance(edit, Clean)}
-    for path in (folder / DECISIONS).glob("clean-*.npz"):
-        if f"{DECISIONS}/{path.name}" not in used:
+    for path in (folder / EDITS_FOLDER).glob("clean-*.npz"):
+        if f"{EDITS_FOLDER}/{path.name}" not in used:
             path.unlink(missing_ok=True)
-    if (folder / DECISIONS).is_dir() and not any((folder / DECISIONS).iterdir()):
-        (folder / DECISIONS).rmdir()
+    if (folder / EDITS_FOLDER).is_dir() and not any((folder / EDITS_FOLDER).iterdir()):
+        (folder / EDITS_FOLDER).rmdir()

@@ -12,11 +12,11 @@ from arguments.exporting import ExtractParams
 from iqgs.engine.objects.choosing import object_number
 from iqgs.engine.objects.opened import edited_objects
 from iqgs.engine.run import Run
+from iqgs.engine.run_folder import OBJECTS_FOLDER
 from iqgs.objects.catalog import by_object
 from iqgs.objects.labelled import LabelledSplats
 from utils.errors import UserError
 
-OBJECTS_FOLDER = "objects"  # of a run
 REST = "rest"  # what belongs to no object
 
 logger = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from iqgs.engine.objects.extraction import OBJECTS_FOLDER
 from iqgs.engine.objects.previews import Pixels, best_views, contact_sheet, preview
 from iqgs.engine.pictures.files import write_picture
 from iqgs.engine.run import Run
+from iqgs.engine.run_folder import OBJECTS_FOLDER
 from iqgs.objects.catalog import FORMAT, ObjectEntry, by_object, catalog
 from iqgs.objects.labelled import LabelledSplats
 from utils.storage import atomic_folder, write_text

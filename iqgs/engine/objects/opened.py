@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from iqgs.engine.objects.cleaning import read_cleaning
-from iqgs.engine.objects.script import SCRIPT_FILE, read_script
+from iqgs.engine.objects.script import read_script
 from iqgs.engine.run import Run, splat_labels
+from iqgs.engine.run_folder import EDITS_FILE
 from iqgs.objects.applying import apply_edit
 from iqgs.objects.cleaning import apply_cleaning
 from iqgs.objects.edits import Clean, Edit
@@ -41,7 +42,7 @@ def replayed(run: Run, edits: Sequence[Edit]) -> LabelledSplats:
             objects = after_edit(run, objects, edit)
         except ValueError as error:
             raise DataError(
-                f"{run.folder / SCRIPT_FILE}: line {number} cannot be replayed: {error}"
+                f"{run.folder / EDITS_FILE}: line {number} cannot be replayed: {error}"
             ) from None
     return objects
 

@@ -15,12 +15,12 @@ from typing import Any
 
 from iqgs.engine.objects.cleaning import forget_unused
 from iqgs.engine.run import Run
+from iqgs.engine.run_folder import EDITS_FILE, UNDONE_FILE
 from iqgs.objects.edits import Edit, from_record, to_record
 from utils.errors import DataError, FormatError, UserError
 from utils.storage import write_text
 
 FORMAT = 1
-SCRIPT_FILE, UNDONE_FILE = "edits.jsonl", "edits_undone.jsonl"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class EditScript:
     @property
     def path(self) -> Path:
         """Where it is written."""
-        return self.folder / SCRIPT_FILE
+        return self.folder / EDITS_FILE
 
     def with_edit(self, *edits: Edit) -> EditScript:
         """Some edits more; what was undone cannot be redone any more."""
@@ -79,7 +79,7 @@ class EditScript:
 def read_script(run: Run) -> EditScript:
     """The edits of a run. FormatError for a damaged file, UserError for one of other splats."""
     iteration, splats = run.iteration, len(run.gaussians)
-    edits, undone = (_read(run, run.folder / name) for name in (SCRIPT_FILE, UNDONE_FILE))
+    edits, undone = (_read(run, run.folder / name) for name in (EDITS_FILE, UNDONE_FILE))
     return EditScript(run.folder, iteration, splats, edits, undone)
 
 
