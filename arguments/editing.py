@@ -13,6 +13,7 @@ from typing import Any
 from arguments.opening import OpeningParams
 from arguments.options import OneLineParser, add_options, option, parse_typed, require
 
+LEVEL_WORDS = "0: whole objects, 1: their parts, and so on; -1: the finest"
 _NUMBERS = re.compile(r"-[\d.][^ ]*,.*")  # argparse takes -1,0,2 for a flag
 
 
@@ -31,6 +32,7 @@ class RunParams(OpeningParams):
 class ListParams(RunParams):
     """`list`."""
 
+    level: int = option(-1, LEVEL_WORDS)
     previews: bool = option(True, "also a picture of each object, and a sheet of all")
 
 
@@ -98,6 +100,7 @@ class OutputParams(SelectionParams):
     output: str = option(
         "", "file to write, or a folder for several objects; empty: RUN/objects/ID.ply", short="o"
     )
+    level: int = option(-1, LEVEL_WORDS)
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,7 @@ class ExtractAllParams(CleaningParams):
     """`extract-all`."""
 
     output: str = option("", "folder to write; empty: RUN/objects", short="o")
+    level: int = option(-1, LEVEL_WORDS)
     clean: bool = option(False, "clean boundaries and hidden splats first, as `clean` does")
 
 
@@ -187,6 +191,19 @@ class SplitParams(RunParams):
 
 
 @dataclass(frozen=True)
+class PartsParams(RunParams):
+    """`parts`."""
+
+    id: str = option("", "the object, by number or name")
+    count: int = option(4, "parts at most")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.id), "id", "", "an object's number or name")
+        require(2 <= self.count <= 100, "count", self.count, "within 2..100")
+
+
+@dataclass(frozen=True)
 class NameParams(SelectionParams):
     """`name`."""
 
@@ -204,6 +221,7 @@ COMMANDS: dict[str, tuple[type[RunParams], str]] = {
     "copy": (MoveParams, "the same with copies that get new numbers"),
     "merge": (MergeParams, "make one object of several"),
     "split": (SplitParams, "make several objects of one: its connected pieces, or by box or plane"),
+    "parts": (PartsParams, "tell parts of an object apart; it stays the whole of them"),
     "name": (NameParams, "call an object something"),
     "clean": (CleanParams, "cut splats at boundaries and set hidden ones aside"),
     "undo": (RunParams, "take the last edit back"),

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import Delaunay, QhullError
+from scipy.spatial import Delaunay, QhullError, cKDTree
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from iqgs.objects.colors import recolored
 from iqgs.objects.edits import (
     Copy,
     Edit,
@@ -21,23 +22,22 @@ from iqgs.objects.edits import (
     Motion,
     Move,
     Name,
+    Parts,
     Recolor,
     Remove,
     Split,
 )
 from iqgs.objects.labelled import LabelledSplats
+from iqgs.objects.levels import lineage
 from iqgs.objects.parts import beyond_plane, connected_pieces, inside_box
 from scene.gaussian_model import GaussianModel
 from scene.parameters import PARAMETER_NAMES
 from scene.splat_files.similarity import transformed
-from utils.spherical_harmonics import DC_BASIS, sh_dc_to_rgb
-
-LUMA = (0.2126, 0.7152, 0.0722)  # of linear RGB, ITU-R BT.709
-DARKEST = 0.02  # mean luminance below which shade cannot be told from black
 
 
 def apply_edit(objects: LabelledSplats, edit: Edit) -> LabelledSplats:
-    """The splats after one edit (`Clean` needs its file: see `cleaning.apply_cleaning`).
+    """The splats after one edit; those that have a file (`Clean`, `Parts`) are applied with what it
+    holds, by `cleaning.apply_cleaning` and `with_parts`.
 
     Raises ValueError, in words for the user, where an object is missing or a number is taken.
     """
@@ -45,6 +45,32 @@ def apply_edit(objects: LabelledSplats, edit: Edit) -> LabelledSplats:
     if verb is None:
         raise ValueError(f"{type(edit).__name__.lower()} is not applied here")
     return verb(objects, edit)
+
+
+def with_parts(objects: LabelledSplats, edit: Parts, piece: Tensor) -> LabelledSplats:
+    """The splats with `piece` [n] as parts of the n of an object. ValueError where they do not fit.
+
+    What the object hides is hidden by the nearest part.
+    """
+    check_present(objects, [edit.object])
+    count = len(edit.numbers)
+    mine = objects.labels == edit.object
+    if len(piece) != int(mine.sum()) or sorted(set(piece.tolist())) != list(range(count)):
+        raise ValueError(f"the parts are not those of object {edit.object}")
+    _check_free(objects, edit.numbers, count)
+    labels, hidden = objects.labels.clone(), objects.hidden
+    labels[mine] = torch.tensor(edit.numbers)[piece]
+    if hidden is not None and bool((hidden == edit.object).any()):
+        means = objects.splats.means.detach().cpu()
+        inside = hidden == edit.object
+        _, nearest = cKDTree(means[mine].numpy()).query(means[inside].numpy())
+        hidden = hidden.clone()
+        hidden[inside] = labels[mine][torch.from_numpy(nearest)]
+    names = dict(objects.names)
+    whole = names.get(edit.object, f"object {edit.object}")
+    names.update({new: f"{whole} part {k}" for k, new in enumerate(edit.numbers, 1)})
+    parents = {**objects.parents, **dict.fromkeys(edit.numbers, edit.object)}
+    return dataclasses.replace(objects, labels=labels, names=names, parents=parents, hidden=hidden)
 
 
 def check_present(objects: LabelledSplats, wanted: Iterable[int]) -> None:
@@ -76,7 +102,7 @@ def _recolor(objects: LabelledSplats, edit: Recolor) -> LabelledSplats:
     check_present(objects, edit.objects)
     for number in edit.objects:
         mine = objects.labels == number
-        objects = _with_rows(objects, mine, lambda part: _recolored(part, edit.color))
+        objects = _with_rows(objects, mine, lambda part: recolored(part, edit.color))
     return objects
 
 
@@ -184,13 +210,6 @@ def moved(splats: GaussianModel, motion: Motion) -> GaussianModel:
     return GaussianModel(values, splats.active_sh_degree)
 
 
-def mean_color(splats: GaussianModel) -> Tensor:
-    """Mean RGB [3] of splats, weighted by opacity and size, without what depends on direction."""
-    color = sh_dc_to_rgb(splats.params["sh_dc"].detach()[:, 0]).clamp(0, 1)
-    weight = (splats.opacities * splats.scales[:, :2].prod(dim=1, keepdim=True)).detach()
-    return (color * weight).sum(dim=0) / weight.sum().clamp_min(torch.finfo(weight.dtype).tiny)
-
-
 def joined(parts: Iterable[LabelledSplats]) -> LabelledSplats:
     """One after the other; names, parents and frame are those of the first. ValueError for none."""
     listed = list(parts)
@@ -212,21 +231,6 @@ def joined(parts: Iterable[LabelledSplats]) -> LabelledSplats:
         confidence=torch.cat([part.confidence for part in listed]),
         hidden=hidden,
     )
-
-
-def _recolored(splats: GaussianModel, color: tuple[float, float, float]) -> GaussianModel:
-    """Each splat's colour c(d) becomes color * Y(c(d)) / mean Y, for every direction d: luminance Y
-    is linear in the coefficients, so that light, shade and gloss stay in their proportions.
-    """
-    values = {name: p.detach().clone() for name, p in splats.params.items()}
-    luma = values["sh_dc"].new_tensor(LUMA)
-    target = values["sh_dc"].new_tensor(color)
-    base = (mean_color(splats) @ luma).clamp_min(DARKEST)
-    gain = target / base  # [3]
-    brightness = sh_dc_to_rgb(values["sh_dc"]) @ luma  # [N, 1]
-    values["sh_dc"] = (brightness[..., None] * gain - 0.5) / DC_BASIS
-    values["sh_rest"] = (values["sh_rest"] @ luma)[..., None] * gain
-    return GaussianModel(values, splats.active_sh_degree)
 
 
 def _with_rows(
@@ -251,17 +255,17 @@ def _with_hidden(objects: LabelledSplats, numbers: tuple[int, ...]) -> Tensor:
 
 
 def _without_strangers(objects: LabelledSplats) -> LabelledSplats:
-    """Names and parents of objects that are still there."""
-    present = set(objects.numbers())
+    """Names and parents of objects that are still there, in part or whole."""
+    present = {number for n in objects.numbers() for number in lineage(objects, n)}
     return dataclasses.replace(
         objects,
         names={n: name for n, name in objects.names.items() if n in present},
-        parents={a: b for a, b in objects.parents.items() if a in present and b in present},
+        parents={a: b for a, b in objects.parents.items() if a in present},
     )
 
 
 def _check_free(objects: LabelledSplats, numbers: tuple[int, ...], count: int) -> None:
-    taken = set(objects.numbers()) | set(objects.names)
+    taken = {*objects.numbers(), *objects.names, *objects.parents.values()}
     if len(numbers) != count or len(set(numbers)) != count:
         raise ValueError(f"{count} different new numbers are needed, got {list(numbers)}")
     for number in numbers:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from iqgs.objects.applying import mean_color
+from iqgs.objects.colors import mean_color
 from iqgs.objects.labelled import LabelledSplats
 from scene.gaussian_model import GaussianModel
 
@@ -71,6 +71,12 @@ def entry_of(objects: LabelledSplats, number: int) -> ObjectEntry:
 def catalog(objects: LabelledSplats) -> list[ObjectEntry]:
     """An entry for each object, by number."""
     return [_entry(part, number) for number, part in by_object(objects) if number]
+
+
+def common_center(objects: LabelledSplats, numbers: Sequence[int]) -> tuple[float, float, float]:
+    """Middle of the box of several objects together."""
+    mine = torch.isin(objects.labels, torch.tensor(tuple(numbers)))
+    return _entry(objects.rows(mine), numbers[0]).center
 
 
 def by_object(objects: LabelledSplats) -> Iterator[tuple[int, LabelledSplats]]:

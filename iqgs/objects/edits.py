@@ -118,12 +118,29 @@ class Clean:
     sha256: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"edits/clean-[0-9a-f]{12}\.npz", self.file):
-            raise ValueError(f"{self.file!r} is no file of a cleaning")
+        _check_file(self.file, "clean")
 
 
-Edit = Remove | Isolate | Recolor | Move | Copy | Merge | Split | Name | Clean
+@dataclass(frozen=True)
+class Parts:
+    """An object becomes the whole of several parts, as a file of decisions says (see `levels`)."""
+
+    object: int
+    numbers: Numbers  # of the parts; all splats of the object go to them
+    file: str  # edits/parts-<12 hexadecimal digits>.npz in the run folder
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _check_file(self.file, "parts")
+
+
+Edit = Remove | Isolate | Recolor | Move | Copy | Merge | Split | Name | Clean | Parts
 KINDS: Mapping[str, type[Any]] = {kind.__name__.lower(): kind for kind in typing.get_args(Edit)}
+
+
+def _check_file(file: str, kind: str) -> None:
+    if not re.fullmatch(rf"edits/{kind}-[0-9a-f]{{12}}\.npz", file):
+        raise ValueError(f"{file!r} is no file of decisions for {kind!r}")
 
 
 def to_record(edit: Edit) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from iqgs.objects import edits
-from iqgs.objects.applying import LUMA, apply_edit, mean_color
+from iqgs.objects.applying import apply_edit
+from iqgs.objects.colors import LUMA, mean_color
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.objects.parts import connected_pieces
 from scene.frame import SceneFrame

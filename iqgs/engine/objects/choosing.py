@@ -11,6 +11,7 @@ from arguments.editing import SelectionParams, numbers
 from gaussian_renderer import MIN_WEIGHT
 from iqgs.engine.run import Run
 from iqgs.objects.labelled import LabelledSplats
+from iqgs.objects.levels import parts_of
 from iqgs.objects.selection import number_of, object_at, objects_in_box
 from scene.cameras import Camera
 from utils.errors import UserError
@@ -27,17 +28,38 @@ def object_number(objects: LabelledSplats, wanted: str) -> int:
 
 
 def chosen_objects(run: Run, objects: LabelledSplats, params: SelectionParams) -> tuple[int, ...]:
-    """The numbers that --id, --pixel and --box ask for, each once, in this order. UserError."""
-    found = [object_number(objects, wanted) for wanted in params.id]
+    """The numbers that --id, --pixel and --box ask for, each once, in this order; those of the
+    parts where an object has some. UserError.
+    """
+    found = [number for parts in chosen_wholes(run, objects, params) for number in parts]
+    return tuple(dict.fromkeys(found))
+
+
+def chosen_wholes(
+    run: Run, objects: LabelledSplats, params: SelectionParams
+) -> list[tuple[int, ...]]:
+    """What is asked for, one by one: an object, or the parts of one. UserError."""
+    found = [_parts_or_itself(objects, wanted) for wanted in params.id]
     if params.pixel:
-        found.append(_seen_at(run, objects, params))
+        found.append((_seen_at(run, objects, params),))
     if params.box:
         x0, y0, z0, x1, y1, z1 = numbers("box", params.box, 6)
         inside = objects_in_box(objects, (x0, y0, z0, x1, y1, z1))
         if not inside:
             raise UserError(f"--box {params.box}: no object has most of its splats in it")
-        found += inside
-    return tuple(dict.fromkeys(found))
+        found += [(number,) for number in inside]
+    return list(dict.fromkeys(found))
+
+
+def _parts_or_itself(objects: LabelledSplats, wanted: str) -> tuple[int, ...]:
+    """An object by number or name; its parts, where these have all of its splats."""
+    wholes = sorted(set(objects.parents.values()) - set(objects.numbers()))
+    for whole in wholes:
+        if wanted in (str(whole), objects.names.get(whole)):
+            parts = parts_of(objects, whole)
+            if parts:
+                return tuple(parts)
+    return (object_number(objects, wanted),)
 
 
 def view_camera(run: Run, name: str) -> Camera:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,8 +13,8 @@ from tqdm import tqdm
 
 from arguments.editing import CleaningParams
 from gaussian_renderer import MIN_WEIGHT
+from iqgs.engine.objects.decisions import read_decisions, write_decisions
 from iqgs.engine.run import Run
-from iqgs.engine.run_folder import EDITS_FOLDER
 from iqgs.methods.hard_labels import segment_by_labels
 from iqgs.methods.protocol import SplatLabels
 from iqgs.methods.vote import VoteAccumulator
@@ -25,8 +23,7 @@ from iqgs.objects.edits import Clean, Edit, Name
 from iqgs.objects.labelled import LabelledSplats
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
-from utils.errors import DataError, UserError
-from utils.storage import atomic_write
+from utils.errors import UserError
 
 KINDS = {"labels": np.int32, "confidence": np.float32, "hidden": np.int32}  # how they are stored
 
@@ -99,44 +96,17 @@ def _votes(
 
 
 def write_cleaning(folder: Path, cleaning: Cleaning) -> Clean:
-    """Write decisions into a run's folder; returns the edit that names them. The same decisions
-    have the same name, so that nothing is overwritten by something else.
-    """
+    """Write decisions into a run's folder; returns the edit that names them."""
     arrays = {f"cut_{k}": rows.cpu().numpy() for k, rows in enumerate(cleaning.cuts)}
     for name, kind in KINDS.items():
         arrays[name] = getattr(cleaning, name).cpu().numpy().astype(kind)
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-    data = stream.getvalue()
-    digest = hashlib.sha256(data).hexdigest()
-    name = f"{EDITS_FOLDER}/clean-{digest[:12]}.npz"
-    atomic_write(folder / name, lambda file: file.write(data), len(data))
-    return Clean(name, digest)
+    return Clean(*write_decisions(folder, "clean", arrays))
 
 
 def read_cleaning(folder: Path, edit: Clean) -> Cleaning:
     """The decisions that an edit names. DataError where they are missing or were changed."""
-    path = folder / edit.file
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); an edit needs it") from None
-    if hashlib.sha256(data).hexdigest() != edit.sha256:
-        raise DataError(f"{path}: is not the file that the edit names; `undo` it and clean again")
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        count = sum(name.startswith("cut_") for name in arrays.files)
-        cuts = tuple(torch.from_numpy(arrays[f"cut_{k}"]) for k in range(count))
-        labels, hidden = (
-            torch.from_numpy(arrays[n].astype(np.int64)) for n in ("labels", "hidden")
-        )
-        return Cleaning(cuts, labels, torch.from_numpy(arrays["confidence"]), hidden)
-
-
-def forget_unused(folder: Path, edits: Sequence[Edit]) -> None:
-    """Remove the decisions that no edit names any more."""
-    used = {edit.file for edit in edits if isinstance(edit, Clean)}
-    for path in (folder / EDITS_FOLDER).glob("clean-*.npz"):
-        if f"{EDITS_FOLDER}/{path.name}" not in used:
-            path.unlink(missing_ok=True)
-    if (folder / EDITS_FOLDER).is_dir() and not any((folder / EDITS_FOLDER).iterdir()):
-        (folder / EDITS_FOLDER).rmdir()
+    arrays = read_decisions(folder, edit)
+    count = sum(name.startswith("cut_") for name in arrays)
+    cuts = tuple(torch.from_numpy(arrays[f"cut_{k}"]) for k in range(count))
+    labels, confidence, hidden = (torch.from_numpy(arrays[name]) for name in KINDS)
+    return Cleaning(cuts, labels.long(), confidence, hidden.long())

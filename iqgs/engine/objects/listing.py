@@ -14,6 +14,7 @@ from iqgs.engine.run import Run
 from iqgs.engine.run_folder import OBJECTS_FOLDER
 from iqgs.objects.catalog import FORMAT, ObjectEntry, by_object, catalog
 from iqgs.objects.labelled import LabelledSplats
+from iqgs.objects.levels import parts_of
 from utils.storage import atomic_folder, write_text
 
 OBJECTS_FILE, PREVIEWS, SHEET_FILE = "objects.json", "previews", "objects.png"
@@ -49,6 +50,15 @@ def objects_record(
         "splats": len(objects),
         "splats_of_no_object": int((objects.labels == 0).sum()),
         "objects": [entry.to_record() for entry in entries],
+        "wholes": [
+            {
+                "id": whole,
+                "name": objects.names.get(whole, ""),
+                "parent": objects.parents.get(whole),
+                "parts": parts_of(objects, whole),
+            }
+            for whole in sorted(set(objects.parents.values()) - set(objects.numbers()))
+        ],
     }
 
 

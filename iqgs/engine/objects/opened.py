@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from iqgs.engine.objects.cleaning import read_cleaning
+from iqgs.engine.objects.parting import read_pieces
 from iqgs.engine.objects.script import read_script
 from iqgs.engine.run import Run, splat_labels
 from iqgs.engine.run_folder import EDITS_FILE
-from iqgs.objects.applying import apply_edit
+from iqgs.objects.applying import apply_edit, with_parts
 from iqgs.objects.cleaning import apply_cleaning
-from iqgs.objects.edits import Clean, Edit
+from iqgs.objects.edits import Clean, Edit, Parts
 from iqgs.objects.labelled import LabelledSplats
 from utils.errors import DataError, UserError
 
@@ -51,4 +52,6 @@ def after_edit(run: Run, objects: LabelledSplats, edit: Edit) -> LabelledSplats:
     """The objects after one edit. ValueError, in words, where it does not fit them; DataError."""
     if isinstance(edit, Clean):
         return apply_cleaning(objects, read_cleaning(run.folder, edit))
+    if isinstance(edit, Parts):
+        return with_parts(objects, edit, read_pieces(run.folder, edit))
     return apply_edit(objects, edit)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from iqgs.engine.objects.cleaning import forget_unused
+from iqgs.engine.objects.decisions import forget_unused
 from iqgs.engine.run import Run
 from iqgs.engine.run_folder import EDITS_FILE, UNDONE_FILE
 from iqgs.objects.edits import Edit, from_record, to_record
