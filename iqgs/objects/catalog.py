@@ -16,6 +16,7 @@ from scene.gaussian_model import GaussianModel
 
 FORMAT = 1  # of objects.json
 BOX_SHARE = 0.01  # of an object's opacity may lie outside each face of its box
+STRAY, FENCE = 0.02, 0.5  # see `robust_box`
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,18 @@ def by_object(objects: LabelledSplats) -> Iterator[tuple[int, LabelledSplats]]:
 
 def robust_box(splats: GaussianModel) -> tuple[Tensor, Tensor]:
     """Corners [3] of a box that stray splats do not stretch: of the splats' opacity 1 % may lie
-    beyond each face, a splat reaching one standard deviation from its centre.
+    beyond each face, a splat reaching one standard deviation from its centre. Splats far beyond
+    all but 2 % at either end, by half of the extent between, are not looked at.
     """
     scales = splats.scales.detach()
     reach = (splats.axes().detach() * scales[:, None, :]).square().sum(dim=2).sqrt()
     means, weight = splats.means.detach(), splats.opacities.detach()[:, 0].double()
+    near = torch.ones(len(splats), dtype=torch.bool, device=means.device)
+    for along in means.unbind(1):
+        first, last = (_quantile(along, weight, share) for share in (STRAY, 1 - STRAY))
+        fence = FENCE * (last - first)
+        near &= (along >= first - fence) & (along <= last + fence)
+    means, reach, weight = means[near], reach[near], weight[near]
     low = torch.stack([_quantile(c, weight, BOX_SHARE) for c in (means - reach).unbind(1)])
     high = torch.stack([_quantile(c, weight, 1 - BOX_SHARE) for c in (means + reach).unbind(1)])
     return low, high

@@ -13,58 +13,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from scipy.ndimage import binary_erosion
 
-from arguments.editing import parse_edit_arguments
-from iqgs.engine.objects.commands import run_edit_command
 from iqgs.engine.objects.opened import edited_objects, trained_objects
 from iqgs.engine.objects.recording import record_edits, undo_edit
 from iqgs.engine.opening import open_run
 from iqgs.engine.run_folder import remove_results
-from iqgs.engine.settings import resolve_run
-from iqgs.engine.training import train
 from iqgs.objects import edits
-from utils.errors import DataError, UserError
-from utils.ply import read_ply
+from utils.errors import UserError
 from utils.run_lock import RunLock
 
 from .blobs import IDS, SPHERES, cast, orbit
-from .conftest import SHORT
 
 ROOT = Path(__file__).resolve().parents[2]
 Edit = Callable[..., list[str]]
-
-
-@pytest.fixture(scope="module")
-def trained(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three balls whose scene is not where it was."""
-    folder = tmp_path_factory.mktemp("trained")
-    scene = folder / "scene"
-    shutil.copytree(blobs, scene)
-    (scene / "labels.json").write_text(json.dumps({"id_to_name": {"3": "left", "7": "right"}}))
-    settings = {"source_path": str(scene), "model_path": str(folder / "run"), "method": "vote"}
-    assert train(resolve_run({**SHORT, "iterations": 150}, settings)) == 0
-    scene.rename(folder / "elsewhere")
-    return folder / "run"
-
-
-@pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    shutil.copytree(trained, tmp_path / "run")
-    return tmp_path / "run"
-
-
-@pytest.fixture
-def edit(run: Path) -> Edit:
-    """edit("remove", "--id", "3") -> what is said."""
-
-    def call(command: str, *words: str) -> list[str]:
-        typed = [command, "-m", str(run), "--device", "cpu", "--threads", "1", "--quiet", *words]
-        name, params = parse_edit_arguments(typed)
-        return run_edit_command(name, open_run(run), params)
-
-    return call
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -84,6 +46,7 @@ EDITS = {
     "split": ["--id", "300", "--plane", "0,0.2,-1.2,0,1,0"],
     "name": ["--id", "300", "--name", "middle"],
     "clean": [],
+    "parts": ["--id", "3", "--count", "2"],
 }
 
 
@@ -119,43 +82,6 @@ def test_an_edit_that_is_undone_leaves_no_trace(run: Path, edit: Edit, name: str
     assert torch.equal(edited.labels, again.labels) and edited.names == again.names
     for key, values in edited.splats.params.items():
         assert torch.equal(values, again.splats.params[key])
-
-
-def test_what_is_extracted_and_the_rest_are_the_whole(run: Path, edit: Edit) -> None:
-    """Every splat is in exactly one file, and in it as in the file of the whole scene."""
-    (said,) = edit("extract-all")
-    files = sorted((run / "objects").glob("*.ply"))
-    assert [path.stem for path in files] == ["3", "300", "7", "rest"] and "3 objects" in said
-    parts = [read_ply(path) for path in files]
-    for path, part in zip(files[:3], parts, strict=False):
-        assert set(part["instance"].tolist()) == {int(path.stem)}
-    opened = open_run(run)
-    whole = read_ply(run / f"point_cloud/iteration_{opened.iteration}/point_cloud_viewer.ply")
-    together = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    def rows(columns: dict[str, np.ndarray]) -> np.ndarray:
-        return np.sort(np.rec.fromarrays([columns[name] for name in sorted(columns)]))
-
-    assert (rows(together) == rows(whole)).all()
-    edit("remove", "--id", "3")
-    edit("extract", "--id", "all")
-    assert not (run / "objects/3.ply").exists()
-
-
-def test_an_object_is_cut_out_where_it_is_asked_for(run: Path, edit: Edit, tmp_path: Path) -> None:
-    (said,) = edit("extract", "--id", "left")
-    assert said.startswith(str(run / "objects/3.ply"))
-    edit("extract", "--id", "left", "-o", str(tmp_path / "one.ply"))
-    assert (tmp_path / "one.ply").read_bytes() == (run / "objects/3.ply").read_bytes()
-    edit("extract", "--id", "3", "7", "-o", str(tmp_path / "several"))
-    assert {path.name for path in (tmp_path / "several").iterdir()} == {"3.ply", "7.ply"}
-    cleaned = edit("extract", "--id", "3", "--clean", "-o", str(tmp_path / "clean.ply"))
-    assert not (run / "edits.jsonl").exists() and not (run / "edits").exists()
-    assert "clean.ply" in cleaned[0]
-    with pytest.raises(UserError, match="is a folder"):
-        edit("extract", "--id", "3", "-o", str(tmp_path))
-    with pytest.raises(UserError, match="is a file"):
-        edit("extract-all", "-o", str(tmp_path / "one.ply"))
 
 
 @pytest.mark.parametrize(
@@ -201,67 +127,6 @@ def test_objects_are_found_by_pixel_and_by_box(run: Path, edit: Edit) -> None:
         near = ",".join(str(c + s * 1.2 * radius) for s in (-1, 1) for c in (x, y, z))
         assert f"n{number} ({number}):" in edit("recolor", "--box", near, "--color", "9,9,9")[0]
     assert edited_objects(open_run(run)).names == {n: f"n{n}" for n in IDS}
-
-
-def test_the_list_is_a_table_a_record_and_pictures(run: Path, edit: Edit) -> None:
-    edit("copy", "--id", "left", "--by", "0,1,0")
-    lines = edit("list")
-    assert [line.split()[0] for line in lines[1:5]] == ["3", "7", "300", "301"]
-    record = json.loads((run / "objects/objects.json").read_text())
-    assert record["edits"] == 1 and record["format"] == 1
-    assert [row["id"] for row in record["objects"]] == [3, 7, 300, 301]
-    objects = edited_objects(open_run(run))
-    for row in record["objects"]:
-        assert row["splats"] == int((objects.labels == row["id"]).sum())
-        picture = np.array(Image.open(run / "objects" / row["preview"]))
-        shown = np.abs(picture.astype(int) - picture[0, 0]).sum(axis=2) > 60
-        assert shown.mean() > 0.1, "the object fills a good part of its picture"
-        assert not shown[:3].any() and not shown[:, -3:].any(), "and all of it is in it"
-        assert row["view"] in {camera.name for camera in open_run(run).cameras.train}
-    left, _, _, copy = record["objects"]
-    assert copy["name"] == "left copy" and left["size"] == pytest.approx(copy["size"])
-    assert np.subtract(copy["center"], left["center"]) == pytest.approx([0, 1, 0], abs=1e-5)
-    assert (run / "objects/objects.png").is_file()
-    edit("isolate", "--id", "3")
-    edit("list", "--no-previews")
-    assert "preview" not in json.loads((run / "objects/objects.json").read_text())["objects"][0]
-
-
-def test_a_cleaned_run_opens_again_and_says_so(run: Path, edit: Edit) -> None:
-    said = edit("clean")
-    assert len(said) == 2, "without the scene there is nothing to compare with"
-    cleaned = edited_objects(open_run(run))
-    assert cleaned.hidden is not None and bool((cleaned.labels[cleaned.hidden > 0] == 0).all())
-    assert set(cleaned.numbers()) == set(IDS)
-    with pytest.raises(UserError, match="cleaned already"):
-        edit("clean")
-    edit("remove", "--id", "3", "--clean")
-    assert len((run / "edits.jsonl").read_text().splitlines()) == 3
-    (path,) = (run / "edits").iterdir()
-    data = path.read_bytes()
-    path.write_bytes(data[:-1] + b"x")
-    with pytest.raises(DataError, match="is not the file that the edit names"):
-        edit("list")
-    path.unlink()
-    with pytest.raises(DataError, match=r"cannot be read .*; an edit needs it"):
-        edit("list")
-    path.write_bytes(data)
-    edit("undo")
-    edit("undo")
-    edit("name", "--id", "3", "--name", "x")  # nothing can be redone any more
-    assert not (run / "edits").exists()
-
-
-def test_cleaning_is_scored_where_the_scene_is(run: Path, edit: Edit) -> None:
-    config = json.loads((run / "config.json").read_text())
-    config["model"]["source_path"] = str(
-        Path(config["model"]["source_path"]).with_name("elsewhere")
-    )
-    (run / "config.json").write_text(json.dumps(config))
-    lines = [line for line in edit("clean") if "IoU" in line]
-    assert [line.split(":")[0].strip() for line in lines] == ["before", "after"]
-    before, after = (float(line.split("IoU ")[1].split(",")[0]) for line in lines)
-    assert 50 < before <= 100 and after > before - 2
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,10 @@ def test_stray_splats_do_not_stretch_a_box() -> None:
     both = labelled({1: whole.splats, 2: stray.splats}).splats
     low, high = robust_box(both)
     clean_low, clean_high = robust_box(whole.splats)
+    more = labelled({1: whole.splats, 2: ball((5.0, 0.0, 0.0), 0.1, 12)})
+    low_of_more, high_of_more = robust_box(more.splats)  # 1.8 % of the opacity, all at one side
+    assert torch.allclose(low_of_more, clean_low, atol=0.05)
+    assert torch.allclose(high_of_more, clean_high, atol=0.05)
     assert torch.allclose(low, clean_low, atol=0.05) and torch.allclose(high, clean_high, atol=0.05)
     # Faint splats weigh as little as they show.
     both.params["opacity_logits"].data[640:] = -20.0

@@ -22,6 +22,7 @@ EVERY = (
     edits.Split(3, (301,), plane=(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)),
     edits.Name(3, 'a "cup" ☕'),
     edits.Clean("edits/clean-0123456789ab.npz", "00"),
+    edits.Parts(3, (301, 302), "edits/parts-0123456789ab.npz", "00"),
 )
 
 
@@ -52,6 +53,7 @@ def test_every_kind_is_tried() -> None:
         {"edit": "move", "objects": [3], "motion": {"center": [0, 0, 0], "scale": 0}},
         {"edit": "move", "objects": [3], "motion": {"center": [0, 0, 0], "axis": [0, 0, 0]}},
         {"edit": "clean", "file": "../../etc/passwd", "sha256": ""},
+        {"edit": "clean", "file": "edits/parts-0123456789ab.npz", "sha256": ""},
     ],
     ids=str,
 )

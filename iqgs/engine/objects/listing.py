@@ -20,7 +20,7 @@ from utils.storage import atomic_folder, write_text
 OBJECTS_FILE, PREVIEWS, SHEET_FILE = "objects.json", "previews", "objects.png"
 BOX_WORDS = (
     "least and largest x y z in the run's coordinates; of an object's opacity 1 % may lie beyond "
-    "each face"
+    "each face, strays far off not counted"
 )
 
 
