@@ -12,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from arguments.exporting import ExtractParams
+from iqgs.engine.objects.extraction import extract_object
 from iqgs.engine.objects.opened import edited_objects
 from iqgs.engine.opening import open_run
 from iqgs.objects.catalog import entry_of
@@ -124,6 +126,11 @@ def test_parts_are_meant_with_their_whole(run: Path, edit: Edit, tmp_path: Path)
     assert record["wholes"] == [{"id": 3, "name": "left", "parent": None, "parts": new}]
     edit("extract", "--id", "left", "--level", "0", "-o", str(tmp_path / "whole.ply"))
     assert len(read_ply(tmp_path / "whole.ply")["x"]) == int((before.labels == 3).sum())
+    params = ExtractParams(model_path=str(run), id="3", output=str(tmp_path / "same.ply"))
+    extract_object(open_run(run), params)
+    assert (tmp_path / "same.ply").read_bytes() == (tmp_path / "whole.ply").read_bytes()
+    with pytest.raises(UserError, match=r"--id left: consists of parts \[301, 302"):
+        edit("split", "--id", "left")
     # All parts turn about one middle, so that the whole keeps its shape.
     edit("move", "--id", "left", "--degrees", "180")
     center = entry_of(before, 3).center

@@ -21,10 +21,18 @@ NAMED_VIEWS = 3  # how many names a message lists
 
 def object_number(objects: LabelledSplats, wanted: str) -> int:
     """The number of an object with splats, from that number or from its name. UserError."""
+    parts = _parts_of_whole(objects, wanted)
+    if parts:
+        raise UserError(f"--id {wanted}: consists of parts {list(parts)}; choose one of them")
     try:
         return number_of(objects, wanted)
     except ValueError as error:
         raise UserError(f"--id {wanted}: {error}") from None
+
+
+def parts_or_itself(objects: LabelledSplats, wanted: str) -> tuple[int, ...]:
+    """An object by number or name, or its parts where these have all of its splats. UserError."""
+    return _parts_of_whole(objects, wanted) or (object_number(objects, wanted),)
 
 
 def chosen_objects(run: Run, objects: LabelledSplats, params: SelectionParams) -> tuple[int, ...]:
@@ -39,7 +47,7 @@ def chosen_wholes(
     run: Run, objects: LabelledSplats, params: SelectionParams
 ) -> list[tuple[int, ...]]:
     """What is asked for, one by one: an object, or the parts of one. UserError."""
-    found = [_parts_or_itself(objects, wanted) for wanted in params.id]
+    found = [parts_or_itself(objects, wanted) for wanted in params.id]
     if params.pixel:
         found.append((_seen_at(run, objects, params),))
     if params.box:
@@ -51,15 +59,12 @@ def chosen_wholes(
     return list(dict.fromkeys(found))
 
 
-def _parts_or_itself(objects: LabelledSplats, wanted: str) -> tuple[int, ...]:
-    """An object by number or name; its parts, where these have all of its splats."""
-    wholes = sorted(set(objects.parents.values()) - set(objects.numbers()))
-    for whole in wholes:
+def _parts_of_whole(objects: LabelledSplats, wanted: str) -> tuple[int, ...]:
+    """The parts of what has no splats of its own any more; none for anything else."""
+    for whole in sorted(set(objects.parents.values()) - set(objects.numbers())):
         if wanted in (str(whole), objects.names.get(whole)):
-            parts = parts_of(objects, whole)
-            if parts:
-                return tuple(parts)
-    return (object_number(objects, wanted),)
+            return tuple(parts_of(objects, whole))
+    return ()
 
 
 def view_camera(run: Run, name: str) -> Camera:

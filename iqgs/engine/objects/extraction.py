@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from arguments.exporting import ExtractParams
-from iqgs.engine.objects.choosing import object_number
+from iqgs.engine.objects.choosing import object_number, parts_or_itself
 from iqgs.engine.objects.opened import edited_objects
 from iqgs.engine.run import Run
 from iqgs.engine.run_folder import OBJECTS_FOLDER
 from iqgs.objects.catalog import by_object
 from iqgs.objects.labelled import LabelledSplats
+from iqgs.objects.levels import at_level
 from utils.errors import UserError
 
 REST = "rest"  # what belongs to no object
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 def extract_object(run: Run, params: ExtractParams) -> str:
     """Write the splats of one object; returns a line that says where and how many."""
     objects = edited_objects(run)
+    if len(parts_or_itself(objects, params.id)) > 1:
+        objects = at_level(objects, 0)
     return extract(run, objects, [object_number(objects, params.id)], params.output)[0]
 
 
