@@ -115,7 +115,7 @@ def _move(objects: LabelledSplats, edit: Move) -> LabelledSplats:
 def _copy(objects: LabelledSplats, edit: Copy) -> LabelledSplats:
     check_present(objects, edit.objects)
     _check_free(objects, edit.numbers, len(edit.objects))
-    parts, names, parents = [objects], dict(objects.names), dict(objects.parents)
+    parts, names = [objects], dict(objects.names)
     for number, new in zip(edit.objects, edit.numbers, strict=True):
         part = objects.of(number)
         labels = torch.full_like(part.labels, new)
@@ -123,9 +123,7 @@ def _copy(objects: LabelledSplats, edit: Copy) -> LabelledSplats:
         parts.append(dataclasses.replace(part, splats=splats, labels=labels))
         if number in names:
             names[new] = f"{names[number]} copy"
-        if number in parents:
-            parents[new] = parents[number]
-    return dataclasses.replace(joined(parts), names=names, parents=parents)
+    return dataclasses.replace(joined(parts), names=names)
 
 
 def _merge(objects: LabelledSplats, edit: Merge) -> LabelledSplats:

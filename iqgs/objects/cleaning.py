@@ -83,9 +83,10 @@ def cut_in_two(splats: GaussianModel, rows: Tensor) -> tuple[GaussianModel, Tens
     """
     axes, scales = splats.axes().detach()[rows], splats.scales.detach()[rows]
     length, longest = scales.max(dim=1)
-    step = HALF_STEP * length[:, None] * axes[torch.arange(len(rows)), :, longest]
+    each = torch.arange(len(rows), device=rows.device)
+    step = HALF_STEP * length[:, None] * axes[each, :, longest]
     half = {name: p.detach()[rows].clone() for name, p in splats.params.items()}
-    half["log_scales"][torch.arange(len(rows)), longest] += math.log(HALF_LENGTH)
+    half["log_scales"][each, longest] += math.log(HALF_LENGTH)
     opacity = half["opacity_logits"].sigmoid() * HALF_OPACITY
     half["opacity_logits"] = opacity.logit(eps=1e-6)
     kept = torch.ones(len(splats), dtype=torch.bool, device=rows.device)

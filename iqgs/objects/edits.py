@@ -73,7 +73,9 @@ class Move:
 
 @dataclass(frozen=True)
 class Copy:
-    """Copies of objects under new numbers, moved; the originals stay."""
+    """Copies of objects under new numbers, moved; the originals stay. A copy of a part is an
+    object of its own.
+    """
 
     objects: Numbers
     numbers: Numbers  # of the copies, one an object

@@ -150,6 +150,12 @@ def test_removing_a_part_leaves_the_others_their_whole(divided: LabelledSplats) 
     assert 0 not in gone.labels, "what they hid is gone with them"
 
 
+def test_a_copy_of_a_part_is_no_part(divided: LabelledSplats) -> None:
+    motion = edits.Motion((0.0, 0.0, 0.0), (0.0, 0.0, 1.0))
+    after = apply_edit(divided, edits.Copy((21, 22), (31, 32), motion))
+    assert parts_of(after, BALL) == [11, 21, 22] and lineage(after, 31) == [31]
+
+
 @pytest.mark.parametrize(
     ("edit", "piece"),
     [

@@ -35,14 +35,13 @@ def _recolor(run: Run, objects: LabelledSplats, params: editing.RecolorParams) -
 def _move(run: Run, objects: LabelledSplats, params: editing.MoveParams) -> list[edits.Edit]:
     """One edit an object: each turns about its own middle, and parts about that of the whole."""
     chosen = chosen_wholes(run, objects, params)
-    still = not any(numbers("by", params.by, 3)) and not params.degrees and params.scale == 1
-    if still:
-        raise UserError("move changes nothing; give --by, --degrees or --scale")
+    _check_moving("move", params)
     return [edits.Move(parts, _motion(objects, parts, params)) for parts in chosen]
 
 
 def _copy(run: Run, objects: LabelledSplats, params: editing.MoveParams) -> list[edits.Edit]:
     made: list[edits.Edit] = []
+    _check_moving("copy", params)
     taken = _taken(run, objects)
     for parts in chosen_wholes(run, objects, params):
         new = next_numbers(taken, len(parts))
@@ -107,6 +106,12 @@ def _taken(run: Run, objects: LabelledSplats) -> list[int]:
     """Numbers that objects have, or had when training ended."""
     known = () if run.ids is None else run.ids.originals
     return [*known, *objects.names, *objects.parents.values(), *objects.numbers()]
+
+
+def _check_moving(command: str, params: editing.MoveParams) -> None:
+    """UserError where nothing would be in another place than before."""
+    if not any(numbers("by", params.by, 3)) and not params.degrees and params.scale == 1:
+        raise UserError(f"{command} changes nothing; give --by, --degrees or --scale")
 
 
 def _motion(
