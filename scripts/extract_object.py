@@ -20,7 +20,7 @@ def main() -> int:
 
     params = parse_extract_arguments()
 
-    from iqgs.engine.objects import extract_object
+    from iqgs.engine.objects.extraction import extract_object
     from iqgs.engine.opening import open_for
 
     print(extract_object(open_for(params.model_path, params), params))

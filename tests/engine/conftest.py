@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from arguments import RunConfig
+from arguments.editing import parse_edit_arguments
+from iqgs.engine.objects.commands import run_edit_command
+from iqgs.engine.opening import open_run
 from iqgs.engine.settings import resolve_run
+from iqgs.engine.training import train
 
 from .blobs import write_blobs
 
@@ -47,3 +53,34 @@ def make_config(blobs: Path, tmp_path: Path) -> Callable[..., RunConfig]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three balls whose scene is not where it was."""
+    folder = tmp_path_factory.mktemp("trained")
+    scene = folder / "scene"
+    shutil.copytree(blobs, scene)
+    (scene / "labels.json").write_text(json.dumps({"id_to_name": {"3": "left", "7": "right"}}))
+    settings = {"source_path": str(scene), "model_path": str(folder / "run"), "method": "vote"}
+    assert train(resolve_run({**SHORT, "iterations": 150}, settings)) == 0
+    scene.rename(folder / "elsewhere")
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    shutil.copytree(trained, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def edit(run: Path) -> Callable[..., list[str]]:
+    """edit("remove", "--id", "3") -> what is said."""
+
+    def call(command: str, *words: str) -> list[str]:
+        typed = [command, "-m", str(run), "--device", "cpu", "--threads", "1", "--quiet", *words]
+        name, params = parse_edit_arguments(typed)
+        return run_edit_command(name, open_run(run), params)
+
+    return call

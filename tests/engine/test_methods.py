@@ -16,7 +16,7 @@ from PIL import Image
 from arguments.evaluation import EvaluationParams
 from arguments.exporting import ExtractParams
 from arguments.rendering import RenderParams
-from iqgs.engine.objects import extract_object
+from iqgs.engine.objects.extraction import extract_object
 from iqgs.engine.opening import open_run
 from iqgs.engine.pictures.views import render_run
 from iqgs.engine.run import splat_labels
