@@ -51,6 +51,7 @@ setup(
     python_requires=">=3.10",
     packages=all_packages(),
     package_dir=TREES,
+    package_data={"iqgs.viewer": ["page/*"]},
     # Names no source: the step finds them. Makes the wheel one of this platform.
     ext_modules=[Extension(f"iqgs.{NAME}._native", sources=[])],
     cmdclass={"build_py": BuildBelowHome, "build_ext": BuildNativeBelowHome},

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command: a run's folder alone becomes a page that a browser shows."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iqgs.engine.opening import open_run
+from iqgs.engine.settings import resolve_run
+from iqgs.engine.training import train
+from scripts import export_html
+from tests.engine.blobs import IDS, write_blobs
+from tests.engine.conftest import SHORT
+from utils.entry import run_command
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run whose scene is gone."""
+    folder = tmp_path_factory.mktemp("page")
+    scene = write_blobs(folder / "scene")
+    settings = {**SHORT, "source_path": str(scene), "model_path": str(folder / "run")}
+    assert train(resolve_run(settings)) == 0
+    shutil.rmtree(scene)
+    return folder / "run"
+
+
+def knock(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["export_html.py", *arguments])
+    return run_command(export_html.main)
+
+
+def test_a_run_without_its_photographs_becomes_a_page(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert knock(monkeypatch, "-m", str(run_folder)) == 0
+    path = run_folder / "objects/index.html"
+    assert capsys.readouterr().out.startswith(str(path))
+    assert path.stat().st_size > 20_000
+
+
+def test_the_browser_shows_the_objects_of_the_run(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened: Callable[..., Any]
+) -> None:
+    path = tmp_path / "here.html"
+    assert knock(monkeypatch, "-m", str(run_folder), "-o", str(path), "--title", "Spheres") == 0
+    page = opened(path)
+    assert page.evaluate("iqgs.ready") is True
+    state = page.evaluate("iqgs.state()")
+    assert state["count"] == len(open_run(run_folder).gaussians)
+    assert {entry["id"] for entry in state["objects"]} <= {0, *IDS}
+    assert page.inner_text("#title") == "Spheres"
+    assert page.locator("#views option").count() == 1 + 9  # its photographs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [([], "model_path (-m)"), (["-m", "nowhere"], "nowhere"), (["-m", "{run}", "-o", "."], "-o .")],
+)
+def test_a_mistake_is_one_sentence(
+    run_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    assert knock(monkeypatch, *[text.format(run=run_folder) for text in arguments]) == 2
+    (line,) = [row for row in capsys.readouterr().err.splitlines() if row.startswith("error: ")]
+    assert said in line
