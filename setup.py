@@ -64,7 +64,7 @@ setup(
         "sam2": ["transformers>=5,<6"],
         "sfm": ["pycolmap>=4,<5"],
         "clusters": ["scikit-learn>=1.3"],
-        "viewer": ["viser>=1.0"],
+        "viewer": ["viser>=1.1,<2"],
         "mesh": ["trimesh>=4", "scikit-image>=0.22"],
         "dev": requirements("requirements-dev.txt"),
         "bench": ["gsplat>=1.5,<2"],
