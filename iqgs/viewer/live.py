@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ Floats = NDArray[np.float32]
 class Outside:
     """What a view asks of the rest of the program."""
 
-    export: Callable[[int, Mapping[int, str]], str]  # write an object; says where
+    export: Callable[[int], str]  # write an object; says where
     keep_name: Callable[[int, str], None] | None = None  # None: names last as long as the view
 
 
@@ -216,7 +216,7 @@ class LiveView:
         number = self.desk.chosen
         if number is None or number == 0:
             raise UserError("choose an object first: click it, or take it from the list")
-        return self.outside.export(number, self.desk.state.names)
+        return self.outside.export(number)
 
     def _entry(self, number: int) -> str:
         hidden = " (hidden)" if number in self.desk.state.hidden else ""

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plyfile import PlyData
 
+from iqgs.engine.objects.live import export_object
+from iqgs.engine.objects.page import shown_objects
 from iqgs.engine.opening import open_run
 from iqgs.engine.settings import resolve_run
 from iqgs.engine.training import train
@@ -73,3 +76,15 @@ def test_a_mistake_is_one_sentence(
     assert knock(monkeypatch, *[text.format(run=run_folder) for text in arguments]) == 2
     (line,) = [row for row in capsys.readouterr().err.splitlines() if row.startswith("error: ")]
     assert said in line
+
+
+def test_the_live_view_exports_what_other_programs_read(run_folder: Path) -> None:
+    run = open_run(run_folder)
+    objects = shown_objects(run)
+    number = objects.numbers()[0]
+    said = export_object(run, objects.of(number), number)
+    path = run_folder / "objects" / f"{number}.ply"
+    assert said.startswith(str(path))
+    vertices = PlyData.read(str(path))["vertex"]
+    assert len(vertices) == int((objects.labels == number).sum())
+    assert set(vertices["instance"].tolist()) == {number} and "scale_2" in vertices.data.dtype.names

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -100,11 +100,11 @@ class FakeServer:
 
 
 @pytest.fixture
-def fake() -> tuple[FakeServer, LiveView, list[tuple[int, str]]]:
+def fake() -> tuple[FakeServer, LiveView, list[int]]:
     server, calls = FakeServer(), []
 
-    def export(number: int, names: Mapping[int, str]) -> str:
-        calls.append((number, names.get(number, "")))
+    def export(number: int) -> str:
+        calls.append(number)
         return f"{number}.ply"
 
     view = LiveView(server, splats(), RENDERER, Outside(export))
@@ -112,7 +112,7 @@ def fake() -> tuple[FakeServer, LiveView, list[tuple[int, str]]]:
 
 
 def test_every_object_is_a_node_with_its_splats(
-    fake: tuple[FakeServer, LiveView, list[tuple[int, str]]],
+    fake: tuple[FakeServer, LiveView, list[int]],
 ) -> None:
     server, _, _ = fake
     objects = splats()
@@ -124,7 +124,7 @@ def test_every_object_is_a_node_with_its_splats(
 
 
 def test_panel_and_window_follow_each_other(
-    fake: tuple[FakeServer, LiveView, list[tuple[int, str]]],
+    fake: tuple[FakeServer, LiveView, list[int]],
 ) -> None:
     server, view, calls = fake
     server.press("Hide")
@@ -142,7 +142,7 @@ def test_panel_and_window_follow_each_other(
     server.changed("text", "mug")
     assert view.desk.state.names[3] == "mug" and "last as long" in server.markdown.content
     server.press("Export PLY")
-    assert calls == [(3, "mug")] and "3.ply" in server.markdown.content
+    assert calls == [3] and "3.ply" in server.markdown.content
     server.press("Undo")
     assert view.desk.state.names[3] == "cup" and server.text.value == "cup"
     server.changed("checkbox", True)
@@ -151,7 +151,7 @@ def test_panel_and_window_follow_each_other(
 
 
 def test_a_click_chooses_and_names_are_kept(
-    fake: tuple[FakeServer, LiveView, list[tuple[int, str]]],
+    fake: tuple[FakeServer, LiveView, list[int]],
 ) -> None:
     server, view, _ = fake
     kept: list[tuple[int, str]] = []
@@ -186,7 +186,7 @@ def served() -> Iterator[tuple[LiveView, str, list[int]]]:
     pytest.importorskip("viser", reason="pip install 'viser>=1.1,<2'")
     exported: list[int] = []
 
-    def export(number: int, names: Mapping[int, str]) -> str:
+    def export(number: int) -> str:
         exported.append(number)
         return f"objects/{number}.ply"
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from arguments.exporting import ExtractParams
 from iqgs.engine.objects.opened import trained_objects
 from iqgs.engine.run import Run
-from iqgs.objects.labelled import LabelledSplats
 from utils.errors import UserError
 
 
@@ -30,16 +29,11 @@ def extract_object(run: Run, params: ExtractParams) -> str:
     """Write the splats of one object; returns a line that says where and how many."""
     objects = trained_objects(run)
     number = object_number(run, params.id)
-    if not number or number not in objects.numbers():
+    chosen = objects.of(number)
+    if not number or not len(chosen):
         present = objects.numbers()
         raise UserError(f"--id {params.id}: no splat belongs to it; the run has {present}")
-    return write_object(run, objects, number, params.output)
-
-
-def write_object(run: Run, objects: LabelledSplats, number: int, output: str = "") -> str:
-    """Write the splats of one object, empty: into RUN/objects; returns where and how many."""
-    chosen = objects.of(number)
-    path = Path(output or run.folder / "objects" / f"{number}.ply")
+    path = Path(params.output or run.folder / "objects" / f"{number}.ply")
     path.parent.mkdir(parents=True, exist_ok=True)
     chosen.splats.save_ply(path, viewer=True, instance=chosen.labels, frame=run.frame)
     return f"{path} ({len(chosen)} splats)"
