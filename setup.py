@@ -62,6 +62,7 @@ setup(
         # Neither asks for torchvision, which from PyPI does not work beside a CPU torch.
         "masks": ["segment-anything>=1.0,<2"],
         "sam2": ["transformers>=5,<6"],
+        "text": ["transformers>=5,<6"],
         "sfm": ["pycolmap>=4,<5"],
         "clusters": ["scikit-learn>=1.3"],
         "viewer": ["viser>=1.1,<2"],
