@@ -163,8 +163,9 @@ def test_mouse_list_and_keys(opened: Open, tmp_path: Path) -> None:
     assert state["selected"] == 7 and "selected" in row.get_attribute("class")
     page.click("#isolate")
     assert page.evaluate("iqgs.state()")["hidden"] == [0, 3, 300]
-    # The one object that is left is found by clicking where it is seen.
     page.keyboard.press("Escape")
+    assert page.evaluate("iqgs.state()")["selected"] is None
+    # The one object that is left is found by clicking where it is seen.
     box = page.locator("#view").bounding_box()
     spots = [(box["x"] + box["width"] * a / 9, box["y"] + box["height"] * b / 9)
              for a in range(1, 9) for b in range(1, 9)]  # fmt: skip
@@ -178,6 +179,12 @@ def test_mouse_list_and_keys(opened: Open, tmp_path: Path) -> None:
     page.keyboard.press("h")
     assert page.evaluate("iqgs.state()")["hidden"] == [0, 3, 7, 300]
     page.click("#show")
+    assert page.evaluate("iqgs.state()")["hidden"] == []
+    page.keyboard.press("i")  # also where a button has the focus
+    assert page.evaluate("iqgs.state()")["hidden"] == [0, 3, 300]
+    page.keyboard.press("x")
+    page.click("#filter")
+    page.keyboard.type("chix")  # letters, no commands
     assert page.evaluate("iqgs.state()")["hidden"] == []
     page.click("#mode")
     assert page.evaluate("iqgs.state()")["instances"] is True
@@ -228,3 +235,19 @@ def test_a_browser_that_cannot_show_it_says_so(
     page = opened(write_page(tmp_path, splats()), before=missing)
     assert page.evaluate("iqgs.ready") is False
     assert words in page.inner_text("#message")
+
+
+def test_thousands_of_objects_have_a_place(opened: Open, tmp_path: Path) -> None:
+    """The table of objects takes more than one row of its texture."""
+    base = splats(each=700)
+    many = LabelledSplats(base.splats, torch.arange(1, len(base) + 1), base.confidence, base.frame)
+    page = opened(write_page(tmp_path, many))
+    camera = cameras()[0]
+    gone = list(range(1500, 2801))
+    page.evaluate("ids => iqgs.hide(ids)", gone)
+    left = as_page_has_them(many)
+    kept = left.rows(left.labels < 1500)
+    off = np.abs(rendered(camera, kept.splats) - picture(page, camera))
+    assert off.mean() < 0.4
+    page.evaluate("iqgs.showInstances(true)")
+    assert page.locator("#objects li.off").count() == len(gone)

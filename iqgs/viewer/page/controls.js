@@ -52,8 +52,9 @@ function listen(canvas, orbit, { changed, clicked, centred, keyed }) {
     changed();
   }, { passive: false });
 
-  canvas.addEventListener("keydown", (event) => {
+  window.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target instanceof Element && event.target.closest("input, select")) return; // typing
     const key = event.key.toLowerCase();
     if (keyed(key)) return;
     const direction = KEYS[key];
