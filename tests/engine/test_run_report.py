@@ -174,9 +174,9 @@ def run_folder(make_config: Callable[..., RunConfig]) -> Path:
 
 def test_the_page_holds_table_curves_objects_and_views(run_folder: Path) -> None:
     broken = str(run_folder.parent / "not & there")
-    params = EvaluationParams(model_paths=(str(run_folder), broken), report=BESIDE_RUN, vote=False)
+    params = EvaluationParams(model_paths=(broken, str(run_folder)), report=BESIDE_RUN, vote=False)
     _, code = evaluate_runs(params)
-    assert code == 1
+    assert code == 1 and not Path(broken).exists()
     found = Document((run_folder / "report.html").read_text())
     assert not found.open and not found.loads
     words = " ".join(found.words)
@@ -201,6 +201,12 @@ def test_the_page_holds_table_curves_objects_and_views(run_folder: Path) -> None
 def test_without_report_nothing_is_written(run_folder: Path) -> None:
     evaluate_runs(EvaluationParams(model_paths=(str(run_folder),), vote=False))
     assert not list(run_folder.glob("*.html"))
+
+
+def test_without_any_run_there_is_no_report(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing")
+    assert evaluate_runs(EvaluationParams(model_paths=(missing,), report=BESIDE_RUN))[1] == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_flag_with_and_without_a_file(run_folder: Path, tmp_path: Path) -> None:

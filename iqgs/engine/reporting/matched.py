@@ -113,7 +113,8 @@ class Confusion:
             columns = np.searchsorted(known, called.clip(0)).clip(0, len(known) - 1)
             # A call of an object that no view truly shows has no partner either.
             columns = np.where(known[columns] == called, columns, len(known))
-            np.add.at(pixels, (rows, columns), 1)
+            flat = np.bincount(rows * pixels.shape[1] + columns, minlength=pixels.size)
+            pixels += flat.reshape(pixels.shape)
         return cls(objects, pixels)
 
     def area(self, number: int) -> int:

@@ -6,19 +6,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from arguments.evaluation import BESIDE_RUN
 from iqgs.engine.reporting.html import page, table, text
 from iqgs.evaluation.report import ResultTable
 from utils.errors import UserError
 from utils.storage import write_text
 
-NAME = "report.html"  # in the folder of the first run
+NAME = "report.html"
 
 
-def report_path(wanted: str, runs: Sequence[str], bare: str) -> Path:
-    """Where the report goes; `wanted` is what --report was given, `bare` what it is without a name.
-
-    UserError for a folder."""
-    path = Path(runs[0]) / NAME if wanted == bare else Path(wanted)
+def report_path(wanted: str, runs: Sequence[str]) -> Path | None:
+    """Where the report goes: `wanted`, or for BESIDE_RUN the folder of the first run that there is;
+    None without one. UserError for a folder.
+    """
+    if wanted != BESIDE_RUN:
+        path = Path(wanted)
+    else:
+        there = [Path(run) for run in runs if Path(run).is_dir()]
+        if not there:
+            return None
+        path = there[0] / NAME
     if path.is_dir():
         raise UserError(f"--report {path} is a folder; name the file to write")
     return path

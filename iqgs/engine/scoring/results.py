@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from arguments.evaluation import BESIDE_RUN, EvaluationParams
+from arguments.evaluation import EvaluationParams
 from iqgs.engine.opening import open_for
 from iqgs.engine.reporting.report_page import report_path, write_report
 from iqgs.engine.reporting.run_section import run_section
@@ -32,7 +32,7 @@ def evaluate_runs(
     """
     rows: list[dict[str, Any]] = []
     objects, sections = "", []
-    report = report_path(params.report, params.model_paths, BESIDE_RUN) if params.report else None
+    report = report_path(params.report, params.model_paths) if params.report else None
     for path in params.model_paths:
         try:
             found, section = (
