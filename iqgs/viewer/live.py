@@ -188,7 +188,11 @@ class LiveView:
         if number is None or text == self.desk.state.names.get(number, ""):
             return None
         said = self.desk.name(text)
-        return said + self._keep_names({number})
+        try:
+            return said + self._keep_names({number})
+        except IQGSError as error:  # a name that cannot be kept is none
+            self.desk.undo()
+            return str(error)
 
     def _undone(self, _: Any) -> str:
         before = dict(self.desk.state.names)

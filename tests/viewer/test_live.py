@@ -22,7 +22,7 @@ from scripts import view as view_script
 from utils.entry import run_command
 from utils.errors import UserError
 
-from .conftest import cameras, splats
+from .conftest import NAMES, cameras, splats
 
 RENDERER = Renderer(torch.zeros(3), "auto", 0.0)
 
@@ -165,6 +165,14 @@ def test_a_click_chooses_and_names_are_kept(
     server.changed("text", "ball")
     server.press("Undo")
     assert [n for n, _ in kept] == [7, 7] and kept[0][1] == "ball"
+
+    def refuse(number: int, name: str) -> None:
+        raise UserError(f"{name} is taken")
+
+    view.outside = Outside(view.outside.export, refuse)
+    server.changed("text", "cup")
+    assert "cup is taken" in server.markdown.content
+    assert view.desk.label(7) == "7 " + NAMES[7] and server.text.value == NAMES[7]
     away = SimpleNamespace(ray_origin=tuple(start), ray_direction=(0.0, -1.0, 0.0))
     server.click(away)
     assert view.desk.chosen is None and "nothing there" in server.markdown.content
