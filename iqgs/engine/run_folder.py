@@ -30,6 +30,8 @@ from utils.json_files import read_json, read_json_list
 from utils.storage import sweep_stale, write_text
 
 SPLIT_FILE, CAMERAS_FILE, IDS_FILE = "split.json", "cameras.json", "ids.json"
+EDITS_FILE, UNDONE_FILE = "edits.jsonl", "edits_undone.jsonl"
+EDITS_FOLDER, OBJECTS_FOLDER = "edits", "objects"
 SAME_POSE = 1e-6  # of matrices that were written as decimal numbers
 ITERATION_FOLDER = re.compile(r"iteration_(\d+)")
 CHECKPOINT_FILE = re.compile(r"chkpnt(\d+)\.pth")
@@ -78,7 +80,7 @@ def open_folder(folder: Path, *, may_exist: bool) -> None:
 
 def remove_results(folder: Path) -> None:
     """With --overwrite: remove what an older run would leave beside the new one's files."""
-    for name in ("log.jsonl", "results.json", "per_view.json"):
+    for name in ("log.jsonl", "results.json", "per_view.json", EDITS_FILE, UNDONE_FILE):
         (folder / name).unlink(missing_ok=True)
     stale = [
         *folder.glob("chkpnt*.pth*"),
@@ -91,7 +93,8 @@ def remove_results(folder: Path) -> None:
     for path in folder.glob("point_cloud/iteration_*"):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
-    shutil.rmtree(folder / AssociatedMasks.IN_RUN, ignore_errors=True)
+    for name in (AssociatedMasks.IN_RUN, EDITS_FOLDER):
+        shutil.rmtree(folder / name, ignore_errors=True)
     for path in folder.glob("*/ours_*"):  # pictures of the older run
         if path.parent.name in ("train", "test", "traj"):
             shutil.rmtree(path)

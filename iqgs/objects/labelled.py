@@ -23,6 +23,9 @@ class LabelledSplats:
     frame: SceneFrame = field(default_factory=SceneFrame)
     names: Mapping[int, str] = field(default_factory=dict)
     parents: Mapping[int, int] = field(default_factory=dict)  # part -> the object it belongs to
+    # [N] int64 on the CPU: of splats of no object that no view shows, the object that hides them
+    # (0: none). They are not part of it, but would come to light where it was. None: not known.
+    hidden: Tensor | None = None
 
     def __post_init__(self) -> None:
         n = len(self.splats)
@@ -31,6 +34,8 @@ class LabelledSplats:
                 f"{n} splats need as many labels and confidences, got {tuple(self.labels.shape)} "
                 f"and {tuple(self.confidence.shape)}"
             )
+        if self.hidden is not None and self.hidden.shape != (n,):
+            raise ValueError(f"{n} splats, but hidden ones are told of {tuple(self.hidden.shape)}")
 
     def __len__(self) -> int:
         return len(self.splats)
@@ -48,6 +53,7 @@ class LabelledSplats:
             self.frame,
             self.names,
             self.parents,
+            None if self.hidden is None else self.hidden[mask],
         )
 
     def of(self, number: int) -> LabelledSplats:

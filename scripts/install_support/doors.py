@@ -15,6 +15,7 @@ DOORS = {
     "iqgs-associate-masks": "scripts/associate_masks.py",
     "iqgs-check-masks": "scripts/check_masks.py",
     "iqgs-convert": "scripts/convert.py",
+    "iqgs-edit": "scripts/edit.py",
     "iqgs-extract-object": "scripts/extract_object.py",
     "iqgs-export-html": "scripts/export_html.py",
     "iqgs-find-text": "scripts/find_text.py",

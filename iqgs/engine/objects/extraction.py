@@ -1,39 +1,79 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects of a run: found by number or name, cut out as files of their own."""
+"""Objects of a run written as splat files of their own, for viewers."""
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from arguments.exporting import ExtractParams
-from iqgs.engine.objects.opened import trained_objects
+from iqgs.engine.objects.choosing import object_number
+from iqgs.engine.objects.opened import edited_objects
 from iqgs.engine.run import Run
+from iqgs.engine.run_folder import OBJECTS_FOLDER
+from iqgs.objects.catalog import by_object
+from iqgs.objects.labelled import LabelledSplats
 from utils.errors import UserError
 
+REST = "rest"  # what belongs to no object
 
-def object_number(run: Run, wanted: str) -> int:
-    """The number of an object in the mask files, from that number or from its name. UserError."""
-    if wanted.isdigit():
-        return int(wanted)
-    names = {} if run.ids is None else run.ids.names
-    found = [number for number, name in names.items() if name == wanted]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UserError(f"--id {wanted}: objects {sorted(found)} have this name; give a number")
-    known = ", ".join(f"{number} {name!r}" for number, name in sorted(names.items()))
-    raise UserError(f"--id {wanted}: no object has this name; {known or 'the run has no names'}")
+logger = logging.getLogger(__name__)
 
 
 def extract_object(run: Run, params: ExtractParams) -> str:
     """Write the splats of one object; returns a line that says where and how many."""
-    objects = trained_objects(run)
-    number = object_number(run, params.id)
-    chosen = objects.of(number)
-    if not number or not len(chosen):
-        present = objects.numbers()
-        raise UserError(f"--id {params.id}: no splat belongs to it; the run has {present}")
-    path = Path(params.output or run.folder / "objects" / f"{number}.ply")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    chosen.splats.save_ply(path, viewer=True, instance=chosen.labels, frame=run.frame)
-    return f"{path} ({len(chosen)} splats)"
+    objects = edited_objects(run)
+    return extract(run, objects, [object_number(objects, params.id)], params.output)[0]
+
+
+def extract(run: Run, objects: LabelledSplats, chosen: Sequence[int], output: str) -> list[str]:
+    """Write these objects, one file each; returns a line for each that says where and how many.
+
+    `output` is a file for one object and a folder for several; empty: RUN/objects.
+    """
+    if len(chosen) == 1 and output:
+        path = Path(output)
+        if path.is_dir():
+            raise UserError(f"-o {path} is a folder; name the file to write")
+        return [_write(path, objects.of(chosen[0]))]
+    folder = _folder(run, output)
+    return [_write(folder / f"{number}.ply", objects.of(number)) for number in chosen]
+
+
+def extract_all(run: Run, objects: LabelledSplats, output: str) -> list[str]:
+    """Write every object, and as rest.ply what belongs to none: together all splats, each once.
+
+    In RUN/objects the numbered files of objects that are no more are removed.
+    """
+    folder = _folder(run, output)
+    names, count = set(), 0
+    for number, part in by_object(objects):
+        path = folder / f"{number or REST}.ply"
+        _write(path, part)
+        names.add(path.name)
+        count += bool(number)
+    if not output:
+        for path in folder.glob("*.ply"):
+            if path.name not in names and re.fullmatch(rf"\d+|{REST}", path.stem):
+                logger.info("%s is removed: there is no such object any more", path)
+                path.unlink()
+    rest = int((objects.labels == 0).sum())
+    return [
+        f"{folder}: {count} objects of {len(objects) - rest} splats, and {REST}.ply of {rest}"
+        if rest
+        else f"{folder}: {count} objects of {len(objects)} splats; nothing belongs to no object"
+    ]
+
+
+def _folder(run: Run, output: str) -> Path:
+    folder = Path(output) if output else run.folder / OBJECTS_FOLDER
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"-o {folder} is a file; name a folder for several objects")
+    return folder
+
+
+def _write(path: Path, part: LabelledSplats) -> str:
+    part.splats.save_ply(path, viewer=True, instance=part.labels, frame=part.frame)
+    return f"{path} ({len(part)} splats)"

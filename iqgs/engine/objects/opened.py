@@ -3,9 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from iqgs.engine.objects.cleaning import read_cleaning
+from iqgs.engine.objects.script import read_script
 from iqgs.engine.run import Run, splat_labels
+from iqgs.engine.run_folder import EDITS_FILE
+from iqgs.objects.applying import apply_edit
+from iqgs.objects.cleaning import apply_cleaning
+from iqgs.objects.edits import Clean, Edit
 from iqgs.objects.labelled import LabelledSplats
-from utils.errors import UserError
+from utils.errors import DataError, UserError
 
 
 def trained_objects(run: Run) -> LabelledSplats:
@@ -17,3 +25,30 @@ def trained_objects(run: Run) -> LabelledSplats:
     return LabelledSplats(
         run.gaussians, found.labels.cpu(), found.confidence.cpu(), run.frame, dict(names)
     )
+
+
+def edited_objects(run: Run) -> LabelledSplats:
+    """The splats of a run with their objects after all of its edits; `trained_objects` where
+    there are none. Raises UserError, and DataError for an edit that cannot be replayed.
+    """
+    return replayed(run, read_script(run).edits)
+
+
+def replayed(run: Run, edits: Sequence[Edit]) -> LabelledSplats:
+    """The trained objects after these edits of the run's script."""
+    objects = trained_objects(run)
+    for number, edit in enumerate(edits, 2):  # line 1 is the header
+        try:
+            objects = after_edit(run, objects, edit)
+        except ValueError as error:
+            raise DataError(
+                f"{run.folder / EDITS_FILE}: line {number} cannot be replayed: {error}"
+            ) from None
+    return objects
+
+
+def after_edit(run: Run, objects: LabelledSplats, edit: Edit) -> LabelledSplats:
+    """The objects after one edit. ValueError, in words, where it does not fit them; DataError."""
+    if isinstance(edit, Clean):
+        return apply_cleaning(objects, read_cleaning(run.folder, edit))
+    return apply_edit(objects, edit)

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sub-commands of `edit.py`, over an opened run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from arguments import editing
+from arguments.editing import RunParams, SelectionParams, numbers
+from iqgs.engine.objects.choosing import chosen_objects, object_number
+from iqgs.engine.objects.cleaning import clean_objects, forget_unused, write_cleaning
+from iqgs.engine.objects.extraction import extract, extract_all
+from iqgs.engine.objects.listing import list_objects
+from iqgs.engine.objects.opened import replayed
+from iqgs.engine.objects.scoring import compared, true_masks
+from iqgs.engine.objects.script import EditScript, read_script
+from iqgs.engine.run import Run
+from iqgs.objects import edits
+from iqgs.objects.applying import apply_edit, split_pieces
+from iqgs.objects.catalog import entry_of
+from iqgs.objects.cleaning import Cleaning, apply_cleaning
+from iqgs.objects.labelled import LabelledSplats
+from iqgs.objects.selection import next_numbers
+from utils.errors import UserError
+from utils.run_lock import RunLock
+
+UPWARDS: edits.Vector = (0.0, 0.0, 1.0)  # where nobody knows what is up
+
+
+def run_edit_command(command: str, run: Run, params: RunParams) -> list[str]:
+    """Do what a sub-command asks for; returns what to tell the user. UserError, DataError."""
+    if command in _MAKERS:
+        return _edit(run, params, _MAKERS[command])
+    return _OTHERS[command](run, params)
+
+
+def _edit(run: Run, params: RunParams, make: Callable[..., list[edits.Edit]]) -> list[str]:
+    """Make the edits, see that they can be replayed, and only then write them down."""
+    with RunLock(run.folder):
+        before = read_script(run)
+        script, objects = before, replayed(run, before.edits)
+        said: list[str] = []
+        try:
+            if getattr(params, "clean", False):
+                script, objects, said = _cleaned(run, objects, before, params)
+            for edit in make(run, objects, params):
+                after = apply_edit(objects, edit)
+                script = script.with_edit(edit)
+                said.append(f"{describe(edit, objects)}: {_change(objects, after)}")
+                objects = after
+            script.write(before)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        finally:
+            known = read_script(run)
+            forget_unused(run.folder, (*known.edits, *known.undone))
+    return [*said, _where(script)]
+
+
+def _cleaned(
+    run: Run, objects: LabelledSplats, script: EditScript, params: Any
+) -> tuple[EditScript, LabelledSplats, list[str]]:
+    """A script that cleans, its objects and what to say; as they are where one was cleaned."""
+    cleaning = _cleaning(run, objects, script.edits, params)
+    if cleaning is None:
+        return script, objects, []
+    after = apply_cleaning(objects, cleaning)
+    said = [f"clean: {_change(objects, after)}"]
+    return script.with_edit(write_cleaning(run.folder, cleaning)), after, said
+
+
+def _cleaning(
+    run: Run, objects: LabelledSplats, done: Sequence[edits.Edit], params: Any
+) -> Cleaning | None:
+    """The cleaning of objects; None where they were cleaned before."""
+    if any(isinstance(edit, edits.Clean) for edit in done):
+        return None
+    return clean_objects(run, objects, done, params)
+
+
+def _remove(run: Run, objects: LabelledSplats, params: editing.RemoveParams) -> list[edits.Edit]:
+    return [edits.Remove(chosen_objects(run, objects, params), params.hull)]
+
+
+def _isolate(run: Run, objects: LabelledSplats, params: SelectionParams) -> list[edits.Edit]:
+    return [edits.Isolate(chosen_objects(run, objects, params))]
+
+
+def _recolor(run: Run, objects: LabelledSplats, params: editing.RecolorParams) -> list[edits.Edit]:
+    return [edits.Recolor(chosen_objects(run, objects, params), params.rgb)]
+
+
+def _move(run: Run, objects: LabelledSplats, params: editing.MoveParams) -> list[edits.Edit]:
+    """One edit an object: each turns about its own middle."""
+    chosen = chosen_objects(run, objects, params)
+    still = not any(numbers("by", params.by, 3)) and not params.degrees and params.scale == 1
+    if still:
+        raise UserError("move changes nothing; give --by, --degrees or --scale")
+    return [edits.Move((number,), _motion(objects, number, params)) for number in chosen]
+
+
+def _copy(run: Run, objects: LabelledSplats, params: editing.MoveParams) -> list[edits.Edit]:
+    chosen = chosen_objects(run, objects, params)
+    new = next_numbers(_taken(run, objects), len(chosen))
+    return [
+        edits.Copy((number,), (other,), _motion(objects, number, params))
+        for number, other in zip(chosen, new, strict=True)
+    ]
+
+
+def _merge(run: Run, objects: LabelledSplats, params: editing.MergeParams) -> list[edits.Edit]:
+    chosen = chosen_objects(run, objects, params)
+    into = object_number(objects, params.into) if params.into else chosen[0]
+    if not set(chosen) - {into}:
+        raise UserError("merge needs at least two objects; give several to --id")
+    return [edits.Merge(chosen, into)]
+
+
+def _split(run: Run, objects: LabelledSplats, params: editing.SplitParams) -> list[edits.Edit]:
+    number = 0 if params.id == "0" else object_number(objects, params.id)
+    box, plane = (
+        tuple(numbers(flag, text, 6)) if text else None
+        for flag, text in (("box", params.box), ("plane", params.plane))
+    )
+    asked = edits.Split(number, (), box, plane)  # type: ignore[arg-type]
+    pieces = int(split_pieces(objects.of(number).splats, asked).max())
+    new = next_numbers(_taken(run, objects), pieces)
+    return [edits.Split(number, new, asked.box, asked.plane)]
+
+
+def _name(run: Run, objects: LabelledSplats, params: editing.NameParams) -> list[edits.Edit]:
+    chosen = chosen_objects(run, objects, params)
+    if len(chosen) != 1:
+        raise UserError(f"name is for one object, and {len(chosen)} are chosen: {list(chosen)}")
+    same = [n for n, name in objects.names.items() if name == params.name and n != chosen[0]]
+    if same and params.name:
+        raise UserError(f"--name {params.name}: object {same[0]} is called so already")
+    if params.name.isdigit():
+        raise UserError(f"--name {params.name}: a name that is a number would be taken for one")
+    return [edits.Name(chosen[0], params.name)]
+
+
+_MAKERS: dict[str, Callable[..., list[edits.Edit]]] = {
+    "remove": _remove,
+    "isolate": _isolate,
+    "recolor": _recolor,
+    "move": _move,
+    "copy": _copy,
+    "merge": _merge,
+    "split": _split,
+    "name": _name,
+}
+
+
+def _list(run: Run, params: editing.ListParams) -> list[str]:
+    with RunLock(run.folder):
+        script = read_script(run)
+        objects = replayed(run, script.edits)
+        return list_objects(run, objects, len(script.edits), params.previews)
+
+
+def _extract(run: Run, params: editing.OutputParams) -> list[str]:
+    objects = _to_extract(run, params)
+    if params.id == ("all",):
+        return extract_all(run, objects, params.output)
+    return extract(run, objects, chosen_objects(run, objects, params), params.output)
+
+
+def _extract_all(run: Run, params: editing.ExtractAllParams) -> list[str]:
+    return extract_all(run, _to_extract(run, params), params.output)
+
+
+def _to_extract(
+    run: Run, params: editing.OutputParams | editing.ExtractAllParams
+) -> LabelledSplats:
+    """The edited objects, with --clean cleaned for this once."""
+    script = read_script(run)
+    objects = replayed(run, script.edits)
+    cleaning = _cleaning(run, objects, script.edits, params) if params.clean else None
+    return objects if cleaning is None else apply_cleaning(objects, cleaning)
+
+
+def _clean(run: Run, params: editing.CleanParams) -> list[str]:
+    """Clean, and say what it brings where somebody can tell."""
+    with RunLock(run.folder):
+        before = read_script(run)
+        objects = replayed(run, before.edits)
+        if any(isinstance(edit, edits.Clean) for edit in before.edits):
+            raise UserError(f"{run.folder} is cleaned already; `undo` that first, or go on")
+        truth = true_masks(run, objects, params.score_views) if params.score else None
+        cleaning = clean_objects(run, objects, before.edits, params)
+        after = apply_cleaning(objects, cleaning)
+        script = before.with_edit(write_cleaning(run.folder, cleaning))
+        script.write(before)
+    aside = int(((objects.labels != 0).sum() - (after.labels != 0).sum()).clamp_min(0))
+    said = [f"clean: {_change(objects, after)}; {aside} fewer splats belong to an object"]
+    if truth is not None:
+        said += compared(run, objects, after, truth)
+    return [*said, _where(script)]
+
+
+def _undo(run: Run, params: RunParams) -> list[str]:
+    return _step(run, EditScript.without_last, "undone")
+
+
+def _redo(run: Run, params: RunParams) -> list[str]:
+    return _step(run, EditScript.with_last_undone, "made again")
+
+
+def _step(run: Run, step: Callable[[EditScript], EditScript], words: str) -> list[str]:
+    with RunLock(run.folder):
+        before = read_script(run)
+        after = step(before)
+        longer = max(before, after, key=lambda script: len(script.edits))
+        replayed(run, after.edits)  # one that cannot be replayed is not written
+        after.write(before)
+    return [f"{words}: {json.dumps(edits.to_record(longer.edits[-1]))}", _where(after)]
+
+
+def _log(run: Run, params: RunParams) -> list[str]:
+    script = read_script(run)
+    lines = [f"{k} {json.dumps(edits.to_record(e))}" for k, e in enumerate(script.edits, 1)]
+    undone = [f"undone {json.dumps(edits.to_record(e))}" for e in reversed(script.undone)]
+    return [*lines, *undone] or [f"{run.folder} has no edits"]
+
+
+_OTHERS: dict[str, Callable[[Run, Any], list[str]]] = {
+    "list": _list,
+    "extract": _extract,
+    "extract-all": _extract_all,
+    "clean": _clean,
+    "undo": _undo,
+    "redo": _redo,
+    "log": _log,
+}
+
+
+def describe(edit: edits.Edit, objects: LabelledSplats) -> str:
+    """An edit in words, with the names that its objects had before it."""
+    verb = type(edit).__name__.lower()
+    meant = getattr(edit, "objects", None) or (getattr(edit, "object", 0),)
+    named = [f"{objects.names[n]} ({n})" if n in objects.names else str(n) for n in meant]
+    new = getattr(edit, "numbers", ())
+    return f"{verb} {', '.join(named)}" + (f" -> {', '.join(map(str, new))}" if new else "")
+
+
+def _change(before: LabelledSplats, after: LabelledSplats) -> str:
+    if len(before) == len(after):
+        return f"{len(after)} splats, {len(after.numbers())} objects"
+    return f"{len(before)} -> {len(after)} splats, {len(after.numbers())} objects"
+
+
+def _where(script: EditScript) -> str:
+    if not script.edits:
+        return "no edits are left: the objects are as training left them"
+    return f"{script.path}: {len(script.edits)} edits; `undo` takes the last one back"
+
+
+def _taken(run: Run, objects: LabelledSplats) -> list[int]:
+    """Numbers that objects have, or had when training ended."""
+    known = () if run.ids is None else run.ids.originals
+    return [*known, *objects.names, *objects.numbers()]
+
+
+def _motion(objects: LabelledSplats, number: int, params: editing.MoveParams) -> edits.Motion:
+    x, y, z = numbers("by", params.by, 3)
+    if params.axis == "up":
+        axis = objects.frame.up or UPWARDS
+    else:
+        a, b, c = numbers("axis", params.axis, 3)
+        axis = (a, b, c)
+    center = entry_of(objects, number).center
+    return edits.Motion(center, (x, y, z), axis, params.degrees, params.scale)

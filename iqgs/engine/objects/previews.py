@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A picture of each object alone, from the view that shows it best, and a sheet of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gaussian_renderer import render
+from iqgs.engine.pictures.views import to_bytes
+from iqgs.engine.run import Run, spread_cameras
+from iqgs.methods.hard_labels import segment_by_labels
+from iqgs.methods.protocol import SplatLabels
+from iqgs.objects.catalog import ObjectEntry
+from iqgs.objects.labelled import LabelledSplats
+from scene.cameras import Camera
+from scene.gaussian_model import GaussianModel
+from utils.colors import id_color
+from utils.geometry import look_at
+
+SIDE = 192  # pixels of a preview
+GROUND = 0.93  # brightness around an object: light objects and dark ones both stand out
+MARGIN = 1.15  # picture over object
+WIDEST = 1.2  # tangent of half the field of view: of objects that surround the camera, a part
+JUDGED_SIDE = 400  # pixels of the longer side in which views are compared
+CUT_OFF = 0.5  # what a view counts in which the object reaches the border
+
+Pixels = NDArray[np.uint8]
+
+
+@torch.no_grad()
+def best_views(run: Run, objects: LabelledSplats) -> dict[int, Camera]:
+    """For each object that some training view shows, the one that shows most of it."""
+    best: dict[int, float] = {}
+    found: dict[int, Camera] = {}
+    splats = SplatLabels(
+        objects.labels.to(objects.splats.device),
+        torch.ones(len(objects), device=objects.splats.device),
+        "global",
+    )
+    for camera in spread_cameras(run) or run.cameras.test:
+        shrink = min(1.0, JUDGED_SIDE / max(camera.width, camera.height))
+        small = camera.resized(
+            max(1, round(camera.width * shrink)), max(1, round(camera.height * shrink))
+        )
+        lens = run.renderer.lens(small, objects.splats)
+        shown = segment_by_labels(lens, splats, panoptic=False).label_map.cpu().numpy()
+        edge = set(np.concatenate([shown[0], shown[-1], shown[:, 0], shown[:, -1]]).tolist())
+        for number, count in zip(*np.unique(shown, return_counts=True), strict=True):
+            value = float(count) / (small.width * small.height)
+            value *= CUT_OFF if number in edge else 1.0
+            if number and value > best.get(int(number), 0.0):
+                best[int(number)], found[int(number)] = value, camera
+    return found
+
+
+@torch.no_grad()
+def preview(run: Run, splats: GaussianModel, entry: ObjectEntry, camera: Camera) -> Pixels:
+    """An object alone [SIDE, SIDE, 3], all of it, seen from where a camera stands."""
+    background = torch.full((3,), GROUND)
+    seen = render(
+        facing(camera, entry, SIDE),
+        splats,
+        background,
+        with_instance=False,
+        depth_ratio=None,
+        backend=run.config.pipeline.backend,
+    )
+    return to_bytes(seen.color)
+
+
+def facing(camera: Camera, entry: ObjectEntry, side: int) -> Camera:
+    """A square camera at the place of another that looks at an object and shows all of its box."""
+    center = np.asarray(entry.center)
+    position = camera.center.numpy()
+    pose = look_at(position, center, -camera.world_to_view[1, :3].numpy())
+    corners = np.array(np.meshgrid(*zip(entry.low, entry.high, strict=True))).reshape(3, -1).T
+    local = corners @ pose[:3, :3].T + pose[:3, 3]
+    ahead = np.maximum(local[:, 2:], camera.near)
+    reach = float(np.abs(local[:, :2] / ahead).max()) * MARGIN
+    focal = side / (2 * min(max(reach, 1e-3), WIDEST))
+    return replace(
+        camera,
+        world_to_view=torch.from_numpy(pose),
+        fx=focal,
+        fy=focal,
+        cx=side / 2,
+        cy=side / 2,
+        width=side,
+        height=side,
+    )
+
+
+def contact_sheet(entries: Sequence[ObjectEntry], pictures: Mapping[int, Pixels]) -> Pixels:
+    """All previews in rows, each with the number, the name and the colour of its id."""
+    columns = min(max(1, round((1.5 * len(entries)) ** 0.5)), 24)
+    label, gap = 24, 4
+    wide, high = SIDE + gap, SIDE + label + gap
+    rows = max(1, -(-len(entries) // columns))
+    sheet = np.full((rows * high + gap, columns * wide + gap, 3), 255, np.uint8)
+    for index, entry in enumerate(entries):
+        top, left = gap + index // columns * high, gap + index % columns * wide
+        sheet[top : top + SIDE, left : left + SIDE] = pictures[entry.id]
+        below = sheet[top + SIDE : top + SIDE + label, left : left + SIDE]
+        below[:, :6] = id_color(np.array([entry.id]))[0]
+        text = f"{entry.id} {entry.name}".strip().encode("ascii", "replace").decode()
+        cv2.putText(
+            below, text[:22], (12, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA
+        )
+    return sheet
