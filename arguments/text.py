@@ -33,6 +33,10 @@ class TextParams(OpeningParams):
     ask: str = option(
         "train", "views that are asked, where there are masks", choices=("train", "test", "all")
     )
+    name: bool = option(
+        False,
+        "call each object by the text that fits it best, as edits of the run (`edit.py undo`)",
+    )
     most_views: int = option(0, "ask so many views, evenly spread; 0: all (--clip: 30)")
     render: bool = option(
         True, "also write RUN/test/ours_N_text/test_mask/<view>/<text>.png of the held-out views"

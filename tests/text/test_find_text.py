@@ -13,6 +13,9 @@ from PIL import Image
 
 from arguments.evaluation import EvaluationParams
 from arguments.text import TextParams, parse_text_arguments
+from iqgs.engine.objects.naming import record_names
+from iqgs.engine.objects.opened import edited_objects
+from iqgs.engine.objects.recording import undo_edit
 from iqgs.engine.opening import open_run
 from iqgs.engine.scoring.results import evaluate_runs
 from iqgs.engine.settings import resolve_run
@@ -131,6 +134,39 @@ def test_crops_are_scored_where_a_model_says_what_is_in_them(
         "blue": [300],
     }
     assert max(c["views"] for c in stored["red"]["candidates"]) == finding.CROPS
+
+
+def test_names_are_edits_of_the_run(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    scene, folder = trained
+    run = open_run(folder)
+    views = [view.name for view in run.scene.train][:2]
+    write_masks(scene, tmp_path / "masks", {name: Path(name).stem for name in views})
+    params = TextParams(
+        model_path=str(folder),
+        masks=str(tmp_path / "masks"),
+        prompts=("balls of any colour",),
+        name=True,
+        render=False,
+        quiet=True,
+    )
+    before = edited_objects(run).names
+    said = finding.find_text(run, params)
+    wanted = {number: f"balls of any colour {number}" for number in (3, 7, 300)}
+    assert edited_objects(run).names == wanted and "3 balls of any colour 3" in said[-1]
+    for _ in wanted:
+        undo_edit(run)
+    assert edited_objects(run).names == before and not (folder / "edits.jsonl").exists()
+    record_names(run, {3: "ball"})
+    for names, words in (
+        ({7: "ball"}, "object 3 is called so"),
+        ({7: "12"}, "taken for a number"),
+        ({7: "a", 300: "a"}, "object 7 is called so"),
+        ({99: "x"}, "99"),
+    ):
+        with pytest.raises(UserError, match=words):
+            record_names(run, names)
+    assert edited_objects(run).names[3] == "ball"
+    undo_edit(run)
 
 
 @pytest.mark.parametrize(

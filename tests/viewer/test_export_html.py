@@ -8,15 +8,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from plyfile import PlyData
 
-from iqgs.engine.objects.live import export_object
+from iqgs.engine.objects.live import export_object, open_view
+from iqgs.engine.objects.opened import edited_objects
 from iqgs.engine.objects.page import shown_objects
+from iqgs.engine.objects.recording import record_edits, undo_edit
 from iqgs.engine.opening import open_run
 from iqgs.engine.settings import resolve_run
 from iqgs.engine.training import train
+from iqgs.objects.edits import Remove
 from scripts import export_html
 from tests.engine.blobs import IDS, write_blobs
 from tests.engine.conftest import SHORT
@@ -88,3 +92,19 @@ def test_the_live_view_exports_what_other_programs_read(run_folder: Path) -> Non
     vertices = PlyData.read(str(path))["vertex"]
     assert len(vertices) == int((objects.labels == number).sum())
     assert set(vertices["instance"].tolist()) == {number} and "scale_2" in vertices.data.dtype.names
+
+
+def test_edits_are_shown_and_names_are_kept(run_folder: Path) -> None:
+    run = open_run(run_folder)
+    first, *others = shown_objects(run).numbers()
+    view = open_view(run, MagicMock())
+    view.desk.choose(first)
+    view.named.value = "teapot"
+    view.named.on_update.call_args[0][0](None)
+    assert edited_objects(run).names[first] == "teapot"
+    record_edits(run, Remove((others[0],)))
+    shown = shown_objects(open_run(run_folder))
+    assert others[0] not in shown.numbers() and shown.names[first] == "teapot"
+    undo_edit(run)
+    undo_edit(run)
+    assert len(shown_objects(open_run(run_folder))) == len(run.gaussians)

@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 from arguments.viewing import ViewParams
+from iqgs.engine.objects.naming import record_names
 from iqgs.engine.objects.page import shown_objects
 from iqgs.engine.run import Run
 from iqgs.objects.labelled import LabelledSplats
@@ -19,7 +20,10 @@ logger = logging.getLogger(__name__)
 def open_view(run: Run, server: Any) -> LiveView:
     """The run's objects in the window of a started server."""
     objects = shown_objects(run)
-    outside = Outside(export=lambda number: export_object(run, objects.of(number), number))
+    outside = Outside(
+        export=lambda number: export_object(run, objects.of(number), number),
+        keep_name=lambda number, name: record_names(run, {number: name}),
+    )
     view = LiveView(server, objects, run.renderer, outside)
     view.look_from([*run.cameras.train, *run.cameras.test])
     return view

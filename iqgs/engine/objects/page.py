@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from arguments.viewing import PageParams
-from iqgs.engine.objects.opened import trained_objects
+from iqgs.engine.objects.opened import edited_objects
 from iqgs.engine.run import Run
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.viewer.page_file import PageFacts, page_text
@@ -19,9 +19,10 @@ NAME = "index.html"  # in RUN/objects
 
 
 def shown_objects(run: Run) -> LabelledSplats:
-    """The objects of a run; of a run without masks its splats, which belong to none."""
+    """The objects of a run after its edits; of a run without masks its splats, which belong to
+    none."""
     if run.method is not None or run.saved_labels is not None:
-        return trained_objects(run)
+        return edited_objects(run)
     n = len(run.gaussians)
     return LabelledSplats(
         run.gaussians, torch.zeros(n, dtype=torch.int64), torch.zeros(n), run.frame

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from arguments.text import TextParams
+from iqgs.engine.objects.naming import record_names
+from iqgs.engine.objects.opened import edited_objects
 from iqgs.engine.pictures.views import to_bytes
 from iqgs.engine.run import Run, choose_device
 from iqgs.objects.text_vote import TextMatch, TextVote, chosen_objects, names_of
@@ -60,6 +62,8 @@ def find_text(run: Run, params: TextParams) -> list[str]:
     write_text(run.folder / TEXT_FILE, json.dumps(_record(found, names), indent=1) + "\n")
     said = [_line(text, found, names) for text in prompts]
     said.append(f"{run.folder / TEXT_FILE}: {len(prompts)} texts, {found.views} views asked")
+    if params.name:
+        said.append(name_found(run, found))
     if params.render and run.scene.test:
         said.append(str(write_masks(run, found, params)))
     return said
@@ -164,6 +168,22 @@ def _by_crops(
         )
         for i, text in enumerate(prompts)
     }
+
+
+def name_found(run: Run, found: Found) -> str:
+    """Name the objects; says which. Of several objects of one text each gets its number beside it,
+    for a name means one object.
+    """
+    best = names_of(found.matches, found.threshold)
+    twice = {text for text in best.values() if list(best.values()).count(text) > 1}
+    present = edited_objects(run).numbers()
+    names = {
+        number: f"{text} {number}" if text in twice else text
+        for number, text in best.items()
+        if number in present  # it may have been removed since
+    }
+    record_names(run, names)
+    return "named: " + (", ".join(f"{n} {name}" for n, name in names.items()) or "nothing")
 
 
 def write_masks(run: Run, found: Found, params: TextParams) -> Path:
