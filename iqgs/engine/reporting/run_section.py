@@ -30,7 +30,8 @@ from utils.colors import colorize_ids
 
 WORST_VIEWS = 6
 CROPS = 3  # of an object: the views with the most wrong pixels
-MOST_OBJECTS = 100  # rows with crops, and of the heat map the quarter
+MOST_OBJECTS = 100  # rows with crops
+MOST_CONFUSED = 50  # rows of the heat map
 WORTH_SAYING = 0.02  # share of an object's pixels
 VIEW_WIDTH = 240  # pixels of each picture of a view
 
@@ -184,8 +185,7 @@ def _wrong_pixels(view: ViewMatch) -> dict[int, int]:
 
 def _confusion(subject: Subject, rows: Sequence[ObjectScore], confusion: Confusion) -> str:
     """What the pixels of objects are called; the worst objects where there are many."""
-    most = MOST_OBJECTS // 4
-    worst = sorted(rows, key=lambda row: row.iou)[: most * 2]
+    worst = sorted(rows, key=lambda row: row.iou)[:MOST_CONFUSED]
     chosen = sorted(row.id for row in worst if row.id in confusion.objects)
     if not chosen:
         return '<p class="note">No object has scored pixels.</p>'
@@ -195,9 +195,12 @@ def _confusion(subject: Subject, rows: Sequence[ObjectScore], confusion: Confusi
     shares = counts[:, columns] / np.maximum(counts.sum(1, keepdims=True), 1)
     names = [f"{subject.name(number)} ({number})" for number in chosen]
     heads = [subject.name(0), *names, subject.name(UNMATCHED)]
+    note = (
+        "" if len(rows) <= MOST_CONFUSED else f" The {MOST_CONFUSED} worst of {len(rows)} objects."
+    )
     return (
         '<p class="note">Rows: true objects. Columns: what their pixels are called. Blue is right, '
-        "orange wrong; rest the pointer on a square for its share.</p>"
+        f"orange wrong; rest the pointer on a square for its share.{note}</p>"
         + heat_map(names, heads, shares.tolist())
     )
 
