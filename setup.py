@@ -51,6 +51,7 @@ setup(
     python_requires=">=3.10",
     packages=all_packages(),
     package_dir=TREES,
+    package_data={"iqgs.viewer": ["page/*"]},
     # Names no source: the step finds them. Makes the wheel one of this platform.
     ext_modules=[Extension(f"iqgs.{NAME}._native", sources=[])],
     cmdclass={"build_py": BuildBelowHome, "build_ext": BuildNativeBelowHome},
@@ -61,9 +62,10 @@ setup(
         # Neither asks for torchvision, which from PyPI does not work beside a CPU torch.
         "masks": ["segment-anything>=1.0,<2"],
         "sam2": ["transformers>=5,<6"],
+        "text": ["transformers>=5,<6"],
         "sfm": ["pycolmap>=4,<5"],
         "clusters": ["scikit-learn>=1.3"],
-        "viewer": ["viser>=1.0"],
+        "viewer": ["viser>=1.1,<2"],
         "plots": ["matplotlib>=3.7"],
         "mesh": ["trimesh>=4", "scikit-image>=0.22"],
         "dev": requirements("requirements-dev.txt"),

@@ -9,6 +9,7 @@ from typing import Any
 from arguments.opening import OpeningParams, parse_with_overrides
 from arguments.options import OneLineParser, option, require, require_at_least
 
+BESIDE_RUN = "RUN/report.html"  # what --report means without a file
 FORMATS = ("text", "json", "csv", "markdown", "latex")
 
 
@@ -53,6 +54,12 @@ class EvaluationParams(OpeningParams):
     )
     format: str = option("text", "form of the table", choices=FORMATS)
     output: str = option("", "write the table there instead of printing it")
+    report: str = option(
+        "",
+        "also write one HTML page with curves, objects, confusion and the worst views; without a "
+        f"file name {BESIDE_RUN} of the first run",
+        bare=BESIDE_RUN,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,8 +25,11 @@ def option(
     choices: tuple[str, ...] = (),
     harmless: bool = False,
     inert: bool = False,
+    bare: str = "",
 ) -> Any:
     """A dataclass field that is also a command-line option.
+
+    `bare`: the value of a flag that is given without one.
 
     `harmless`: a run may go on with another value, no step of it changes. `inert`: accepted for
     compatibility with programs of the family, never read.
@@ -37,6 +40,7 @@ def option(
         "choices": choices,
         "harmless": harmless or inert,
         "inert": inert,
+        "bare": bare,
     }
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
@@ -130,6 +134,8 @@ def _argument_kind(field: OptionField, kind: Any) -> dict[str, Any]:
         return {"type": int, "nargs": "+"}
     if kind == tuple[str, ...]:
         return {"nargs": "+"}
+    if field.metadata["bare"]:
+        return {"nargs": "?", "const": field.metadata["bare"]}
     choices = field.metadata["choices"]
     return {"type": kind, **({"choices": choices} if choices else {})}
 

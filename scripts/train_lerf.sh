@@ -10,7 +10,9 @@
 # OUT_ROOT (output/lerf_mask) gets one run per scene and logs/. Finished scenes (results.json) are
 # skipped, interrupted ones go on; one failure does not stop the rest, but the exit code is 1.
 # The masks of the held-out views are empty in LERF-Mask, so the training views are scored, against the
-# masks that were trained on (as the paper does); the table says so. Held-out views:
+# masks that were trained on (as the paper does); the table says so. Held-out views, once somebody says
+# where the texts are in some of the training views (docs/text.md):
+#   scripts/find_text.py -m RUN --command 'PROGRAM {image} {prompt} {output}'
 #   evaluate.py -m RUN --protocol lerf-mask
 set -euo pipefail
 

@@ -25,6 +25,7 @@ from utils.storage import write_text
 
 PathLike = str | os.PathLike[str]
 Results = Mapping[str, Any]
+Block = tuple[list[str], list[list[str]]]
 
 # What a score depends on; always printed above it.
 SETTINGS = (
@@ -181,10 +182,15 @@ class ResultTable:
                 for line in lines
             )
 
-        settings = table(["run", *SETTINGS], [self._settings(row) for row in self.rows])
+        settings, scores = self.blocks()
+        return f"{table(*settings)}\n\n{table(*scores)}\n"
+
+    def blocks(self) -> tuple[Block, Block]:
+        """(head, rows) of the settings and of all scores, as texts for people."""
+        settings = [self._settings(row) for row in self.rows]
         names = self.scores()
         cells = [[_name(row), *_score_cells(row, names)] for row in self.rows]
-        return f"{settings}\n\n{table(['run', *map(_title, names)], cells)}\n"
+        return (["run", *SETTINGS], settings), (["run", *map(_title, names)], cells)
 
     def latex(self) -> str:
         """The primary scores as a booktabs tabular; the settings stand in comments above it."""

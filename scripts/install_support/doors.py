@@ -17,6 +17,9 @@ DOORS = {
     "iqgs-convert": "scripts/convert.py",
     "iqgs-edit": "scripts/edit.py",
     "iqgs-extract-object": "scripts/extract_object.py",
+    "iqgs-export-html": "scripts/export_html.py",
+    "iqgs-find-text": "scripts/find_text.py",
+    "iqgs-view": "scripts/view.py",
     "iqgs-degrade-masks": "scripts/degrade_masks.py",
     "iqgs-make-synthetic-scene": "scripts/make_synthetic_scene.py",
 }

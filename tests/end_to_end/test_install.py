@@ -102,6 +102,7 @@ def test_a_run_from_another_folder(shell, tmp_path):
     assert "run/test/ours_50" in shell("iqgs-render", "-m", "run", "--skip_train").stdout
     assert "mIoU" in shell("iqgs-evaluate", "-m", "run").stdout
     assert shell("iqgs-extract-object", "-m", "run", "--id", "7").stdout.startswith("run/objects/7")
+    assert shell("iqgs-export-html", "-m", "run").stdout.startswith("run/objects/index.html")
     assert (
         shell("iqgs-make-synthetic-scene", "room", *words(SMALL_ROOM))
         .stdout.strip()

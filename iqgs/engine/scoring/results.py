@@ -11,7 +11,9 @@ from typing import Any
 
 from arguments.evaluation import EvaluationParams
 from iqgs.engine.opening import open_for
-from iqgs.engine.scoring.run_scores import IMAGE_SCORES, Evaluated, evaluate_run
+from iqgs.engine.reporting.report_page import report_path, write_report
+from iqgs.engine.reporting.run_section import run_section
+from iqgs.engine.scoring.run_scores import IMAGE_SCORES, Evaluated, evaluate_run, views_of
 from iqgs.engine.settings import saved_settings
 from iqgs.engine.transfer import with_decoder_of
 from iqgs.evaluation.lerf_mask import lerf_mask_scores
@@ -32,14 +34,16 @@ def evaluate_runs(
     `overrides` are settings of the runs that the command line changes, such as `source_path`.
     """
     rows: list[dict[str, Any]] = []
-    objects = ""
+    objects, sections = "", []
+    report = report_path(params.report, params.model_paths) if params.report else None
     for path in params.model_paths:
         try:
-            found = (
-                _lerf_rows(Path(path), params, overrides or {})
+            found, section = (
+                (_lerf_rows(Path(path), params, overrides or {}), "")
                 if params.protocol == "lerf-mask"
                 else _run_rows(Path(path), params, overrides or {})
             )
+            sections.append(section)
         except IQGSError as error:
             logger.error("%s: %s", path, error)
             rows.append(
@@ -55,6 +59,9 @@ def evaluate_runs(
     table = ResultTable(
         tuple(rows), primary if params.protocol == "iqgs" else PROTOCOLS[params.protocol].primary
     )
+    if report is not None:
+        write_report(report, table, sections)
+        logger.info("report: %s", report)
     text = str(getattr(table, params.format)())
     if objects and params.format == "text":
         text += "\n" + objects
@@ -63,16 +70,19 @@ def evaluate_runs(
 
 def _run_rows(
     path: Path, params: EvaluationParams, overrides: Mapping[str, Any]
-) -> list[tuple[dict[str, Any], Evaluated | None]]:
+) -> tuple[list[tuple[dict[str, Any], Evaluated | None]], str]:
+    """The rows of a run, and what a report says of it where one is wanted."""
     run = open_for(path, params, overrides)
     if params.decoder:
         run = with_decoder_of(run, params.decoder)
         params = replace(params, vote=False, matching="scene")
     scene = Path(run.config.model.source_path).name
     rows: list[tuple[dict[str, Any], Evaluated | None]] = []
-    for found in evaluate_run(run, params):
-        if params.decoder:
-            found = replace(found, key=f"{SWAPPED}{Path(params.decoder).name}")
+    evaluated = evaluate_run(run, params)
+    if params.decoder:
+        key = f"{SWAPPED}{Path(params.decoder).name}"
+        evaluated = [replace(found, key=key) for found in evaluated]
+    for found in evaluated:
         write_results(path / "results.json", found.key, found.split, found.values)
         write_per_view(path / "per_view.json", found.key, found.split, found.per_view)
         name = str(path) + _vote_of(found.key)
@@ -88,7 +98,8 @@ def _run_rows(
                 found,
             )
         )
-    return rows
+    views = views_of(run, params.split)
+    return rows, run_section(run, views, evaluated[0]) if params.report else ""
 
 
 def _vote_of(key: str) -> str:

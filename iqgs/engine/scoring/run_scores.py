@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from arguments.evaluation import EvaluationParams
 from gaussian_renderer import Lens
 from iqgs.engine.opening import scene_facts
+from iqgs.engine.reporting.matched import KeptMaps
 from iqgs.engine.run import Run, ids_of_files
 from iqgs.engine.run_folder import trained_names
 from iqgs.engine.scoring.surfaces import extracted_iou, surface_scores
@@ -51,6 +52,7 @@ class Evaluated:
     values: dict[str, Any]  # as in results.json
     scores: SceneScores | None  # None: the run has no instances
     per_view: dict[str, dict[str, float]]
+    maps: dict[str, KeptMaps] = field(default_factory=dict)  # by view, where a report needs them
 
 
 @dataclass
@@ -61,13 +63,17 @@ class Contestant:
     method: Method
     scorer: SceneScorer
     table: IdTable | None  # what the method's ids are in the files
+    maps: dict[str, KeptMaps] | None = None  # None: nobody needs them
 
     def add(self, lens: Lens, name: str, truth: Ids) -> None:
         """Segment one view with and without the panoptic filter, and count it."""
         kept, strict = (self.method.segment(lens, panoptic=filtered) for filtered in (True, False))
+        prediction = self._ids(kept)
+        if self.maps is not None:
+            self.maps[name] = KeptMaps.of(prediction, truth)
         self.scorer.add_view(
             name,
-            self._ids(kept),
+            prediction,
             truth,
             self._scores(kept),
             prediction_strict=self._ids(strict),
@@ -147,7 +153,8 @@ def _contestants(run: Run, params: EvaluationParams, truth: Truth) -> list[Conte
     ours = scorer(_matching_of(run.method))
     if ours.matching == "id":
         check_numbering(run, truth)
-    found = [Contestant(f"ours_{run.iteration}", run.method, ours, run.ids)]
+    maps: dict[str, KeptMaps] | None = {} if params.report else None
+    found = [Contestant(f"ours_{run.iteration}", run.method, ours, run.ids, maps)]
     if not params.vote or run.config.segmentation.method == "vote":
         return found
     known = not METHODS[run.config.segmentation.method].per_view_ids and not run.facts.tracks
@@ -224,7 +231,8 @@ def _evaluated(
             values.update(extracted_iou(run, views_of(run, params.split), truth, scores))
             values.update(images)
             per_view = {name: {**row, **per_view.get(name, {})} for name, row in rows.items()}
-        found.append(Evaluated(contestant.key, params.split, values, scores, per_view))
+        maps = contestant.maps or {}
+        found.append(Evaluated(contestant.key, params.split, values, scores, per_view, maps))
     return found
 
 

@@ -8,8 +8,6 @@ choice, or a folder of binary masks under any names.
 
 from __future__ import annotations
 
-import shlex
-import subprocess
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +15,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from iqgs.preparation.programs import command_words, run_program
 from iqgs.preparation.proposals.protocol import Photograph
 from scene.masks import FORMATS, MaskContent, MaskLayers, read_mask_file
 from scene.masks.formats.folder import SUFFIXES
 from scene.readers.colmap.reading import natural_key
-from utils.errors import DataError, RunError, UserError
+from utils.errors import DataError
 from utils.images import write_pixels
 
 # What a file without a suffix is, by its first bytes.
@@ -35,7 +34,6 @@ _BEGINNINGS = {
     b"[": ".json",
     b"{": ".json",
 }
-_TAIL = 300  # characters of what the program said
 
 
 class CommandProposer:
@@ -44,12 +42,7 @@ class CommandProposer:
     coding = "view"
 
     def __init__(self, command: str, timeout: float) -> None:
-        try:
-            self.words = shlex.split(command)
-        except ValueError as error:
-            raise UserError(f"--command {command!r}: {error}") from error
-        if not self.words:
-            raise UserError("--command is empty; expected a program with {image} and {output}")
+        self.words = command_words(command, "a program with {image} and {output}")
         self.timeout = timeout
 
     def propose(self, image: Photograph) -> MaskLayers:
@@ -58,45 +51,14 @@ class CommandProposer:
             photograph, output = Path(folder) / "image.png", Path(folder) / "output"
             write_pixels(photograph, image)
             output.mkdir()
-            self._run({"{image}": str(photograph), "{output}": str(output / "masks")})
+            places = {"{image}": str(photograph), "{output}": str(output / "masks")}
+            run_program(self.words, places, self.timeout)
             content = self._content(output)
             height, width = image.shape[:2]
             return _layers(content).resized(width, height)
 
     def go_on(self, image: Photograph, label_map: NDArray[np.int32], used: int) -> None:
         """Nothing is kept from one photograph to the next."""
-
-    def _run(self, names: dict[str, str]) -> None:
-        words = []
-        for word in self.words:
-            for place, name in names.items():
-                word = word.replace(place, name)
-            words.append(word)
-        program = self.words[0]
-        try:
-            done = subprocess.run(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=self.timeout,
-                check=False,
-            )
-        except FileNotFoundError as error:
-            raise UserError(f"--command: the program {program!r} was not found") from error
-        except OSError as error:
-            raise UserError(f"--command: {program!r} cannot be started ({error})") from error
-        except subprocess.TimeoutExpired as error:
-            raise RunError(
-                f"--command: {program!r} took more than {self.timeout:g} s for one photograph; "
-                "--command_timeout allows more"
-            ) from error
-        if done.returncode:
-            said = " ".join(done.stdout.decode("utf-8", "replace").split())[-_TAIL:]
-            raise RunError(
-                f"--command: {program!r} failed with exit code {done.returncode}"
-                + (f": {said}" if said else "")
-            )
 
     def _content(self, output: Path) -> MaskContent:
         """What the program wrote. DataError where that is not one mask file."""

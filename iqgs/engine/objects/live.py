@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run in a window of the browser."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from arguments.viewing import ViewParams
+from iqgs.engine.objects.naming import record_names
+from iqgs.engine.objects.page import shown_objects
+from iqgs.engine.run import Run
+from iqgs.objects.labelled import LabelledSplats
+from iqgs.viewer.live import LOOPBACK, LiveView, Outside, start_server
+
+logger = logging.getLogger(__name__)
+
+
+def open_view(run: Run, server: Any) -> LiveView:
+    """The run's objects in the window of a started server."""
+    objects = shown_objects(run)
+    outside = Outside(
+        export=lambda number: export_object(run, objects.of(number), number),
+        keep_name=lambda number, name: record_names(run, {number: name}),
+    )
+    view = LiveView(server, objects, run.renderer, outside)
+    view.look_from([*run.cameras.train, *run.cameras.test])
+    return view
+
+
+def export_object(run: Run, part: LabelledSplats, number: int) -> str:
+    """Write one object into RUN/objects, for viewers; returns where and how many."""
+    path = run.folder / "objects" / f"{number}.ply"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part.splats.save_ply(path, viewer=True, instance=part.labels, frame=part.frame)
+    return f"{path} ({len(part)} splats)"
+
+
+def serve(run: Run, params: ViewParams) -> None:
+    """Show the run until the process is interrupted."""
+    server = start_server(params.port)
+    try:
+        open_view(run, server)
+        logger.info("open http://%s:%d in a browser; Ctrl-C ends it", LOOPBACK, server.get_port())
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        logger.info("closed")
+    finally:
+        server.stop()
