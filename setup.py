@@ -65,6 +65,7 @@ setup(
         "clusters": ["scikit-learn>=1.3"],
         "viewer": ["viser>=1.0"],
         "mesh": ["trimesh>=4", "scikit-image>=0.22"],
+        "usd": ["usd-core>=26.3"],
         "dev": requirements("requirements-dev.txt"),
         "bench": ["gsplat>=1.5,<2"],
     },

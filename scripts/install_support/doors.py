@@ -16,6 +16,7 @@ DOORS = {
     "iqgs-check-masks": "scripts/check_masks.py",
     "iqgs-convert": "scripts/convert.py",
     "iqgs-extract-object": "scripts/extract_object.py",
+    "iqgs-export": "scripts/export.py",
     "iqgs-degrade-masks": "scripts/degrade_masks.py",
     "iqgs-make-synthetic-scene": "scripts/make_synthetic_scene.py",
 }
