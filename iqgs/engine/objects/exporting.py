@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from arguments.exporting import PACKED, ExportParams
-from iqgs.engine.objects.opened import trained_objects
+from iqgs.engine.objects.meshing import named_meshes, scene_mesh
+from iqgs.engine.objects.opened import run_objects
 from iqgs.engine.opening import open_for
 from iqgs.engine.run import Run
 from iqgs.export.converter import convert
 from iqgs.export.glb import write_glb
+from iqgs.export.mesh.files import NamedMesh, write_mesh
 from iqgs.export.ply import write_ply
 from iqgs.export.record import SplatArrays, from_file, from_objects
 from iqgs.export.usd import write_usd
@@ -29,8 +31,8 @@ def export(params: ExportParams) -> str:
     source = Path(params.model_path)
     run = None if source.is_file() else open_for(source, params)
     if params.mesh:
-        raise UserError("--mesh: not yet")
-    splats = from_file(source) if run is None else run_arrays(run)
+        return export_mesh(run, params)
+    splats = from_file(source) if run is None else from_objects(run_objects(run))
     chosen = chosen_numbers(splats, params.id)
     if chosen:
         splats = splats.only(chosen)
@@ -40,9 +42,22 @@ def export(params: ExportParams) -> str:
     return f"{path} ({len(splats)} splats, {objects} objects)"
 
 
-def run_arrays(run: Run) -> SplatArrays:
-    """The splats of a run, with objects where it has such."""
-    return from_objects(trained_objects(run))
+def export_mesh(run: Run | None, params: ExportParams) -> str:
+    """Write surfaces of a run: of the objects that are chosen, else everything as one mesh."""
+    if run is None:
+        raise UserError(f"--mesh: {params.model_path} is a file; depth needs the cameras of a run")
+    objects = run_objects(run)
+    chosen = chosen_numbers(from_objects(objects), params.id)
+    scene = scene_mesh(objects, run.cameras.train, run.renderer, params)
+    parts = [NamedMesh(0, "scene", scene.whole())]
+    if chosen:
+        parts = named_meshes(scene, objects, chosen)
+    if not parts:
+        raise UserError(f"--id {' '.join(params.id)}: no training view shows a surface of it")
+    names = [part.name for part in parts if part.number]
+    path = output_path(params, run.folder, [*names, "mesh"] if names else ["mesh"])
+    write_mesh(path, parts, run.frame)
+    return f"{path} ({sum(len(part.mesh) for part in parts)} triangles)"
 
 
 def write_splat_file(path: Path, splats: SplatArrays, as_3dgs: bool) -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from iqgs.engine.run import Run, splat_labels
 from iqgs.objects.labelled import LabelledSplats
 from utils.errors import UserError
@@ -17,3 +19,11 @@ def trained_objects(run: Run) -> LabelledSplats:
     return LabelledSplats(
         run.gaussians, found.labels.cpu(), found.confidence.cpu(), run.frame, dict(names)
     )
+
+
+def run_objects(run: Run) -> LabelledSplats:
+    """The same, but the splats of a run without masks are of no object."""
+    if run.method is not None or run.saved_labels is not None:
+        return trained_objects(run)
+    none = torch.zeros(len(run.gaussians), dtype=torch.int64)
+    return LabelledSplats(run.gaussians, none, torch.zeros(len(none)), run.frame)

@@ -35,11 +35,11 @@ def painted(mesh: Mesh, views: Sequence[DepthView], reach: float) -> Mesh:
         close = (view.depth_at(x, y) - z).abs() <= reach
         rows, x, y = rows[close].cpu(), x[close], y[close]
         if view.color is not None:
-            color[rows] += view.nearest(view.color, x, y).T.cpu()
+            color[rows] += view.nearest(view.color, x, y).T.cpu().float()
             seen[rows] += 1
         if view.labels is not None:
             votes.append((rows, view.nearest(view.labels, x, y).cpu()))
-    mean = torch.where(seen[:, None] > 0, color / seen[:, None].clamp_min(1) * 255, GREY)
+    mean = torch.where(seen[:, None] > 0, color / seen[:, None].clamp_min(1), GREY)
     return replace(
         mesh,
         colors=mean.clamp(0, 255).round().to(torch.uint8).numpy(),

@@ -74,7 +74,9 @@ def extract_surface(field: Field) -> Mesh:
     return Mesh(world, mesh.faces)
 
 
-def _dense(keys: NDArray[np.int64], values: NDArray[np.float32], corner: NDArray[np.int64]) -> NDArray[np.float32]:
+def _dense(
+    keys: NDArray[np.int64], values: NDArray[np.float32], corner: NDArray[np.int64]
+) -> NDArray[np.float32]:
     """The voxels [65, 65, 65] of one group of blocks, NaN where there is none."""
     side = _GROUP + 1
     axis = np.arange(side)

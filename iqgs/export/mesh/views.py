@@ -21,7 +21,7 @@ class DepthView:
 
     camera: Camera
     depth: Tensor  # [H, W]
-    color: Tensor | None = None  # [3, H, W] in 0..1
+    color: Tensor | None = None  # [3, H, W] uint8
     labels: Tensor | None = None  # [H, W] int64, object of each pixel, 0 = none
 
     def __post_init__(self) -> None:
