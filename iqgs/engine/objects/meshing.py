@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +67,8 @@ def scene_mesh(
     show = tqdm(cameras, desc="Rendering depth", disable=params.quiet)
     views = [rendered_view(camera, objects, renderer, with_labels) for camera in show]
     grid, farthest = grid_for(views, params)
-    if not params.unbounded:
-        views = [view.nearer_than(farthest) for view in views]
     logger.info("fusing %d views in voxels of %.4g", len(views), grid.voxel)
-    surface = extract_surface(fuse(views, grid))
+    surface = extract_surface(fuse(views, grid, farthest))
     if not len(surface):
         raise RunError("--mesh: the views see no surface; a larger --depth_trunc may help")
     return SceneMesh(painted(surface, views, SEEN_VOXELS * grid.voxel), grid, params.num_cluster)
@@ -91,7 +90,7 @@ def grid_for(views: Sequence[DepthView], params: MeshParams) -> tuple[Grid, floa
         farthest = max(farthest, min(_objects_within(views), OBJECT_RADII * radius))
     if params.unbounded:
         x, y, z = (float(v) for v in focus)
-        return ContractedGrid(voxel, reach, center=(x, y, z), radius=radius), farthest
+        return ContractedGrid(voxel, reach, center=(x, y, z), radius=radius), math.inf
     return Grid(voxel, reach), farthest
 
 

@@ -21,6 +21,9 @@ from utils.errors import UserError
 SIDE = 8  # voxels along the edge of a block
 CUBE = SIDE**3
 MOST_VOXELS = 400_000_000  # eight bytes each
+# What a single view saw is as often wrong as right at rims and on hardly seen backs. Measured on
+# the embedded room: two views instead of one bring 5 % of accuracy for 1 % of completeness.
+FEWEST_VIEWS = 2
 _BLOCKS_AT_ONCE = 2048  # a million voxels: what is computed at a time
 _KEY = 1 << 20  # block coordinates are within +- half of it
 
@@ -31,16 +34,19 @@ class Field:
 
     grid: Grid
     blocks: Tensor  # [B, 3] int64: block k holds voxels 8 k .. 8 k + 7 along each axis
-    distance: Tensor  # [B, 8, 8, 8] in -1..1, axes x, y, z; NaN where no view saw the voxel
+    distance: Tensor  # [B, 8, 8, 8] in -1..1, axes x, y, z; NaN where too few views saw the voxel
 
     @property
     def device(self) -> torch.device:
         return self.distance.device
 
 
-def fuse(views: Sequence[DepthView], grid: Grid) -> Field:
-    """The field of all views. UserError where the voxels are too fine for it to be held."""
-    blocks = _surface_blocks(views, grid)
+def fuse(views: Sequence[DepthView], grid: Grid, farthest: float) -> Field:
+    """The field of all views. UserError where the voxels are too fine for it to be held.
+
+    Depths beyond `farthest` make no surface, but what lies before them is known to be free.
+    """
+    blocks = _surface_blocks(views, grid, farthest)
     if len(blocks) * CUBE > MOST_VOXELS:
         needed = len(blocks) * CUBE * 8 / 1e9
         raise UserError(
@@ -51,7 +57,9 @@ def fuse(views: Sequence[DepthView], grid: Grid) -> Field:
     count = torch.zeros_like(total)
     for view in views:
         _integrate(view, grid, blocks, total, count)
-    distance = total.div_(count)  # 0 / 0 is NaN: unseen
+    count[count < min(FEWEST_VIEWS, len(views))] = 0
+    distance = total.div_(count)  # no number where the count is 0
+    distance[count == 0] = torch.nan
     return Field(grid, blocks, distance.reshape(-1, SIDE, SIDE, SIDE))
 
 
@@ -61,11 +69,11 @@ def block_keys(blocks: Tensor) -> Tensor:
     return (shifted[:, 0] * _KEY + shifted[:, 1]) * _KEY + shifted[:, 2]
 
 
-def _surface_blocks(views: Sequence[DepthView], grid: Grid) -> Tensor:
+def _surface_blocks(views: Sequence[DepthView], grid: Grid, farthest: float) -> Tensor:
     """The blocks [B, 3] that a depth reaches, in order of their keys."""
     keys: list[Tensor] = []
     for view in views:
-        keys.append(torch.unique(block_keys(_blocks_of(view, grid))))
+        keys.append(torch.unique(block_keys(_blocks_of(view, grid, farthest))))
         if len(keys) > 8:
             keys = [torch.unique(torch.cat(keys))]
     if not keys:
@@ -75,10 +83,10 @@ def _surface_blocks(views: Sequence[DepthView], grid: Grid) -> Tensor:
     return torch.stack(parts, dim=1) - _KEY // 2
 
 
-def _blocks_of(view: DepthView, grid: Grid) -> Tensor:
+def _blocks_of(view: DepthView, grid: Grid, farthest: float) -> Tensor:
     """Blocks [M, 3], with repetitions, along the rays of a view within reach of their depths."""
     camera = view.camera
-    rows, columns = (view.depth > 0).nonzero().unbind(dim=1)
+    rows, columns = ((view.depth > 0) & (view.depth <= farthest)).nonzero().unbind(dim=1)
     depth = view.depth[rows, columns]
     pixels = torch.stack([columns, rows], dim=1).double() + 0.5
     rays = camera.ray_directions(pixels)

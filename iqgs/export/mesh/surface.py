@@ -103,10 +103,10 @@ def _marched(
     seen = np.isfinite(cube)
     if not (cube < 0).any() or not (cube > 0).any():
         return None
-    # Distances grow inwards here as depths do; skimage's "ascent" has its faces towards larger
-    # values, which is where free space is.
+    # With axes in the order x, y, z "descent" is what turns faces towards larger values, where free
+    # space is.
     places, triangles, _, _ = marching_cubes(
-        np.where(seen, cube, np.float32(1)), 0.0, gradient_direction="ascent"
+        np.where(seen, cube, np.float32(1)), 0.0, gradient_direction="descent"
     )
     places = places.astype(np.float64)
     low, high = np.floor(places).astype(np.int64), np.ceil(places).astype(np.int64)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,11 +28,6 @@ class DepthView:
         size = (self.camera.height, self.camera.width)
         if self.depth.shape != size:
             raise ValueError(f"expected depth {size}, got {tuple(self.depth.shape)}")
-
-    def nearer_than(self, farthest: float) -> DepthView:
-        """The same without depths beyond `farthest`."""
-        near = torch.where(self.depth <= farthest, self.depth, torch.zeros_like(self.depth))
-        return replace(self, depth=near)
 
     def project(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Points [N, 3] -> columns, rows [N] (pixel centres at whole numbers) and depths [N]."""
