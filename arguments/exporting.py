@@ -78,3 +78,31 @@ def parse_export_arguments(arguments: list[str] | None = None) -> ExportParams:
     )
     params: ExportParams = parse_record(parser, ExportParams, arguments)
     return params
+
+
+@dataclass(frozen=True)
+class ObjectsParams(MeshParams):
+    """What the folder of all objects holds."""
+
+    model_path: str = option("", "run folder", short="m")
+    mesh: bool = option(True, "a mesh of each object; without, splats and hulls of splats only")
+    hull: str = option(
+        "convex",
+        "round each object: its convex hull, or convex pieces by the package coacd (slow)",
+        choices=("convex", "pieces", "none"),
+    )
+    output: str = option("", "folder to write into; empty: RUN/objects", short="o")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(bool(self.model_path), "model_path (-m)", "", "the run folder")
+
+
+def parse_objects_arguments(arguments: list[str] | None = None) -> ObjectsParams:
+    """The command line of `objects.py`. A wrong one is a `UserError`."""
+    parser = OneLineParser(
+        prog="objects.py",
+        description="Write every object of a run as files, and a page to click through them.",
+    )
+    params: ObjectsParams = parse_record(parser, ObjectsParams, arguments)
+    return params

@@ -17,6 +17,7 @@ DOORS = {
     "iqgs-convert": "scripts/convert.py",
     "iqgs-extract-object": "scripts/extract_object.py",
     "iqgs-export": "scripts/export.py",
+    "iqgs-objects": "scripts/objects.py",
     "iqgs-degrade-masks": "scripts/degrade_masks.py",
     "iqgs-make-synthetic-scene": "scripts/make_synthetic_scene.py",
 }
