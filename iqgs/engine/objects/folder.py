@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ from iqgs.export.mesh.files import NamedMesh, box_of, convex_hull, convex_pieces
 from iqgs.export.mesh.surface import Mesh
 from iqgs.export.ply import write_ply
 from iqgs.export.record import ObjectRows, SplatArrays, from_objects
-from iqgs.objects.labelled import LabelledSplats
 from scene.cameras import Camera
+from scene.gaussian_model import GaussianModel
 from utils.storage import write_text
 
 logger = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def write_objects(run: Run, params: ObjectsParams) -> list[str]:
         part = ordered.rows(np.arange(group.first, group.first + group.count))
         files = _write_files(folder, group, part, scene, params)
         picture = folder / PREVIEWS / f"{group.number}.png"
-        write_picture(picture, preview(run, objects, part, group.number))
+        write_picture(picture, preview(run, part))
         rows.append(_row(group, part, files))
     record = {"format": 1, "frame": {"origin": run.frame.origin, "up": run.frame.up}}
     write_text(folder / LIST_FILE, json.dumps(record | {"objects": rows}, indent=1) + "\n")
@@ -122,25 +123,30 @@ def _row(group: ObjectRows, part: SplatArrays, files: dict[str, str]) -> dict[st
 
 
 @torch.no_grad()
-def preview(run: Run, objects: LabelledSplats, part: SplatArrays, number: int) -> NDArray[np.uint8]:
+def preview(run: Run, part: SplatArrays) -> NDArray[np.uint8]:
     """An object alone [192, 192, 3], through the training view that shows most of it."""
-    means = torch.from_numpy(part.raw["means"])
-    sample = means[:: max(1, len(means) // _SAMPLE)]
-    cameras = run.cameras.train or run.cameras.test
-    best = max(cameras, key=lambda camera: _shown(camera, sample))
+    means = part.raw["means"]
+    sample = means[:: max(1, len(means) // _SAMPLE)].astype(np.float64)
+    best = best_view(run.cameras.train or run.cameras.test, sample)
+    splats = GaussianModel({name: torch.from_numpy(array) for name, array in part.raw.items()})
+    splats.active_sh_degree = splats.sh_degree
     renderer = replace(run.renderer, background=torch.full((3,), GROUND))
-    close = closer(best, sample, PREVIEW_SIDE)
-    return to_bytes(
-        renderer.lens(close, objects.of(number).splats).render(with_surface=False).color
-    )
+    close = closer(best, torch.from_numpy(sample), PREVIEW_SIDE)
+    lens = renderer.lens(close, splats.to(run.gaussians.device))
+    return to_bytes(lens.render(with_surface=False).color)
 
 
-def _shown(camera: Camera, points: torch.Tensor) -> float:
-    """How much a camera sees of points [N, 3]: their share in the image, more of near ones."""
-    pixels, depth = camera.project(points)
-    size = torch.tensor([camera.width, camera.height])
-    inside = ((pixels >= 0) & (pixels < size)).all(dim=1) & (depth > camera.near)
-    return float((inside / depth.clamp_min(camera.near)).mean())
+def best_view(cameras: Sequence[Camera], points: NDArray[np.float64]) -> Camera:
+    """The camera with the largest share of points [N, 3] in its image, near ones counting more."""
+    # For all cameras at once: torch takes longer to begin than such few points need.
+    poses = np.stack([camera.world_to_view[:3].numpy() for camera in cameras])
+    view = np.einsum("cij,nj->cni", poses[:, :, :3], points) + poses[:, None, :, 3]
+    near, *lens = np.array([(c.near, c.fx, c.cx, c.fy, c.cy) for c in cameras]).T[:, :, None]
+    wide, high = np.array([(c.width, c.height) for c in cameras]).T[:, :, None]
+    depth = np.maximum(view[:, :, 2], near)
+    x, y = lens[0] * view[:, :, 0] / depth + lens[1], lens[2] * view[:, :, 1] / depth + lens[3]
+    inside = (view[:, :, 2] > near) & (x >= 0) & (x < wide) & (y >= 0) & (y < high)
+    return cameras[int((inside / depth).mean(axis=1).argmax())]
 
 
 def closer(camera: Camera, points: torch.Tensor, side: int) -> Camera:
