@@ -68,6 +68,7 @@ setup(
         "viewer": ["viser>=1.1,<2"],
         "plots": ["matplotlib>=3.7"],
         "mesh": ["trimesh>=4", "scikit-image>=0.22"],
+        "usd": ["usd-core>=26.3"],
         "dev": requirements("requirements-dev.txt"),
         "bench": ["gsplat>=1.5,<2"],
     },

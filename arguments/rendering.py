@@ -6,12 +6,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from arguments.opening import OpeningParams, parse_with_overrides
+from arguments.meshing import MeshParams
+from arguments.opening import parse_with_overrides
 from arguments.options import OneLineParser, option, require, require_at_least
 
 
 @dataclass(frozen=True)
-class RenderParams(OpeningParams):
+class RenderParams(MeshParams):
     """What `render.py` writes."""
 
     model_path: str = option("", "run folder", short="m")
@@ -23,6 +24,7 @@ class RenderParams(OpeningParams):
     path_frames: int = option(120, "frames of that video")
     fps: int = option(24, "frames per second")
     masks: bool = option(False, "also one binary mask per instance and view, masks/<view>/<id>.png")
+    skip_mesh: bool = option(False, "a mesh is made with --mesh only", inert=True)
     num_classes: int = option(0, "the method knows how many objects there are", inert=True)
 
     def __post_init__(self) -> None:

@@ -19,6 +19,7 @@ from utils.errors import FormatError
 
 _VIEWER_UP = np.array([0.0, -1.0, 0.0])
 DISCS_COMMENT = "SplatRenderMode: 2dgs"
+_UP, _UP_COMMENT, _UP_UNKNOWN = "IQGS: up is", "IQGS: up is -y", "IQGS: up is unknown"
 _ROTATION, _ORIGIN = "IQGS rotation:", "IQGS origin:"
 
 
@@ -56,7 +57,7 @@ def viewer_comments(frame: SceneFrame | None, rotation: np.ndarray, flat: bool =
     ]
     return [
         *(discs if flat else []),
-        *(["Vertical axis: y", "IQGS: up is -y"] if known else ["IQGS: up is unknown"]),
+        *(["Vertical axis: y", _UP_COMMENT] if known else [_UP_UNKNOWN]),
         "IQGS: lengths are in the units of the scene's files",
         "IQGS: position in the scene's files = transposed rotation * position + origin",
         f"{_ROTATION} {numbers}",
@@ -76,6 +77,24 @@ def stated_rotation(comments: Sequence[str], path: str) -> np.ndarray | None:
         return checked_rotation(numbers.reshape(3, 3))
     except ValueError:
         raise FormatError(f"{path}: the comment {_ROTATION!r} holds no rotation") from None
+
+
+def stated_up(comments: Sequence[str], path: str) -> tuple[float, float, float] | None:
+    """The run's up [3] as a file for viewers tells it; None where it does not. FormatError."""
+    rotation = stated_rotation(comments, path)
+    if rotation is not None:
+        up = rotation.T @ _VIEWER_UP if _UP_COMMENT in comments else None
+    else:
+        up = None if _UP_UNKNOWN in comments else _numbers(comments, _UP, 3, path)
+    if up is None:
+        return None
+    x, y, z = up.tolist()
+    return (x, y, z)
+
+
+def up_comment(frame: SceneFrame) -> str:
+    """The up of a file in the run's coordinates."""
+    return _UP_UNKNOWN if frame.up is None else f"{_UP} {' '.join(f'{v:.9g}' for v in frame.up)}"
 
 
 def stated_origin(comments: Sequence[str], path: str) -> tuple[float, float, float] | None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,23 +171,24 @@ def write_splats(
     labels: np.ndarray | None = None,
     extra: Arrays | None = None,
     frame: SceneFrame | None = None,
+    comments: Sequence[str] = (),
 ) -> None:
     """Write splats (`raw` as in `GaussianModel.params`) as a PLY, atomically.
 
     Plain files keep the run's coordinates. With `viewer` they are turned so that the frame's up
-    becomes -y and get the columns that viewers need; the comments tell how to undo it. A full
-    disk is a RunError that says how much is missing.
+    becomes -y and get the columns that viewers need; comments tell how to undo it, after those
+    that are given. A full disk is a RunError that says how much is missing.
     """
-    comments = frame_comments(frame)
+    said = frame_comments(frame)
     if viewer:
         rotation = upright_rotation(frame)
         raw = transformed(raw, rotation)
-        comments = viewer_comments(frame, rotation, flat=raw["log_scales"].shape[1] == 2)
+        said = viewer_comments(frame, rotation, flat=raw["log_scales"].shape[1] == 2)
     if labels is not None:
-        comments.append(f"IQGS: {LABEL_COLUMN} is the id of the object in the masks, 0 is none")
+        said.append(f"IQGS: {LABEL_COLUMN} is the id of the object in the masks, 0 is none")
     columns = to_columns(raw, viewer, labels, extra)
     size = len(raw["means"]) * row_bytes(columns)
-    atomic_write(path, lambda stream: dump_ply(stream, columns, comments), size)
+    atomic_write(path, lambda stream: dump_ply(stream, columns, [*comments, *said]), size)
 
 
 def _usable_rows(

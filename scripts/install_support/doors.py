@@ -20,6 +20,8 @@ DOORS = {
     "iqgs-export-html": "scripts/export_html.py",
     "iqgs-find-text": "scripts/find_text.py",
     "iqgs-view": "scripts/view.py",
+    "iqgs-export": "scripts/export.py",
+    "iqgs-objects": "scripts/objects.py",
     "iqgs-degrade-masks": "scripts/degrade_masks.py",
     "iqgs-make-synthetic-scene": "scripts/make_synthetic_scene.py",
 }

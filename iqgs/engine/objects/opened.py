@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from iqgs.engine.objects.cleaning import read_cleaning
 from iqgs.engine.objects.parting import read_pieces
 from iqgs.engine.objects.script import read_script
@@ -55,3 +57,11 @@ def after_edit(run: Run, objects: LabelledSplats, edit: Edit) -> LabelledSplats:
     if isinstance(edit, Parts):
         return with_parts(objects, edit, read_pieces(run.folder, edit))
     return apply_edit(objects, edit)
+
+
+def run_objects(run: Run) -> LabelledSplats:
+    """`edited_objects`, but the splats of a run without masks are of no object."""
+    if run.method is not None or run.saved_labels is not None:
+        return edited_objects(run)
+    none = torch.zeros(len(run.gaussians), dtype=torch.int64)
+    return LabelledSplats(run.gaussians, none, torch.zeros(len(none)), run.frame)

@@ -16,6 +16,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arguments.rendering import RenderParams
+from iqgs.engine.objects.meshing import render_mesh
+from iqgs.engine.objects.opened import run_objects
 from iqgs.engine.pictures.files import (
     write_id_masks,
     write_id_picture,
@@ -242,4 +244,6 @@ def render_run(run: Run, params: RenderParams) -> list[Path]:
     paths = [path for split in params.splits for path in render_split(run, split, params, palette)]
     if params.render_path:
         paths.append(render_path(run, params, palette))
+    if params.mesh:
+        paths += render_mesh(run, run_objects(run), params)
     return paths
