@@ -46,8 +46,8 @@ def gallery_page(title: str, rows: Sequence[Mapping[str, Any]], folder: Path) ->
 
 def _article(row: Mapping[str, Any], folder: Path) -> str:
     picture = base64.b64encode((folder / row["preview"]).read_bytes()).decode()
-    name = html.escape(str(row["name"]))
-    size = " × ".join(f"{value:.3g}" for value in row["box"]["size"])
+    name = html.escape(str(row["name"] or "object"))
+    size = " × ".join(f"{value:.3g}" for value in row["size"])
     links = "".join(
         f'<a href="{html.escape(path)}">{html.escape(kind)}</a>'
         for kind, path in row["files"].items()

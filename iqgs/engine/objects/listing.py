@@ -24,10 +24,15 @@ BOX_WORDS = (
 )
 
 
-def list_objects(run: Run, objects: LabelledSplats, edits: int, pictures: bool) -> list[str]:
-    """Write objects.json, with `pictures` also previews and a sheet; returns the table's lines."""
+def list_objects(
+    run: Run, objects: LabelledSplats, edits: int, pictures: bool, folder: Path | None = None
+) -> list[str]:
+    """Write objects.json, with `pictures` also previews and a sheet; returns the table's lines.
+
+    `folder`: where to, if not into RUN/objects.
+    """
     entries = catalog(objects)
-    folder = run.folder / OBJECTS_FOLDER
+    folder = run.folder / OBJECTS_FOLDER if folder is None else folder
     shown = _previews(run, objects, entries, folder) if pictures else {}
     record = objects_record(run, objects, entries, edits)
     for row in record["objects"]:
