@@ -28,7 +28,7 @@ _SIGMAS = 3.0  # and how far from its centre it may have one
 def rendered_view(
     camera: Camera, objects: LabelledSplats, renderer: Renderer, with_labels: bool
 ) -> DepthView:
-    """What `camera` sees of the splats; pixels without a surface have depth 0 and no object."""
+    """What `camera` sees of the splats; pixels that are see-through have infinite depth."""
     lens = renderer.lens(camera, objects.splats)
     image = lens.render(with_surface=False)
     solid = image.alpha[0] > SOLID
@@ -42,7 +42,7 @@ def rendered_view(
         depth = first_half(weights, torch.where(own, weights.weight, 0.0), at_pixels)
         depth = depth.reshape(solid.shape)
         labels = torch.where(solid, labels.reshape(solid.shape), 0)
-    return DepthView(camera, torch.where(solid, depth, 0.0).float(), color, labels)
+    return DepthView(camera, torch.where(solid, depth, torch.inf).float(), color, labels)
 
 
 def pixels_of(weights: BlendWeights) -> Tensor:
