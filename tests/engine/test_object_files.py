@@ -136,7 +136,7 @@ def test_render_mesh_writes_the_files_of_2dgs(run: Run) -> None:
     paths = render_mesh(run, run_objects(run), quick(unbounded=True))
     assert [p.name for p in paths] == ["fuse_unbounded.ply", "fuse_unbounded_post.ply"]
     alike = trimesh.load(paths[1])
-    np.testing.assert_allclose(alike.bounds, whole.bounds, atol=0.05)
+    np.testing.assert_allclose(alike.bounds, whole.bounds, atol=0.1)
 
 
 def test_automatic_lengths_follow_2dgs_but_no_finer_than_pixels() -> None:
@@ -198,11 +198,13 @@ def test_depth_is_that_of_the_pixels_own_object(run: Run) -> None:
             pytest.approx(found, abs=1e-3),
             pytest.approx(center, abs=1e-3),
         )
-    seen = rendered_view(camera, objects, run.renderer, with_labels=True)
-    alone = rendered_view(camera, objects, run.renderer, with_labels=False)
-    both = seen.depth.isfinite() & alone.depth.isfinite()
-    assert (seen.depth - alone.depth)[both].abs().median() < 5e-3
+    seen = rendered_view(camera, objects, run.renderer)
     assert seen.labels is not None and set(seen.labels.unique().tolist()) == {0, 7, 300}
+    # Nearly opaque splats: the renderer's own median is of the same surface, but at the rim.
+    image = run.lens(camera).render(with_surface=False)
+    inner = (image.alpha[0] > 0.95) & seen.depth.isfinite()
+    assert (seen.depth - image.median_depth[0])[inner].abs().median() < 1e-4
+    assert (seen.depth.isfinite() == (image.alpha[0] > 0.5)).all()
 
 
 def test_splats_of_a_file_become_other_files(tmp_path: Path, run: Run) -> None:

@@ -63,9 +63,8 @@ def scene_mesh(
     """Render depth from every camera and fuse it. UserError where there is nothing to see."""
     if not cameras:
         raise UserError("--mesh: the run has no training views to render depth from")
-    with_labels = bool(objects.labels.any())
     show = tqdm(cameras, desc="Rendering depth", disable=params.quiet)
-    views = [rendered_view(camera, objects, renderer, with_labels) for camera in show]
+    views = [rendered_view(camera, objects, renderer) for camera in show]
     grid, farthest = grid_for(views, params)
     logger.info("fusing %d views in voxels of %.4g", len(views), grid.voxel)
     surface = extract_surface(fuse(views, grid, farthest))
