@@ -66,6 +66,7 @@ setup(
         "viewer": ["viser>=1.0"],
         "mesh": ["trimesh>=4", "scikit-image>=0.22"],
         "usd": ["usd-core>=26.3"],
+        "pieces": ["coacd>=1"],
         "dev": requirements("requirements-dev.txt"),
         "bench": ["gsplat>=1.5,<2"],
     },
