@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,6 +114,7 @@ def error(vertices: np.ndarray, number: int) -> np.ndarray:
 
 
 def test_meshes_of_objects_are_their_balls(run: Run) -> None:
+    pytest.importorskip("trimesh")
     scene = scene_mesh(trained_objects(run), run.cameras.train, run.renderer, quick())
     for number, (_, _, color) in BALLS.items():
         mesh = scene.of(number)
@@ -308,3 +310,12 @@ def test_the_flags_of_2dgs_are_taken() -> None:
     assert not parse_render_arguments(["-m", "run", "--skip_mesh"])[0].mesh
     assert parse_objects_arguments(["-m", "run"]).mesh
     assert exporting.FOLDER == "exports"
+
+
+def test_missing_packages_are_named_before_anything_is_rendered(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    run.cameras = RunCameras((), ())
+    with pytest.raises(UserError, match="pip install scikit-image trimesh"):
+        scene_mesh(trained_objects(run), run.cameras.train, run.renderer, quick())
