@@ -69,6 +69,7 @@ setup(
         "plots": ["matplotlib>=3.7"],
         "mesh": ["trimesh>=4", "scikit-image>=0.22"],
         "usd": ["usd-core>=26.3"],
+        "pieces": ["coacd>=1"],
         "dev": requirements("requirements-dev.txt"),
         "bench": ["gsplat>=1.5,<2"],
     },

@@ -30,7 +30,7 @@ def convert(path: Path, splats: SplatArrays) -> None:
     if program is None:
         raise UserError(
             f"{path}: this format is written by {PROGRAM}, which is not on the PATH: "
-            f"npm install -g {PACKAGE} (it needs Node 22)"
+            f"npm install -g {PACKAGE} (it asks for Node 22)"
         )
     suffix = next(s for s in SUFFIXES if path.name.lower().endswith(s))
     with tempfile.TemporaryDirectory() as folder:

@@ -57,12 +57,14 @@ class _Document:
 
     def add_view(self, array: NDArray[Any]) -> int:
         """Append an array [N, C] whose rows are multiples of four bytes; its index."""
-        self.arrays.append(np.ascontiguousarray(array))
+        array = np.ascontiguousarray(array)
+        self.arrays.append(array)
         self.views.append(
             {
                 "buffer": 0,
                 "byteOffset": self.size,
                 "byteLength": array.nbytes,
+                "byteStride": array.strides[0],  # required: the accessors of objects share it
                 "target": _ARRAY_BUFFER,
             }
         )

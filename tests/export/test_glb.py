@@ -24,8 +24,10 @@ def attribute(document, mesh: int, name: str) -> np.ndarray:
     index = getattr(document.meshes[mesh].primitives[0].attributes, name)
     accessor = document.accessors[index]
     view = document.bufferViews[accessor.bufferView]
+    assert view.byteStride % 4 == 0  # glTF 2.0, 3.6.2.4: objects share views, so it must be there
     kind = {5126: "<f4", 5121: "u1"}[accessor.componentType]
     width = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}[accessor.type]
+    assert view.byteStride == width * np.dtype(kind).itemsize
     start = view.byteOffset + accessor.byteOffset
     values = np.frombuffer(document.binary_blob(), kind, accessor.count * width, start)
     return values.reshape(accessor.count, width)

@@ -31,6 +31,9 @@ from scene.frame import SceneFrame
 from utils.errors import UserError
 from utils.geometry import look_at
 
+pytest.importorskip("trimesh")
+pytest.importorskip("skimage")
+
 WIDTH, HEIGHT, FOCAL, DISTANCE = 80, 60, 70.0, 3.0
 BALLS = {3: ((-0.5, 0.0, 0.1), 0.4), 9: ((0.55, 0.1, 0.0), 0.3)}
 COLORS = {0: (0, 0, 0), 3: (250, 40, 10), 9: (20, 80, 240)}

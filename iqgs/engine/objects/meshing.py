@@ -18,6 +18,7 @@ from iqgs.engine.run import Run
 from iqgs.export.mesh.files import NamedMesh, write_mesh
 from iqgs.export.mesh.fusion import fuse
 from iqgs.export.mesh.grids import ContractedGrid, Grid
+from iqgs.export.mesh.packages import require_mesh_packages
 from iqgs.export.mesh.painting import of_object, painted
 from iqgs.export.mesh.rendered import rendered_view
 from iqgs.export.mesh.surface import FEWEST_FACES, Mesh, cleaned, extract_surface
@@ -61,11 +62,11 @@ def scene_mesh(
     objects: LabelledSplats, cameras: Sequence[Camera], renderer: Renderer, params: MeshParams
 ) -> SceneMesh:
     """Render depth from every camera and fuse it. UserError where there is nothing to see."""
+    require_mesh_packages()
     if not cameras:
         raise UserError("--mesh: the run has no training views to render depth from")
-    with_labels = bool(objects.labels.any())
     show = tqdm(cameras, desc="Rendering depth", disable=params.quiet)
-    views = [rendered_view(camera, objects, renderer, with_labels) for camera in show]
+    views = [rendered_view(camera, objects, renderer) for camera in show]
     grid, farthest = grid_for(views, params)
     logger.info("fusing %d views in voxels of %.4g", len(views), grid.voxel)
     surface = extract_surface(fuse(views, grid, farthest))

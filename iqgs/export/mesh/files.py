@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from iqgs.export.activations import srgb_to_linear
 from iqgs.export.frames import UprightFrame
+from iqgs.export.mesh.packages import require_mesh_packages
 from iqgs.export.mesh.surface import Mesh
 from scene.frame import SceneFrame
 from scene.splat_files.frames import frame_comments, up_comment
@@ -43,13 +45,8 @@ def write_mesh(path: Path, parts: Sequence[NamedMesh], frame: SceneFrame) -> Non
 
 
 def _library() -> Any:
-    try:
-        import trimesh
-    except ImportError:
-        raise UserError(
-            "--mesh needs the packages trimesh and scikit-image: pip install trimesh scikit-image"
-        ) from None
-    return trimesh
+    require_mesh_packages()
+    return importlib.import_module("trimesh")
 
 
 def _as_trimesh(mesh: Mesh, vertices: NDArray[Any], linear: bool) -> trimesh.Trimesh:

@@ -86,7 +86,8 @@ def _surface_blocks(views: Sequence[DepthView], grid: Grid, farthest: float) -> 
 def _blocks_of(view: DepthView, grid: Grid, farthest: float) -> Tensor:
     """Blocks [M, 3], with repetitions, along the rays of a view within reach of their depths."""
     camera = view.camera
-    rows, columns = ((view.depth > 0) & (view.depth <= farthest)).nonzero().unbind(dim=1)
+    near = (view.depth > 0) & (view.depth <= farthest) & view.depth.isfinite()
+    rows, columns = near.nonzero().unbind(dim=1)
     depth = view.depth[rows, columns]
     pixels = torch.stack([columns, rows], dim=1).double() + 0.5
     rays = camera.ray_directions(pixels)

@@ -25,24 +25,24 @@ _SIGMAS = 3.0  # and how far from its centre it may have one
 
 
 @torch.no_grad()
-def rendered_view(
-    camera: Camera, objects: LabelledSplats, renderer: Renderer, with_labels: bool
-) -> DepthView:
-    """What `camera` sees of the splats; pixels without a surface have depth 0 and no object."""
+def rendered_view(camera: Camera, objects: LabelledSplats, renderer: Renderer) -> DepthView:
+    """What `camera` sees of the splats; pixels that are see-through have infinite depth.
+
+    It has labels where any splat has an object.
+    """
     lens = renderer.lens(camera, objects.splats)
     image = lens.render(with_surface=False)
     solid = image.alpha[0] > SOLID
     color = (image.color.clamp(0, 1) * 255).round().to(torch.uint8)
-    depth, labels = image.median_depth[0], None
-    if with_labels:
-        weights = lens.weights(MIN_WEIGHT)
-        of_splats = objects.labels.to(weights.weight.device)
-        labels, own = objects_of_pixels(weights, of_splats)
-        at_pixels = entry_depths(camera, objects.splats, weights)
-        depth = first_half(weights, torch.where(own, weights.weight, 0.0), at_pixels)
-        depth = depth.reshape(solid.shape)
-        labels = torch.where(solid, labels.reshape(solid.shape), 0)
-    return DepthView(camera, torch.where(solid, depth, 0.0).float(), color, labels)
+    weights = lens.weights(MIN_WEIGHT)
+    labels, own = objects_of_pixels(weights, objects.labels.to(weights.weight.device))
+    # Not the renderer's own median: near the rim of things it lies wherever the plane of a disc
+    # that is seen edge-on happens to be.
+    depths = entry_depths(camera, objects.splats, weights)
+    depth = first_half(weights, torch.where(own, weights.weight, 0.0), depths).reshape(solid.shape)
+    labels = torch.where(solid, labels.reshape(solid.shape), 0)
+    depth = torch.where(solid & (depth > 0), depth, torch.inf).float()
+    return DepthView(camera, depth, color, labels if bool(objects.labels.any()) else None)
 
 
 def pixels_of(weights: BlendWeights) -> Tensor:

@@ -12,7 +12,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from iqgs.export.mesh.fusion import SIDE, Field, block_keys
-from utils.errors import UserError
+from iqgs.export.mesh.packages import require_mesh_packages
 
 _GROUP = 8  # blocks along the edge of what is marched through at a time
 _EXTENT = _GROUP * SIDE
@@ -48,7 +48,8 @@ def extract_surface(field: Field) -> Mesh:
 
     Raises UserError without scikit-image.
     """
-    groups = torch.div(field.blocks, _GROUP, rounding_mode="floor")
+    require_mesh_packages()
+    groups = torch.div(field.blocks.cpu(), _GROUP, rounding_mode="floor")
     # A group also needs the first voxels of those behind it along each axis.
     corners = torch.unique(
         torch.cat([groups - step for step in torch.cartesian_prod(*[torch.tensor([0, 1])] * 3)]),
@@ -59,7 +60,7 @@ def extract_surface(field: Field) -> Mesh:
     vertices: list[NDArray[np.float64]] = []
     faces: list[NDArray[np.int64]] = []
     count = 0
-    for corner in corners.cpu().numpy():
+    for corner in corners.numpy():
         found = _marched(_dense(keys, values, corner))
         if found is None:
             continue
@@ -94,12 +95,8 @@ def _marched(
     cube: NDArray[np.float32],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]] | None:
     """Vertices in voxels and faces of the zero level of a cube; None without a surface."""
-    try:
-        from skimage.measure import marching_cubes
-    except ImportError:
-        raise UserError(
-            "--mesh needs the packages scikit-image and trimesh: pip install scikit-image trimesh"
-        ) from None
+    from skimage.measure import marching_cubes
+
     seen = np.isfinite(cube)
     if not (cube < 0).any() or not (cube > 0).any():
         return None

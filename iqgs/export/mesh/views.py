@@ -17,7 +17,9 @@ _ONE_SURFACE = 0.05
 
 @dataclass(frozen=True, eq=False)
 class DepthView:
-    """Images of one camera. Depth is along the optical axis in scene units, 0 where unknown."""
+    """Images of one camera. Depth is along the optical axis in scene units: 0 where unknown,
+    infinite where nothing is in sight, so that what lies there is known to be free.
+    """
 
     camera: Camera
     depth: Tensor  # [H, W]
