@@ -142,9 +142,7 @@ def _area(hits: np.ndarray, scores: np.ndarray, missed: int) -> float:
     order = np.argsort(-scores, kind="stable")
     scores = scores[order]
     right = np.cumsum(hits[order])
-    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(scores) else []
-    found = right[last]
-    total = int(hits.sum()) + missed
-    recall = np.append(0.0, found / total if total else 0.0)
-    precision = np.append(1.0, found / (np.asarray(last) + 1))
+    last = np.flatnonzero(np.diff(scores, append=-np.inf))  # of each different confidence
+    recall = np.append(0.0, right[last] / (hits.sum() + missed))
+    precision = np.append(1.0, right[last] / (last + 1))
     return float(np.sum(np.diff(recall) * (precision[1:] + precision[:-1]) / 2))

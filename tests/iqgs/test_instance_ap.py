@@ -145,6 +145,8 @@ def slow_ap(scans: list[Scan], threshold: float, smallest: int) -> float:
         right += matched
         wrong += [*doubled, *slow_inventions(scan, threshold, smallest)]
     found = [score for score in right if score >= 0]
+    if not found:
+        return 0.0
     labels = [1] * len(found) + [0] * len(wrong)
     precision, recall, _ = precision_recall_curve(labels, found + wrong)
     return float(auc(recall * len(found) / len(right), precision))

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from arguments.evaluation import EvaluationParams
 from iqgs.engine.opening import open_for
+from iqgs.engine.scoring.point_instances import point_rows
 from iqgs.engine.scoring.run_scores import IMAGE_SCORES, Evaluated, evaluate_run
+from iqgs.engine.scoring.single_objects import single_object_rows
 from iqgs.engine.settings import saved_settings
 from iqgs.evaluation.lerf_mask import lerf_mask_scores
 from iqgs.evaluation.report import ResultTable, object_table, write_per_view, write_results
@@ -32,11 +34,7 @@ def evaluate_runs(
     objects = ""
     for path in params.model_paths:
         try:
-            found = (
-                _lerf_rows(Path(path), params, overrides or {})
-                if params.protocol == "lerf-mask"
-                else _run_rows(Path(path), params, overrides or {})
-            )
+            found = _rows_of(params.protocol)(Path(path), params, overrides or {})
         except IQGSError as error:
             logger.error("%s: %s", path, error)
             rows.append(
@@ -56,6 +54,16 @@ def evaluate_runs(
     if objects and params.format == "text":
         text += "\n" + objects
     return text, 1 if table.failed else 0
+
+
+def _rows_of(protocol: str) -> Callable[..., list[tuple[dict[str, Any], Evaluated | None]]]:
+    """What scores a run under a protocol."""
+    special = {
+        "binary_masks": _lerf_rows,
+        "single_object": single_object_rows,
+        "points": point_rows,
+    }
+    return special.get(PROTOCOLS[protocol].kind, _run_rows)
 
 
 def _run_rows(
