@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchmetrics.detection import PanopticQuality
 
 from arguments.evaluation import EvaluationParams, parse_evaluation_arguments
 from iqgs.engine.opening import open_run
@@ -191,3 +193,37 @@ def test_flags_that_mean_nothing_to_a_protocol_are_refused() -> None:
     for arguments in (["--id", "3"], ["--object", "a"], ["--min_points", "0"]):
         with pytest.raises(UserError, match=arguments[0]):
             parse_evaluation_arguments(["-m", "run", *arguments])
+
+
+def test_panoptic_lifting_scores_stuff_but_not_what_nobody_labelled(
+    copied: tuple[Path, Path],
+) -> None:
+    """As its data has it: rs_instance, 0 = stuff or nothing; rs_semantics, 0 = nothing."""
+    scene = copied[0]
+    shutil.copytree(scene / "object_mask", scene / "rs_instance")
+    (plain,) = rows(copied, "panoptic-lifting", vote=False)
+    assert (plain["zero_label"], plain["ground_truth"]) == ("ignore", "human")
+    for path in (scene / "rs_instance").glob("*.png"):
+        ids = np.asarray(Image.open(path)).astype(np.int64)
+        classes = np.where(ids > 0, 2, 1)
+        classes[:, :16] = 0
+        (scene / "rs_semantics").mkdir(exist_ok=True)
+        write_pixels(scene / "rs_semantics" / path.name, classes.astype(np.uint8))
+    (row,) = rows(copied, "panoptic-lifting", vote=False)
+    assert row["zero_label"] == "background"
+    true, ours = [], []
+    for view in ("000.png", "008.png", "016.png"):
+        ids = np.asarray(Image.open(scene / "rs_instance" / view)).astype(np.int64)[:, 16:]
+        true.append(ids)
+        ours.append(our_label_map(copied, view)[:, 16:])
+    metric = PanopticQuality(things={1}, stuffs={0}, return_per_class=True)
+    pair = [
+        torch.from_numpy(np.stack([labels > 0, labels], -1).astype(np.int64))[None]
+        for labels in (np.concatenate(ours), np.concatenate(true))
+    ]
+    assert row["PQ_scene"] == pytest.approx(float(metric(*pair)[0, 0]), abs=1e-6)
+    assert 0.5 < row["PQ_scene"] < plain["PQ_scene"]
+    (scene / "rs_semantics/008.png").unlink()
+    params = EvaluationParams(model_paths=(str(copied[1]),), protocol="panoptic-lifting")
+    text, code = evaluate_runs(params, {"source_path": str(scene)})
+    assert code == 1 and "no semantic classes of 1 views, 008.png first" in text

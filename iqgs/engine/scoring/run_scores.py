@@ -145,6 +145,8 @@ def _contestants(run: Run, params: EvaluationParams, truth: Truth) -> list[Conte
         return []
     protocol = PROTOCOLS[params.protocol]
     zero_label = protocol.zero_label or run.config.model.zero_label
+    if truth.classes is not None:  # pixels that nobody labelled are -1, and 0 is stuff
+        zero_label = "background"
     default = params.matching or protocol.matching
     if (default or _matching_of(run.method)) == "id":
         check_numbering(run, truth)
