@@ -19,7 +19,7 @@ from scene.readers.photo_files import (
 )
 from scene.readers.photos import posed_images
 from scene.readers.posed import SceneFiles
-from scene.readers.scan import INTRINSICS, POSES, is_scan, read_scan
+from scene.readers.scan import INTRINSICS, POSES, is_scan, named_split, read_scan
 from scene.readers.transforms import (
     CAPTURE_FILE,
     SPLIT_FILES,
@@ -27,9 +27,11 @@ from scene.readers.transforms import (
     is_capture,
     read_blender_scene,
     read_capture,
+    with_split,
 )
 from utils.errors import DataError
 
+SCANNETPP_SPLIT = "train_test_lists.json"  # in dslr/, beside colmap/
 # Entries of a folder that a sentence names before the count takes over.
 _NAMED = 8
 
@@ -77,6 +79,9 @@ def _colmap_scene(folder: Path, params: ModelParams, notices: list[str]) -> Scen
         )
     clouds = (folder / "points3D.ply", source / "points3d.ply", source / "points3D.ply")
     posed = posed_images(model, found)
+    if params.eval and (source / SCANNETPP_SPLIT).is_file():
+        lists = named_split(source / SCANNETPP_SPLIT)
+        posed = with_split(posed, source / SCANNETPP_SPLIT, lists, notices)
     return SceneFiles("colmap", posed, photographs, model.points, clouds, model)
 
 
@@ -92,7 +97,7 @@ def _nothing_recognised(source: Path) -> str:
     held = f"it holds {', '.join(entries[:_NAMED])}{more}" if entries else "it is empty"
     return (
         f"{source}: no poses were found: neither a COLMAP model (images.bin or images.txt in "
-        "sparse/, sparse/NAME/, colmap/sparse/NAME/ or the folder itself) nor "
+        "sparse/, sparse/NAME/, colmap/, colmap/sparse/NAME/ or the folder itself) nor "
         f"{SPLIT_FILES[0]}, {CAPTURE_FILE} or a scan's {POSES}/ with {INTRINSICS}; {held}; "
         f"{_advice(source)}"
     )

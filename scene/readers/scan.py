@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from arguments import ModelParams
 from scene.cameras import Camera
-from scene.readers.photo_files import listed, photographs_in
+from scene.readers.photo_files import PHOTO_SUFFIXES, listed, photographs_in
 from scene.readers.posed import PosedImage, SceneFiles
 from scene.readers.transforms import bare_name, with_split
 from scene.readers.transforms_camera import world_to_view
@@ -67,7 +67,7 @@ def read_scan(params: ModelParams, notices: list[str]) -> SceneFiles:
             f"{source / POSES} and are left out: {listed(without)}"
         )
     if params.eval and (source / SPLITS).is_file():
-        images = with_split(images, source / SPLITS, _split(source / SPLITS), notices)
+        images = with_split(images, source / SPLITS, named_split(source / SPLITS), notices)
     meshes = sorted(source.glob("*_vh_clean_2.ply"))
     clouds = (source / "points3d.ply", source / "points3D.ply", *meshes, source / "mesh.ply")
     return SceneFiles("scan", images, folder, None, clouds)
@@ -86,17 +86,24 @@ def _posed_image(
     return PosedImage(Camera(view, fx, fy, cx, cy, width, height, name, 0), path)
 
 
-def _split(path: Path) -> tuple[set[str], set[str]]:
-    """Names in training and held out; `val` stands in where there is no `test`."""
+def named_split(path: Path) -> tuple[set[str], set[str]]:
+    """Names without suffix, in training and held out; `val` stands in where there is no `test`.
+
+    Of a file {"train": [...], "test": [...]}. Raises DataError, FormatError.
+    """
     record, lists = read_json(path), []
     for keys in (("train",), ("test", "val")):
         names: Any = next((record[key] for key in keys if key in record), [])
         if not isinstance(names, list):
             raise FormatError(f"{path}: {keys[0]!r} must be a list of names")
-        lists.append({str(name) for name in names})
+        lists.append({_without_suffix(str(name)) for name in names})
     if not any(lists):
         raise FormatError(f"{path}: expected lists 'train' and 'test' of names")
     return lists[0], lists[1]
+
+
+def _without_suffix(name: str) -> str:
+    return bare_name(name) if Path(name).suffix.lower() in PHOTO_SUFFIXES else name
 
 
 def _matrix(path: Path) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from arguments import ModelParams
 from scene.dataset import Scene, load_scene
-from tests.scene.balls import SIZE, cast, ring_poses, some_points
+from tests.scene.balls import SIZE, cast, ring_poses, some_points, write_balls
 from utils.errors import DataError, FormatError
 from utils.ply import write_ply
 
@@ -113,3 +113,21 @@ def test_a_scan_without_photographs_or_poses(scan: Path) -> None:
         path.unlink()
     with pytest.raises(DataError, match="none of the 6 photographs has a pose"):
         load(scan)
+
+
+def test_the_photographs_of_scannetpp(tmp_path: Path) -> None:
+    """dslr/: colmap/, resized_images/ and a list of what is held out."""
+    write_balls(tmp_path, VIEWS)
+    (tmp_path / "sparse/0").rename(tmp_path / "colmap")
+    (tmp_path / "images").rename(tmp_path / "resized_images")
+    names = [f"{i:03d}.png" for i in range(VIEWS)]
+    lists = {"train": names[:4], "test": names[5:], "has_masks": True}
+    (tmp_path / "train_test_lists.json").write_text(json.dumps(lists))
+    options = {"images": "resized_images", "object_path": "object_mask"}
+    scene = load(tmp_path, eval=True, **options)
+    assert [view.name for view in scene.train] == names[:4]
+    assert [view.name for view in scene.test] == names[5:]
+    assert any("1 of 6 frames are in neither split" in notice for notice in scene.notices)
+    assert len(load(tmp_path, **options).train) == VIEWS
+    with pytest.raises(DataError, match="--images resized_images has 6 of the model's 6"):
+        load(tmp_path, object_path="object_mask")
