@@ -11,6 +11,7 @@ from arguments.options import OneLineParser, option, require, require_at_least
 
 BESIDE_RUN = "RUN/report.html"  # what --report means without a file
 FORMATS = ("text", "json", "csv", "markdown", "latex")
+PROTOCOL_NAMES = ("iqgs", "lerf-mask", "panoptic-lifting", "nvos", "spin-nerf", "scannetpp")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,9 @@ class EvaluationParams(OpeningParams):
         "test", "views to score; train is labelled as such", choices=("test", "train")
     )
     gt_path: str = option(
-        "", "folder of true masks, in the scene or absolute; empty: object_mask, or else -o"
+        "",
+        "folder of true masks (scannetpp: or file of labelled points), in the scene or absolute; "
+        "empty: object_mask, or else -o; other protocols: where docs/evaluation.md says",
     )
     ground_truth: str = option(
         "",
@@ -36,9 +39,18 @@ class EvaluationParams(OpeningParams):
         choices=("", "id", "view", "scene"),
     )
     protocol: str = option(
-        "iqgs", "a published way of scoring", choices=("iqgs", "lerf-mask", "panoptic-lifting")
+        "iqgs", "a published way of scoring (docs/evaluation.md)", choices=PROTOCOL_NAMES
+    )
+    id: tuple[str, ...] = option(
+        (),
+        "nvos, spin-nerf: numbers or names of the objects of the run that together are the one "
+        "that is scored; empty: what the reference view points at",
+    )
+    object: str = option(
+        "", "nvos: labelled object to score; empty: those that are named after the scene"
     )
     min_area: int = option(1, "smaller predicted instances of a view are dropped")
+    min_points: int = option(100, "scannetpp: smaller instances are left out, on both sides")
     vote: bool = option(True, "print the closed-form vote on the same splats")
     oracle: bool = option(
         False, "print what the splats can do at best: the vote of the true masks that are scored"
@@ -64,7 +76,11 @@ class EvaluationParams(OpeningParams):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.model_paths), "model_paths (-m)", "", "one or more run folders")
-        require_at_least(self, 1, "min_area")
+        require_at_least(self, 1, "min_area", "min_points")
+        single = self.protocol in ("nvos", "spin-nerf")
+        require(single or not self.id, "id", self.id, "left out with this --protocol")
+        only = self.protocol == "nvos" or not self.object
+        require(only, "object", self.object, "left out but with --protocol nvos")
 
 
 def parse_evaluation_arguments(

@@ -42,7 +42,7 @@ class Scene:
     extent: float  # 1.1 x largest distance of a training camera from their mean
     id_table: IdTable | None  # None without masks
     source_path: Path
-    kind: str  # colmap | transforms | blender
+    kind: str  # colmap | transforms | blender | scan
     notices: tuple[str, ...]  # what the user should know, one sentence each
     frame: SceneFrame = SceneFrame()  # what the coordinates mean in those of the files
     model: ColmapModel | None = None  # tracks and observations, in the coordinates of the files

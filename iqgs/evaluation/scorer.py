@@ -63,8 +63,9 @@ __all__ = [
 class Protocol:
     """A published way of scoring.
 
-    kind: "label_maps" for SceneScorer or "binary_masks" for lerf_mask_scores; matching and
-    zero_label: None leaves them to the run; primary: the scores its tables lead with, in order.
+    kind: "label_maps" for SceneScorer, "binary_masks" for lerf_mask_scores, "single_object" and
+    "points" for the modules single_object and instance_ap; matching and zero_label: None leaves
+    them to the run; primary: the scores its tables lead with, in order.
     """
 
     name: str
@@ -93,6 +94,9 @@ PROTOCOLS = {
             "ignore",
             ("PQ_scene", "SQ_scene", "RQ_scene", "mIoU_gt"),
         ),
+        Protocol("nvos", "single_object", None, None, ("IoU", "accuracy")),
+        Protocol("spin-nerf", "single_object", None, None, ("IoU", "accuracy", "IoU_others")),
+        Protocol("scannetpp", "points", None, "ignore", ("AP", "AP50", "AP25")),
     )
 }
 

@@ -17,6 +17,7 @@ from scene.readers.layout import read_scene_files
 from scene.readers.photo_files import foreign_files, photographs_in
 from scene.readers.photos import at_render_size, without_missing
 from scene.readers.posed import PosedImage
+from scene.readers.scan import is_scan
 from scene.readers.transforms import is_blender_scene, is_capture
 from scene.splits import render_size
 from utils.errors import DataError
@@ -47,7 +48,7 @@ def scene_images(params: ModelParams, notices: list[str]) -> list[PosedImage]:
 def has_poses(params: ModelParams) -> bool:
     """Whether the scene's folder holds a model of any kind."""
     source = Path(params.source_path)
-    if is_blender_scene(source) or is_capture(source):
+    if is_blender_scene(source) or is_capture(source) or is_scan(source):
         return True
     return find_colmap_folder(source, params.sparse, []) is not None
 

@@ -19,6 +19,7 @@ from scene.readers.photo_files import (
 )
 from scene.readers.photos import posed_images
 from scene.readers.posed import SceneFiles
+from scene.readers.scan import INTRINSICS, POSES, is_scan, named_split, read_scan
 from scene.readers.transforms import (
     CAPTURE_FILE,
     SPLIT_FILES,
@@ -26,9 +27,11 @@ from scene.readers.transforms import (
     is_capture,
     read_blender_scene,
     read_capture,
+    with_split,
 )
 from utils.errors import DataError
 
+SCANNETPP_SPLIT = "train_test_lists.json"  # in dslr/, beside colmap/
 # Entries of a folder that a sentence names before the count takes over.
 _NAMED = 8
 
@@ -36,14 +39,14 @@ _NAMED = 8
 def read_scene_files(params: ModelParams, notices: list[str]) -> SceneFiles:
     """Poses, photographs and points as the files of a scene have them.
 
-    A COLMAP model in sparse/ comes first, then transforms_train.json, transforms.json, and COLMAP
-    models elsewhere; --sparse asks for a COLMAP model. Raises DataError, FormatError or UserError.
+    A COLMAP model in sparse/ comes first, then transforms_train.json, transforms.json, poses as
+    text files, and COLMAP models elsewhere; --sparse asks for a COLMAP model. Raises DataError,
+    FormatError or UserError.
     """
     source = Path(params.source_path)
     if not source.is_dir():
         raise DataError(f"{source}: no such folder; --source_path must be the scene's folder")
-    has_transforms = is_blender_scene(source) or is_capture(source)
-    places = MODEL_PLACES[:1] if has_transforms and not params.sparse else MODEL_PLACES
+    places = MODEL_PLACES[:1] if _has_other_poses(source) and not params.sparse else MODEL_PLACES
     folder = find_colmap_folder(source, params.sparse, notices, places)
     if folder is not None:
         files = _colmap_scene(folder, params, notices)
@@ -51,6 +54,8 @@ def read_scene_files(params: ModelParams, notices: list[str]) -> SceneFiles:
         files = read_blender_scene(params)
     elif is_capture(source):
         files = read_capture(params, notices)
+    elif is_scan(source):
+        files = read_scan(params, notices)
     else:
         raise DataError(_nothing_recognised(source))
     for image in files.posed:
@@ -74,7 +79,15 @@ def _colmap_scene(folder: Path, params: ModelParams, notices: list[str]) -> Scen
         )
     clouds = (folder / "points3D.ply", source / "points3d.ply", source / "points3D.ply")
     posed = posed_images(model, found)
+    if params.eval and (source / SCANNETPP_SPLIT).is_file():
+        lists = named_split(source / SCANNETPP_SPLIT)
+        posed = with_split(posed, source / SCANNETPP_SPLIT, lists, notices)
     return SceneFiles("colmap", posed, photographs, model.points, clouds, model)
+
+
+def _has_other_poses(folder: Path) -> bool:
+    """Whether the folder has poses that are no COLMAP model."""
+    return is_blender_scene(folder) or is_capture(folder) or is_scan(folder)
 
 
 def _nothing_recognised(source: Path) -> str:
@@ -84,8 +97,9 @@ def _nothing_recognised(source: Path) -> str:
     held = f"it holds {', '.join(entries[:_NAMED])}{more}" if entries else "it is empty"
     return (
         f"{source}: no poses were found: neither a COLMAP model (images.bin or images.txt in "
-        "sparse/, sparse/NAME/, colmap/sparse/NAME/ or the folder itself) nor "
-        f"{SPLIT_FILES[0]} nor {CAPTURE_FILE}; {held}; {_advice(source)}"
+        "sparse/, sparse/NAME/, colmap/, colmap/sparse/NAME/ or the folder itself) nor "
+        f"{SPLIT_FILES[0]}, {CAPTURE_FILE} or a scan's {POSES}/ with {INTRINSICS}; {held}; "
+        f"{_advice(source)}"
     )
 
 
@@ -94,7 +108,7 @@ def _advice(source: Path) -> str:
     depths = ("*", "*/*")
     for folder in sorted(path for depth in depths for path in source.glob(depth) if path.is_dir()):
         here = any(models_in(folder / place) for place in MODEL_PLACES if place)
-        if here or is_blender_scene(folder) or is_capture(folder):
+        if here or _has_other_poses(folder):
             return f"pass -s {folder}, which is a scene"
     count = len(photographs_in(source, below=False))
     count += sum(len(photographs_in(source / name)) for name in PHOTO_FOLDERS)

@@ -32,7 +32,7 @@ class PosedImage:
 class SceneFiles:
     """What the files of a scene say, before anything is checked against the photographs."""
 
-    kind: str  # colmap | transforms | blender
+    kind: str  # colmap | transforms | blender | scan
     posed: list[PosedImage]
     photographs: Path  # the folder that holds them, for the sentences that name it
     points: ColmapPoints | None  # sparse points, in the coordinates of the poses

@@ -69,7 +69,7 @@ def read_capture(params: ModelParams, notices: list[str]) -> SceneFiles:
     _check_unique(images, source)
     lists = _names(record, ("train",), params), _names(record, ("test", "val"), params)
     if params.eval and any(lists):
-        images = _with_split(images, path, lists, notices)
+        images = with_split(images, path, lists, notices)
     clouds = [source / "sparse_pc.ply", source / "points3d.ply", source / "points3D.ply"]
     named = record.get("ply_file_path")
     if isinstance(named, str) and named:
@@ -130,29 +130,30 @@ def _names(record: dict[str, Any], splits: tuple[str, ...], params: ModelParams)
         names = record.get(f"{split}_filenames", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise FormatError(f"{where} must be a list of file names")
-        found |= {_bare(_scene_name(params, name, where)) for name in names}
+        found |= {bare_name(_scene_name(params, name, where)) for name in names}
     return found
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
+    """A file's name without its suffix, by which splits name it."""
     return PurePosixPath(name).with_suffix("").as_posix()
 
 
-def _with_split(
+def with_split(
     images: list[PosedImage], path: Path, lists: tuple[set[str], set[str]], notices: list[str]
 ) -> list[PosedImage]:
     """The images marked by the file's own lists; those in neither are left out.
 
     With one list alone the others are the other split.
     """
-    names = {_bare(image.camera.name) for image in images}
+    names = {bare_name(image.camera.name) for image in images}
     train, test = lists[0] or names - lists[1], lists[1] or names - lists[0]
     if train & test:
         raise FormatError(f"{path}: image {sorted(train & test)[0]!r} is in both splits")
     marked = [
-        replace(image, held_out=_bare(image.camera.name) in test)
+        replace(image, held_out=bare_name(image.camera.name) in test)
         for image in images
-        if _bare(image.camera.name) in train | test
+        if bare_name(image.camera.name) in train | test
     ]
     if len(marked) < len(images):
         notices.append(

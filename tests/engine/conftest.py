@@ -35,12 +35,31 @@ SHORT = {
     "sh_interval": 8,
     "normal_from_iter": 10,
 }
+LEARNED = {
+    "iterations": 800,
+    "instance_iterations": 300,
+    "densify_until_iter": 480,
+    "splat_cap": 900,
+    "sh_interval": 150,
+    "normal_from_iter": 300,
+    "pixels_per_step": 512,
+}
 
 
 @pytest.fixture(scope="session")
 def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the three-sphere scene."""
     return write_blobs(tmp_path_factory.mktemp("blobs") / "scene")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(scene, run): the three spheres, learned by id."""
+    folder = tmp_path_factory.mktemp("learned")
+    scene = write_blobs(folder / "scene", views=17)
+    settings = {**SHORT, **LEARNED, "source_path": str(scene), "model_path": str(folder / "run")}
+    assert train(resolve_run(settings)) == 0
+    return scene, folder / "run"
 
 
 @pytest.fixture

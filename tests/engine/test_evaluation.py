@@ -25,31 +25,7 @@ from scene.masks import FORMATS, MaskContent
 from utils.errors import DataError, UserError
 from utils.images import write_id_map
 
-from .blobs import IDS, write_blobs
-
-LEARNED = {
-    "iterations": 800,
-    "instance_iterations": 300,
-    "densify_until_iter": 480,
-    "splat_cap": 900,
-    "sh_interval": 150,
-    "normal_from_iter": 300,
-    "pixels_per_step": 512,
-}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(scene, run): the three spheres, learned by id."""
-    from iqgs.engine.settings import resolve_run
-
-    from .conftest import SHORT
-
-    folder = tmp_path_factory.mktemp("evaluation")
-    scene = write_blobs(folder / "scene", views=17)
-    settings = {**SHORT, **LEARNED, "source_path": str(scene), "model_path": str(folder / "run")}
-    assert train(resolve_run(settings)) == 0
-    return scene, folder / "run"
+from .blobs import IDS
 
 
 def test_the_spheres_are_found_in_held_out_views_and_in_space(trained: tuple[Path, Path]) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from arguments.evaluation import EvaluationParams
 from iqgs.engine.opening import open_for
 from iqgs.engine.reporting.report_page import report_path, write_report
 from iqgs.engine.reporting.run_section import run_section
+from iqgs.engine.scoring.point_instances import point_rows
 from iqgs.engine.scoring.run_scores import IMAGE_SCORES, Evaluated, evaluate_run, views_of
+from iqgs.engine.scoring.single_objects import single_object_rows
 from iqgs.engine.settings import saved_settings
 from iqgs.engine.transfer import with_decoder_of
 from iqgs.evaluation.lerf_mask import lerf_mask_scores
@@ -22,6 +24,7 @@ from iqgs.evaluation.scorer import PROTOCOLS
 from utils.errors import DataError, IQGSError
 from utils.storage import write_text
 
+Rows = list[tuple[dict[str, Any], Evaluated | None]]
 SWAPPED = "decoder of "  # key of a run that is scored with another's
 logger = logging.getLogger(__name__)
 
@@ -38,11 +41,7 @@ def evaluate_runs(
     report = report_path(params.report, params.model_paths) if params.report else None
     for path in params.model_paths:
         try:
-            found, section = (
-                (_lerf_rows(Path(path), params, overrides or {}), "")
-                if params.protocol == "lerf-mask"
-                else _run_rows(Path(path), params, overrides or {})
-            )
+            found, section = _scored(Path(path), params, overrides or {})
             sections.append(section)
         except IQGSError as error:
             logger.error("%s: %s", path, error)
@@ -68,16 +67,29 @@ def evaluate_runs(
     return text, 1 if table.failed else 0
 
 
+def _scored(path: Path, params: EvaluationParams, overrides: Mapping[str, Any]) -> tuple[Rows, str]:
+    """The rows of a run under its protocol, and what a report says of it."""
+    special: dict[str, Callable[..., Rows]] = {
+        "binary_masks": _lerf_rows,
+        "single_object": single_object_rows,
+        "points": point_rows,
+    }
+    kind = PROTOCOLS[params.protocol].kind
+    if kind in special:
+        return special[kind](path, params, overrides), ""
+    return _run_rows(path, params, overrides)
+
+
 def _run_rows(
     path: Path, params: EvaluationParams, overrides: Mapping[str, Any]
-) -> tuple[list[tuple[dict[str, Any], Evaluated | None]], str]:
+) -> tuple[Rows, str]:
     """The rows of a run, and what a report says of it where one is wanted."""
     run = open_for(path, params, overrides)
     if params.decoder:
         run = with_decoder_of(run, params.decoder)
         params = replace(params, vote=False, matching="scene")
     scene = Path(run.config.model.source_path).name
-    rows: list[tuple[dict[str, Any], Evaluated | None]] = []
+    rows: Rows = []
     evaluated = evaluate_run(run, params)
     if params.decoder:
         key = f"{SWAPPED}{Path(params.decoder).name}"
@@ -111,9 +123,7 @@ def _vote_of(key: str) -> str:
     return " (vote, repaired)" if key.startswith("vote_repaired") else " (vote)"
 
 
-def _lerf_rows(
-    path: Path, params: EvaluationParams, overrides: Mapping[str, Any]
-) -> list[tuple[dict[str, Any], Evaluated | None]]:
+def _lerf_rows(path: Path, params: EvaluationParams, overrides: Mapping[str, Any]) -> Rows:
     """LERF-Mask: <view>/<prompt>.png against the scene's test_mask."""
     source = Path(overrides.get("source_path") or saved_settings(path)["source_path"])
     folder = Path(params.predictions) if params.predictions else _newest_text_folder(path)

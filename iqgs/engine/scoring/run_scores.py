@@ -55,14 +55,28 @@ class Evaluated:
     maps: dict[str, KeptMaps] = field(default_factory=dict)  # by view, where a report needs them
 
 
-@dataclass
-class Contestant:
+@dataclass(frozen=True)
+class Segmenter:
     """One way to segment the views of a run."""
 
     key: str
     method: Method
-    scorer: SceneScorer
     table: IdTable | None  # what the method's ids are in the files
+
+    def label_map(self, lens: Lens) -> Ids:
+        """What is seen through a lens [H, W] after the panoptic filter, in the files' numbers."""
+        return self._ids(self.method.segment(lens, panoptic=True))
+
+    def _ids(self, found: Segmentation) -> Ids:
+        labels = found.label_map.cpu().numpy().astype(np.int32)
+        return ids_of_files(labels, found.ids, self.table)
+
+
+@dataclass(frozen=True)
+class Contestant(Segmenter):
+    """A segmenter whose answers are counted."""
+
+    scorer: SceneScorer
     maps: dict[str, KeptMaps] | None = None  # None: nobody needs them
 
     def add(self, lens: Lens, name: str, truth: Ids) -> None:
@@ -78,10 +92,6 @@ class Contestant:
             self._scores(kept),
             prediction_strict=self._ids(strict),
         )
-
-    def _ids(self, found: Segmentation) -> Ids:
-        labels = found.label_map.cpu().numpy().astype(np.int32)
-        return ids_of_files(labels, found.ids, self.table)
 
     def _scores(self, found: Segmentation) -> dict[int, float]:
         """Winning probabilities by the numbers of the files, where the ids have such numbers."""
@@ -136,7 +146,7 @@ def score_image(lens: Lens, view: View) -> dict[str, float]:
 
 
 def _contestants(run: Run, params: EvaluationParams, truth: Truth) -> list[Contestant]:
-    """The run's method and, where its ids mean the same in every view, the vote beside it."""
+    """Who is scored against true masks; nobody where there are none, or no instances."""
     if run.method is None or run.facts is None:
         return []
     if truth.masks is None:
@@ -144,25 +154,35 @@ def _contestants(run: Run, params: EvaluationParams, truth: Truth) -> list[Conte
         return []
     protocol = PROTOCOLS[params.protocol]
     zero_label = protocol.zero_label or run.config.model.zero_label
-
-    def scorer(default: str) -> SceneScorer:
-        matching = params.matching or protocol.matching or default
-        names = dict(truth.names)
-        return SceneScorer(matching, zero_label, min_area=params.min_area, names=names)
-
-    ours = scorer(_matching_of(run.method))
-    if ours.matching == "id":
+    if truth.classes is not None:  # pixels that nobody labelled are -1, and 0 is stuff
+        zero_label = "background"
+    default = params.matching or protocol.matching
+    if (default or _matching_of(run.method)) == "id":
         check_numbering(run, truth)
     maps: dict[str, KeptMaps] | None = {} if params.report else None
-    found = [Contestant(f"ours_{run.iteration}", run.method, ours, run.ids, maps)]
+
+    def contestant(found: Segmenter) -> Contestant:
+        matching = default or _matching_of(found.method)
+        names = dict(truth.names)
+        scorer = SceneScorer(matching, zero_label, min_area=params.min_area, names=names)
+        kept = maps if found.key.startswith("ours_") else None
+        return Contestant(found.key, found.method, found.table, scorer, kept)
+
+    return [contestant(found) for found in segmenters(run, params)]
+
+
+def segmenters(run: Run, params: EvaluationParams) -> list[Segmenter]:
+    """The run's method and, where its ids mean the same in every view, the vote beside it."""
+    if run.facts is None:
+        return []
+    found = [Segmenter(f"ours_{run.iteration}", run.learning_method, run.ids)]
     if not params.vote or run.config.segmentation.method == "vote":
         return found
     known = not METHODS[run.config.segmentation.method].per_view_ids and not run.facts.tracks
     raws = [*([False] if run.repaired is not None else []), *([True] if known else [])]
     for raw, vote in zip(raws, fitted_votes(run, raws), strict=True):
         key = f"vote_{run.iteration}" if raw else f"vote_repaired_{run.iteration}"
-        table = run.scene.id_table if raw else run.ids
-        found.append(Contestant(key, vote, scorer(_matching_of(vote)), table))
+        found.append(Segmenter(key, vote, run.scene.id_table if raw else run.ids))
     return found
 
 
@@ -184,7 +204,7 @@ def _oracle(run: Run, params: EvaluationParams, truth: Truth, views: Sequence[Vi
     scorer = SceneScorer(
         params.matching or "id", "background", min_area=params.min_area, names=names
     )
-    return Contestant(f"oracle_{run.iteration}", vote, scorer, table)
+    return Contestant(f"oracle_{run.iteration}", vote, table, scorer)
 
 
 def _matching_of(method: Method) -> str:

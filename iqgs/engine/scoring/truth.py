@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,12 @@ from scene.masks import (
     refuse_errors,
 )
 from scene.view import View
-from utils.errors import UserError
+from utils.errors import DataError, UserError
 from utils.json_files import read_json
 
 Ids = NDArray[np.int32]
 DEFAULT_FOLDER = "object_mask"
+SCAN_TRUTH, SCAN_CLASSES = "rs_instance", "rs_semantics"  # of Panoptic Lifting's data
 logger = logging.getLogger(__name__)
 
 
@@ -39,6 +40,7 @@ class Truth:
     kind: str  # human | synthetic | pseudo:<folder> | none
     names: Mapping[int, str]  # of objects, by the numbers of the files
     folder: str = DEFAULT_FOLDER  # where they are, in the scene or absolute
+    classes: MaskCollection | None = None  # semantic classes, where pixels of none are not scored
 
     def __contains__(self, view: str) -> bool:
         """Whether a view of this name has true masks."""
@@ -51,14 +53,17 @@ class Truth:
         """
         if self.masks is None or view.name not in self:
             return None
-        return self.masks.label_map(view.camera, view.picture)
+        ids = self.masks.label_map(view.camera, view.picture)
+        if self.classes is None:
+            return ids
+        return np.where(self.classes.label_map(view.camera, view.picture) == 0, -1, ids)
 
 
 def find_truth(run: Run, views: Sequence[View], params: EvaluationParams) -> Truth:
     """True masks of these views; those without one are left out of the instance scores."""
     model = run.config.model
     source = Path(model.source_path)
-    wanted = params.gt_path or _default_folder(run, source)
+    wanted = params.gt_path or _default_folder(run, source, params)
     folder = source / wanted  # an absolute --gt_path wins over the scene's folder
     if not folder.is_dir():
         if params.gt_path:
@@ -73,12 +78,39 @@ def find_truth(run: Run, views: Sequence[View], params: EvaluationParams) -> Tru
     # Without --gt_path a scene without true masks is scored by its images.
     refuse_errors([f for f in found.findings if params.gt_path or f.kind != "none"])
     names = read_label_names(labels, found.table.colors)
-    return Truth(found if found.masks else None, _kind(source, wanted, params), names, wanted)
+    classes = None
+    if folder.name == SCAN_TRUTH and params.protocol == "panoptic-lifting":
+        classes = _classes_of_scan(request, views)
+    kind = _kind(source, wanted, params)
+    return Truth(found if found.masks else None, kind, names, wanted, classes)
 
 
-def _default_folder(run: Run, source: Path) -> str:
+def _classes_of_scan(request: MaskRequest, views: Sequence[View]) -> MaskCollection | None:
+    """Semantic classes beside the instances of Panoptic Lifting's data: 0 is what nobody labelled.
+
+    Without them stuff and what nobody labelled cannot be told apart.
+    """
+    folder = request.folder.with_name(SCAN_CLASSES)
+    if not folder.is_dir():
+        logger.info("%s: no such folder, so no pixel of id 0 is scored", folder)
+        return None
+    request = replace(request, folder=folder, labels=folder / "none", colors={})
+    pictures = {view.name: view.picture for view in views}
+    found = collect_masks(request, [view.camera for view in views], None, pictures)
+    refuse_errors(found.findings)
+    without = [view.name for view in views if view.name not in found.masks]
+    if without:
+        raise DataError(
+            f"{folder}: no semantic classes of {len(without)} views, {without[0]} first"
+        )
+    return found
+
+
+def _default_folder(run: Run, source: Path, params: EvaluationParams) -> str:
     """The folder of true masks; where the scene has none, the masks that the run learned from."""
     trained = run.config.model.object_path
+    if params.protocol == "panoptic-lifting" and (source / SCAN_TRUTH).is_dir():
+        return SCAN_TRUTH
     if (source / DEFAULT_FOLDER).is_dir() or not (source / trained).is_dir():
         return DEFAULT_FOLDER
     logger.info(
@@ -102,6 +134,8 @@ def check_numbering(run: Run, truth: Truth) -> None:
 def _kind(source: Path, folder: str, params: EvaluationParams) -> str:
     if params.ground_truth in ("human", "synthetic"):
         return params.ground_truth
+    if not params.ground_truth and Path(folder).name == SCAN_TRUTH:
+        return "human"
     about = source / "scene.json"
     if not params.ground_truth and about.is_file():
         return str(read_json(about).get("ground_truth", f"pseudo:{folder}"))

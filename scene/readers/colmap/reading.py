@@ -36,8 +36,8 @@ from scene.readers.colmap.text import (
 )
 from utils.errors import DataError, FormatError, UserError
 
-# Where programs leave models; the scene's own folder last (hloc).
-MODEL_PLACES = ("sparse", "colmap/sparse", "")
+# Where programs leave models: colmap/ is ScanNet++'s; the scene's own folder last (hloc).
+MODEL_PLACES = ("sparse", "colmap/sparse", "colmap", "")
 
 
 @dataclass(frozen=True, eq=False)
