@@ -39,6 +39,9 @@ class EvaluationParams(OpeningParams):
     )
     min_area: int = option(1, "smaller predicted instances of a view are dropped")
     vote: bool = option(True, "print the closed-form vote on the same splats")
+    oracle: bool = option(
+        False, "print what the splats can do at best: the vote of the true masks that are scored"
+    )
     objects: bool = option(True, "print the per-object table of a single run")
     predictions: str = option(
         "",

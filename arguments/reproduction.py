@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from arguments.options import OneLineParser, option, parse_record, require, require_at_least
 
-TABLES = ("table1", "table5")
+TABLES = ("table1", "table3", "table4", "table5", "fig1d")
 MASKS = ("exact", "degraded-raw", "degraded-repaired", "fresh")
 
 
@@ -21,12 +21,13 @@ class ReproductionParams:
     )
     output: str = option("output/reproduce", "folder of runs and tables", short="o")
     scenes: tuple[str, ...] = option((), "names of scenes; synthetic: seeds of rooms; empty: all")
-    methods: tuple[str, ...] = option((), "only these methods; empty: all of the table")
+    methods: tuple[str, ...] = option((), "only these rows; empty: all of the table")
     masks: tuple[str, ...] = option((), f"of {', '.join(MASKS)}; empty: all")
     seeds: int = option(1, "training seeds, from 0")
     primitive: str = option("2dgs", "what a splat is", choices=("2dgs", "3dgs"))
     iterations: int = option(0, "steps of the reconstruction; 0: as train.py")
     instance_iterations: int = option(0, "steps that learn instances; 0: as train.py")
+    resolution: int = option(-1, "of the photographs, as train.py -r", short="r")
     quick: bool = option(False, "a small room and a few steps: does it run, not how good is it")
     jobs: int = option(1, "cells at once, one thread each where more than one")
 

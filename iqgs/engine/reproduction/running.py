@@ -131,15 +131,16 @@ def _iteration(path: Path) -> int:
     return int(path.parent.name.rsplit("_", 1)[1])
 
 
-def _scores(plan: Plan, model: Path, matching: str, run: Runner) -> dict[str, float]:
+def _scores(plan: Plan, model: Path, matching: str, run: Runner, oracle: bool) -> dict[str, float]:
     command = ["evaluate.py", "-m", str(model), "--gt_path", "object_mask", "--no-vote"]
+    command += ["--oracle"] if oracle else []
     _must(
         run,
         [*command, "--quiet", "--matching", matching, *plan.evaluate],
         model.with_suffix(".log"),
     )
     results = read_json(model / "results.json")
-    ours = [name for name in results if name.startswith("ours_")]
+    ours = [name for name in results if name.startswith("oracle_" if oracle else "ours_")]
     newest = results[max(ours, key=lambda name: int(name.rsplit("_", 1)[1]))]
     scores = next(iter(newest.values()))
     return {key: value for key, value in scores.items() if isinstance(value, int | float)}
@@ -153,13 +154,13 @@ def run_cell(plan: Plan, cell: Cell, splats: Path | str, run: Runner) -> dict[st
     model = plan.output / "runs" / cell.name
     path = model.with_suffix(".json")
     masks, repair = OF_MASKS[cell.masks]
-    content: dict[str, Any] = {**vars(cell), "repair_masks": repair}
+    content: dict[str, Any] = {**cell.about, "repair_masks": repair}
     if isinstance(splats, str):
         return _record(path, {**content, "state": "failed", "reason": splats})
     command = ["train.py", "-s", str(plan.scenes[cell.scene]), "-m", str(model), "--overwrite"]
-    command += ["-o", masks, "--method", cell.method, "--repair_masks", repair]
+    command += ["-o", masks, "--method", cell.row.method, "--repair_masks", repair]
     command += ["--primitive", cell.primitive, "--seed", str(cell.seed)]
-    command += ["--start_ply", str(splats), *plan.train, *plan.instances]
+    command += ["--start_ply", str(splats), *plan.train, *plan.instances, *cell.row.flags]
     done = _finished(path, [*command, *plan.evaluate])
     if done is not None:
         return done
@@ -167,9 +168,11 @@ def run_cell(plan: Plan, cell: Cell, splats: Path | str, run: Runner) -> dict[st
     try:
         took = _must(run, command, model.with_suffix(".log"))
         content |= {"minutes": took.seconds / 60, "peak_MiB": took.peak}
-        by_id = cell.masks != "fresh" and not METHODS[cell.method].per_view_ids
+        by_id = cell.masks != "fresh" and not METHODS[cell.row.method].per_view_ids
         wanted = ("id", "scene") if by_id else ("scene",)
-        content["scores"] = {name: _scores(plan, model, name, run) for name in wanted}
+        content["scores"] = {
+            name: _scores(plan, model, name, run, cell.row.oracle) for name in wanted
+        }
         content["state"] = "done"
     except (IQGSError, ValueError, LookupError) as error:
         content |= {"state": "failed", "reason": str(error)}

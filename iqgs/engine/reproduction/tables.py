@@ -30,14 +30,19 @@ def spread(values: Iterable[float]) -> tuple[float, float | None] | None:
     return statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None
 
 
+def row_of(record: Record) -> str:
+    """The row that a record belongs to; older records name their method only."""
+    return str(record.get("row") or record["method"])
+
+
 def aggregate(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """One entry per scene, method, primitive and kind of masks, over its seeds.
+    """One entry per scene, row, primitive and kind of masks, over its seeds.
 
     `scores`: {matching: {measure: (mean, deviation)}} in percent.
     """
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
-        key = (record["scene"], record["method"], record["primitive"], record["masks"])
+        key = (record["scene"], row_of(record), record["primitive"], record["masks"])
         groups.setdefault(key, []).append(record)
     return [_entry(key, group) for key, group in groups.items()]
 
@@ -57,7 +62,7 @@ def _entry(key: tuple[str, ...], group: list[Record]) -> dict[str, Any]:
         for matching in MATCHINGS
     }
     return {
-        **dict(zip(("scene", "method", "primitive", "masks"), key, strict=True)),
+        **dict(zip(("scene", "row", "primitive", "masks"), key, strict=True)),
         "repair_masks": group[0]["repair_masks"],
         "seeds": len(done),
         "failed": {str(record["seed"]): record["reason"] for record in failed},
@@ -75,16 +80,16 @@ def in_words(value: tuple[float, float | None] | None, plus: str) -> str:
 
 
 def _lines(entries: list[dict[str, Any]], table: str, plus: str) -> list[list[str]]:
-    """The cells of the printed table: a row per scene, method, measure and matching."""
+    """The cells of the printed table: a line per scene, row, measure and matching."""
     masks = [name for name in MASKS if any(entry["masks"] == name for entry in entries)]
-    head = ["scene", "method", "primitive", "measure (%)", "matching", *masks, "paper"]
-    keys = dict.fromkeys((e["scene"], e["method"], e["primitive"]) for e in entries)
+    head = ["scene", "row", "primitive", "measure (%)", "matching", *masks, "paper"]
+    keys = dict.fromkeys((e["scene"], e["row"], e["primitive"]) for e in entries)
     lines = [head]
     for scene, method, primitive in keys:
         own = {
             e["masks"]: e
             for e in entries
-            if (e["scene"], e["method"], e["primitive"]) == (scene, method, primitive)
+            if (e["scene"], e["row"], e["primitive"]) == (scene, method, primitive)
         }
         for measure in MEASURES:
             for matching in MATCHINGS:
@@ -120,14 +125,14 @@ def markdown(entries: list[dict[str, Any]], table: str, heading: str) -> str:
     """The table, what it cost, and what failed, as a page."""
     head, *rest = _lines(entries, table, "±")
     rows = [head, ["---"] * len(head), *rest]
-    costs = [["scene", "method", "masks", "repair_masks", "seeds", "minutes", "peak MiB"]]
+    costs = [["scene", "row", "masks", "repair_masks", "seeds", "minutes", "peak MiB"]]
     costs.append(["---"] * len(costs[0]))
     for entry in entries:
         peak = "-" if entry["peak_MiB"] is None else f"{entry['peak_MiB']:.0f}"
-        told = [entry[key] for key in ("scene", "method", "masks", "repair_masks")]
+        told = [entry[key] for key in ("scene", "row", "masks", "repair_masks")]
         costs.append([*told, str(entry["seeds"]), in_words(entry["minutes"], "±"), peak])
     failed = [
-        f"- {entry['scene']}, {entry['method']}, {entry['masks']}, seed {seed}: FAILED: {reason}"
+        f"- {entry['scene']}, {entry['row']}, {entry['masks']}, seed {seed}: FAILED: {reason}"
         for entry in entries
         for seed, reason in entry["failed"].items()
     ]
@@ -155,10 +160,22 @@ def comma_separated(records: Iterable[Record]) -> str:
     """One line per cell, matching and measure (fractions, not percent)."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    told = ("scene", "method", "primitive", "masks", "repair_masks", "seed", "state", "revision")
+    told = [
+        *[
+            "scene",
+            "row",
+            "method",
+            "primitive",
+            "masks",
+            "repair_masks",
+            "seed",
+            "state",
+            "revision",
+        ]
+    ]
     writer.writerow([*told, "minutes", "peak_MiB", "matching", "measure", "value", "reason"])
     for record in records:
-        first = [record[key] for key in told]
+        first = [row_of(record) if key == "row" else record[key] for key in told]
         cost = [record.get("minutes", ""), record.get("peak_MiB", "")]
         if record["state"] != "done":
             writer.writerow([*first, *cost, "", "", "", record["reason"]])
@@ -176,14 +193,14 @@ def plot(entries: list[dict[str, Any]], path: Path) -> bool:
     except ImportError:
         log.warning("no plot: matplotlib is not installed; run pip install matplotlib")
         return False
-    methods = list(dict.fromkeys(entry["method"] for entry in entries))
+    methods = list(dict.fromkeys(entry["row"] for entry in entries))
     masks = [name for name in MASKS if any(entry["masks"] == name for entry in entries)]
     figure = Figure(figsize=(2 + 0.9 * len(methods), 4))
     axes = figure.subplots()
     for number, name in enumerate(masks):
         places, heights = [], []
         for place, method in enumerate(methods):
-            found = [e for e in entries if (e["method"], e["masks"]) == (method, name)]
+            found = [e for e in entries if (e["row"], e["masks"]) == (method, name)]
             values = [e["scores"]["scene"]["mIoU_gt"] for e in found]
             mean = spread(value[0] for value in values if value is not None)
             if mean is not None:

@@ -85,8 +85,8 @@ def _run_rows(
 
 def _vote_of(key: str) -> str:
     """Which vote a row is of; empty for the run's own method."""
-    if key.startswith("ours"):
-        return ""
+    if key.startswith(("ours", "oracle")):
+        return " (oracle)" if key.startswith("oracle") else ""
     return " (vote, repaired)" if key.startswith("vote_repaired") else " (vote)"
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from arguments.evaluation import EvaluationParams
@@ -102,6 +103,8 @@ def evaluate_run(run: Run, params: EvaluationParams) -> list[Evaluated]:
     views = views_of(run, params.split)
     truth = find_truth(run, views, params)
     contestants = _contestants(run, params, truth)
+    if contestants and params.oracle:
+        contestants.append(_oracle(run, params, truth, views))
     rows: dict[str, dict[str, float]] = {}
     for view in tqdm(views, desc=f"Scoring {run.folder.name}", disable=params.quiet, leave=False):
         lens = run.lens(view.camera)
@@ -154,6 +157,27 @@ def _contestants(run: Run, params: EvaluationParams, truth: Truth) -> list[Conte
         table = run.scene.id_table if raw else run.ids
         found.append(Contestant(key, vote, scorer(_matching_of(vote)), table))
     return found
+
+
+def _oracle(run: Run, params: EvaluationParams, truth: Truth, views: Sequence[View]) -> Contestant:
+    """What these splats can do at best with a label each: the vote of the true masks of the very
+    views that are scored.
+    """
+    assert run.facts is not None and truth.masks is not None
+    table = truth.masks.table
+    facts = replace(run.facts, num_ids=max(len(table), 1), zero_is_background=True, tracks=False)
+    vote = build_method("vote", METHODS["vote"].params(), facts).to(run.gaussians.device)
+    for view in views:
+        ids = truth.of(view)
+        if ids is not None:
+            labels = torch.from_numpy(table.to_compact(ids)).to(run.gaussians.device)
+            vote.fit([FitView(run.lens(view.camera), labels)])
+    vote.finish([])
+    names = dict(truth.names)
+    scorer = SceneScorer(
+        params.matching or "id", "background", min_area=params.min_area, names=names
+    )
+    return Contestant(f"oracle_{run.iteration}", vote, scorer, table)
 
 
 def _matching_of(method: Method) -> str:
