@@ -29,11 +29,12 @@ class ReproductionParams:
     instance_iterations: int = option(0, "steps that learn instances; 0: as train.py")
     resolution: int = option(-1, "of the photographs, as train.py -r", short="r")
     quick: bool = option(False, "a small room and a few steps: does it run, not how good is it")
-    jobs: int = option(1, "cells at once, one thread each where more than one")
+    jobs: int = option(1, "cells at once")
+    threads: int = option(0, "CPU threads of a cell; 0: all, or one where --jobs are more than one")
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "seeds", "jobs")
-        require_at_least(self, 0, "iterations", "instance_iterations")
+        require_at_least(self, 0, "iterations", "instance_iterations", "threads")
         for name in self.masks:
             require(name in MASKS, "masks", name, f"of {', '.join(MASKS)}")
 

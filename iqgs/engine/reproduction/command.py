@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from arguments.reproduction import MASKS, ReproductionParams
+from iqgs.engine.reproduction.mask_folders import link_scene, write_masks
 from iqgs.engine.reproduction.rows import ROWS, cells_of
 from iqgs.engine.reproduction.running import Plan, Runner, run_cells, run_subprocess
 from iqgs.engine.reproduction.tables import write_tables
@@ -19,7 +20,6 @@ DATA_SETS = {
     "lerf": ("data/lerf_mask", ("-r", "1", "--train_split"), ("--split", "train")),
     "360_v2": ("data/360_v2", ("--images", "images_2", "--eval"), ("--split", "test")),
 }
-NO_FAULTS = ("boundary", "split_objects", "split_views", "missing", "switched", "broken")
 QUICK_ROOM = ("--width", "96", "--height", "72", "--views", "15", "--objects", "12")
 QUICK_STEPS = {"iterations": 300, "instance_iterations": 200}
 # What a table is about; others are run on all kinds of masks.
@@ -36,15 +36,17 @@ def reproduce(params: ReproductionParams, run: Runner = run_subprocess) -> tuple
     scenes, train, evaluate = _scenes(params, output, run)
     masks = params.masks or MASKS_OF.get(params.table, MASKS)
     for folder in scenes.values():
-        _write_masks(folder, masks, output, run)
+        write_masks(folder, masks)
     steps = {name: getattr(params, name) for name in QUICK_STEPS}
     if params.quick:
         steps = {name: steps[name] or QUICK_STEPS[name] for name in steps}
     flags = {name: (f"--{name}", str(value)) if value else () for name, value in steps.items()}
-    train += ("--quiet", *(("--threads", "1") if params.jobs > 1 else ()))
+    train += ("--quiet",)
     train += ("-r", str(params.resolution)) if params.resolution != -1 else ()
+    threads = params.threads or int(params.jobs > 1)
     plan = Plan(
-        *(output, scenes, flags["iterations"], flags["instance_iterations"], train, evaluate)
+        *(output, scenes, flags["iterations"], flags["instance_iterations"], train, evaluate),
+        ("--threads", str(threads)) if threads else (),
     )
     cells = cells_of(params, scenes, masks)
     log.info("%s: %d cells in %s", params.table, len(cells), output)
@@ -85,19 +87,8 @@ def _scenes(
     for name in names:
         if not (folder / name / "object_mask").is_dir():
             raise DataError(f"no folder {folder / name / 'object_mask'}: see --scenes")
-    return {name: folder / name for name in names}, train, evaluate
-
-
-def _write_masks(scene: Path, masks: tuple[str, ...], output: Path, run: Runner) -> None:
-    """Degraded masks and fresh ids beside the masks of a scene, where they are not yet."""
-    command = ["scripts/degrade_masks.py", str(scene)]
-    if any(name.startswith("degraded") for name in masks):
-        target = "object_mask_degraded"
-        if not (scene / target).is_dir():
-            _prepare([*command, "--target", target], output, run)
-    if "fresh" in masks and not (scene / "object_mask_fresh").is_dir():
-        none = [word for name in NO_FAULTS for word in (f"--{name}", "0")]
-        _prepare([*command, "--target", "object_mask_fresh", "--fresh", *none], output, run)
+    linked = {name: link_scene(folder / name, output / "scenes" / name) for name in names}
+    return linked, train, evaluate
 
 
 def _prepare(command: list[str], output: Path, run: Runner) -> None:

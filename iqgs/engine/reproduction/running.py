@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import datetime
+import functools
 import json
 import logging
 import os
@@ -16,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from iqgs.engine.reproduction.mask_folders import FOLDERS, TRUTH
 from iqgs.engine.reproduction.rows import Cell
 from iqgs.methods import METHODS
 from utils.errors import IQGSError, RunError
@@ -24,12 +29,6 @@ from utils.storage import write_text
 
 log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[3]
-OF_MASKS = {  # sub-folder of the masks, and --repair_masks
-    "exact": ("object_mask", "off"),
-    "degraded-raw": ("object_mask_degraded", "off"),
-    "degraded-repaired": ("object_mask_degraded", "auto"),
-    "fresh": ("object_mask_fresh", "auto"),
-}
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,10 @@ Runner = Callable[[list[str], Path], Outcome]
 
 @dataclass(frozen=True)
 class Plan:
-    """What all cells share. `train` and `evaluate` are further flags of these commands."""
+    """What all cells share. `train` and `evaluate` are further flags of these commands.
+
+    `threads` are flags of both that change no result, so that finished cells stay finished.
+    """
 
     output: Path
     scenes: Mapping[str, Path]
@@ -55,6 +57,7 @@ class Plan:
     instances: tuple[str, ...]  # flags that only the cells get
     train: tuple[str, ...]
     evaluate: tuple[str, ...]
+    threads: tuple[str, ...] = ()
 
 
 def run_subprocess(command: list[str], log_file: Path) -> Outcome:
@@ -83,6 +86,24 @@ def revision() -> str:
         return "unknown"
 
 
+@functools.cache
+def machine() -> str:
+    """Processor, cores, GPU and Python of this machine."""
+    model = platform.processor() or platform.machine()
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        named = (
+            x.split(":", 1)[1] for x in information.read_text().splitlines() if "model name" in x
+        )
+        model = next(named, model).strip()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{model}, {os.cpu_count()} virtual cores, {gpu}, Python {platform.python_version()}"
+
+
+def _today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
 def _must(run: Runner, command: list[str], log_file: Path) -> Outcome:
     outcome = run(command, log_file)
     if outcome.code:
@@ -101,8 +122,7 @@ def _finished(path: Path, command: list[str]) -> dict[str, Any] | None:
 
 
 def _record(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    content = {**content, "revision": revision(), "machine": machine}
+    content = {**content, "revision": revision(), "machine": machine(), "date": _today()}
     write_text(path, json.dumps(content, indent=1) + "\n")
     return content
 
@@ -116,7 +136,7 @@ def reconstruct(plan: Plan, cell: Cell, run: Runner) -> Path:
     command += [*common, *plan.reconstruct]
     record = _finished(folder / "reconstruction.json", command)
     if record is None:
-        took = _must(run, command, folder / "reconstruction.log")
+        took = _must(run, [*command, *plan.threads], folder / "reconstruction.log")
         found = sorted(model.glob("point_cloud/iteration_*/point_cloud.ply"), key=_iteration)
         if not found:
             raise RunError(f"{model} holds no splats after the reconstruction")
@@ -132,11 +152,11 @@ def _iteration(path: Path) -> int:
 
 
 def _scores(plan: Plan, model: Path, matching: str, run: Runner, oracle: bool) -> dict[str, float]:
-    command = ["evaluate.py", "-m", str(model), "--gt_path", "object_mask", "--no-vote"]
+    command = ["evaluate.py", "-m", str(model), "--gt_path", TRUTH, "--no-vote"]
     command += ["--oracle"] if oracle else []
     _must(
         run,
-        [*command, "--quiet", "--matching", matching, *plan.evaluate],
+        [*command, "--quiet", "--matching", matching, *plan.evaluate, *plan.threads],
         model.with_suffix(".log"),
     )
     results = read_json(model / "results.json")
@@ -153,7 +173,7 @@ def run_cell(plan: Plan, cell: Cell, splats: Path | str, run: Runner) -> dict[st
     """
     model = plan.output / "runs" / cell.name
     path = model.with_suffix(".json")
-    masks, repair = OF_MASKS[cell.masks]
+    masks, repair = FOLDERS[cell.masks]
     content: dict[str, Any] = {**cell.about, "repair_masks": repair}
     if isinstance(splats, str):
         return _record(path, {**content, "state": "failed", "reason": splats})
@@ -166,7 +186,7 @@ def run_cell(plan: Plan, cell: Cell, splats: Path | str, run: Runner) -> dict[st
         return done
     content["command"] = [*command, *plan.evaluate]
     try:
-        took = _must(run, command, model.with_suffix(".log"))
+        took = _must(run, [*command, *plan.threads], model.with_suffix(".log"))
         content |= {"minutes": took.seconds / 60, "peak_MiB": took.peak}
         by_id = cell.masks != "fresh" and not METHODS[cell.row.method].per_view_ids
         wanted = ("id", "scene") if by_id else ("scene",)
