@@ -64,6 +64,7 @@ setup(
         "sfm": ["pycolmap>=4,<5"],
         "clusters": ["scikit-learn>=1.3"],
         "viewer": ["viser>=1.0"],
+        "slurm": ["submitit>=1.5,<2"],
         "plots": ["matplotlib>=3.7"],
         "mesh": ["trimesh>=4", "scikit-image>=0.22"],
         "dev": requirements("requirements-dev.txt"),

@@ -29,7 +29,10 @@ class ReproductionParams:
     instance_iterations: int = option(0, "steps that learn instances; 0: as train.py")
     resolution: int = option(-1, "of the photographs, as train.py -r", short="r")
     quick: bool = option(False, "a small room and a few steps: does it run, not how good is it")
-    jobs: int = option(1, "cells at once")
+    jobs: int = option(1, "cells at once; each has a GPU for itself where there are so many")
+    slurm: tuple[str, ...] = option(
+        (), "a Slurm job a cell, through submitit: its settings, as timeout_min=60 gpus_per_node=1"
+    )
     threads: int = option(0, "CPU threads of a cell; 0: all, or one where --jobs are more than one")
 
     def __post_init__(self) -> None:

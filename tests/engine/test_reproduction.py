@@ -13,7 +13,7 @@ import pytest
 
 from arguments.reproduction import ReproductionParams, parse_reproduction_arguments
 from iqgs.engine.reproduction.command import reproduce
-from iqgs.engine.reproduction.running import Outcome
+from iqgs.engine.reproduction.launching import Outcome
 from iqgs.engine.reproduction.tables import aggregate, spread
 from tests.engine.blobs import write_blobs
 from utils.errors import UserError

@@ -7,9 +7,16 @@ import logging
 from pathlib import Path
 
 from arguments.reproduction import MASKS, ReproductionParams
+from iqgs.engine.reproduction.launching import (
+    Runner,
+    default_runner,
+    run_subprocess,
+    slurm_executor,
+    thread_executor,
+)
 from iqgs.engine.reproduction.mask_folders import link_scene, write_masks
 from iqgs.engine.reproduction.rows import ROWS, cells_of
-from iqgs.engine.reproduction.running import Plan, Runner, run_cells, run_subprocess
+from iqgs.engine.reproduction.running import Plan, run_cells
 from iqgs.engine.reproduction.tables import write_tables
 from utils.errors import DataError, RunError, UserError
 
@@ -26,13 +33,17 @@ QUICK_STEPS = {"iterations": 300, "instance_iterations": 200}
 MASKS_OF = {name: ("exact", "degraded-repaired") for name in ("table3", "table4", "fig1d")}
 
 
-def reproduce(params: ReproductionParams, run: Runner = run_subprocess) -> tuple[str, int]:
+def reproduce(params: ReproductionParams, run: Runner | None = None) -> tuple[str, int]:
     """Run what is missing of a table; its Markdown, and the exit code (1 where a cell failed)."""
     known = [row.name for row in ROWS[params.table]]
     for name in params.methods:
         if name not in known:
             raise UserError(f"--methods of {params.table} are {', '.join(known)}, got {name!r}")
     output = Path(params.output).resolve()
+    if params.slurm:
+        executor, run = slurm_executor(output / "slurm", params.slurm), run or run_subprocess
+    else:
+        executor, run = thread_executor(params.jobs), run or default_runner(params.jobs)
     scenes, train, evaluate = _scenes(params, output, run)
     masks = params.masks or MASKS_OF.get(params.table, MASKS)
     for folder in scenes.values():
@@ -50,7 +61,7 @@ def reproduce(params: ReproductionParams, run: Runner = run_subprocess) -> tuple
     )
     cells = cells_of(params, scenes, masks)
     log.info("%s: %d cells in %s", params.table, len(cells), output)
-    records = run_cells(plan, cells, params.jobs, run)
+    records = run_cells(plan, cells, executor, run)
     data = f"{params.data}{' (quick)' if params.quick else ''}: {', '.join(scenes)}"
     kind = f"{Path(params.data).name}-{params.primitive}{'-quick' if params.quick else ''}"
     page = write_tables(records, output / kind, params.table, data)

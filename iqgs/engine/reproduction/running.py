@@ -10,16 +10,14 @@ import logging
 import os
 import platform
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from iqgs.engine.reproduction.launching import ROOT, Executor, Outcome, Runner
 from iqgs.engine.reproduction.mask_folders import FOLDERS, TRUTH
 from iqgs.engine.reproduction.rows import Cell
 from iqgs.methods import METHODS
@@ -28,20 +26,6 @@ from utils.json_files import read_json
 from utils.storage import write_text
 
 log = logging.getLogger(__name__)
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left: exit code, seconds, peak host memory (MiB), its last words."""
-
-    code: int
-    seconds: float
-    peak: float
-    words: str
-
-
-Runner = Callable[[list[str], Path], Outcome]
 
 
 @dataclass(frozen=True)
@@ -58,23 +42,6 @@ class Plan:
     train: tuple[str, ...]
     evaluate: tuple[str, ...]
     threads: tuple[str, ...] = ()
-
-
-def run_subprocess(command: list[str], log_file: Path) -> Outcome:
-    """Run a command of this checkout; all it says is appended to `log_file`."""
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
-    with log_file.open("ab") as stream:
-        begin = stream.tell()
-        process = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    said = log_file.read_bytes()[begin:].decode("utf-8", "replace").strip().splitlines()
-    peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    words = said[-1] if said else "it said nothing"
-    return Outcome(process.returncode, time.monotonic() - start, peak, words)
 
 
 def revision() -> str:
@@ -200,19 +167,22 @@ def run_cell(plan: Plan, cell: Cell, splats: Path | str, run: Runner) -> dict[st
     return _record(path, content)
 
 
-def run_cells(plan: Plan, cells: list[Cell], jobs: int, run: Runner) -> list[dict[str, Any]]:
-    """All cells, reconstructions first, `jobs` at once; records in the order of `cells`."""
+def shared_splats(plan: Plan, cell: Cell, run: Runner) -> Path | str:
+    """The reconstruction of a cell, or the sentence that says why there is none."""
+    try:
+        return reconstruct(plan, cell, run)
+    except RunError as error:
+        return f"no reconstruction: {error}"
+
+
+def run_cells(
+    plan: Plan, cells: list[Cell], executor: Executor, run: Runner
+) -> list[dict[str, Any]]:
+    """All cells, reconstructions first; records in the order of `cells`."""
     shared = {(c.scene, c.primitive, c.seed): c for c in cells}
-
-    def splats(cell: Cell) -> Path | str:
-        try:
-            return reconstruct(plan, cell, run)
-        except RunError as error:
-            return f"no reconstruction: {error}"
-
-    with ThreadPoolExecutor(jobs) as pool:
-        found = dict(zip(shared, pool.map(splats, shared.values()), strict=True))
-        work = pool.map(
-            lambda c: run_cell(plan, c, found[c.scene, c.primitive, c.seed], run), cells
-        )
-        return list(work)
+    begun = {key: executor.submit(shared_splats, plan, cell, run) for key, cell in shared.items()}
+    splats = {key: promised.result() for key, promised in begun.items()}
+    work = [
+        executor.submit(run_cell, plan, c, splats[c.scene, c.primitive, c.seed], run) for c in cells
+    ]
+    return [promised.result() for promised in work]
