@@ -42,6 +42,9 @@ class EvaluationParams(OpeningParams):
     oracle: bool = option(
         False, "print what the splats can do at best: the vote of the true masks that are scored"
     )
+    decoder: str = option(
+        "", "score the runs with the decoder of this run, matched per scene (Table 2 of the paper)"
+    )
     objects: bool = option(True, "print the per-object table of a single run")
     predictions: str = option(
         "",

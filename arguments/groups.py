@@ -221,6 +221,11 @@ class TrainParams:
     start_ply: str = option(
         "", "learn instances on these splats (PLY); no reconstruction", harmless=True
     )
+    decoder: str = option(
+        "",
+        "--start_ply: learn the attribute of the splats for the decoder of this run, which stays "
+        "as it is",
+    )
     flatten_ply: bool = option(False, "--start_ply: drop the shortest axis of 3D Gaussians")
     resume: str = option(
         "", "auto: go on from the newest good checkpoint", choices=("", "auto"), harmless=True
@@ -244,6 +249,12 @@ class TrainParams:
     def __post_init__(self) -> None:
         require(self.threads >= 0, "threads", self.threads, "0 or positive")
         require(self.seed >= 0, "seed", self.seed, "0 or positive")
+        require(
+            not self.decoder or bool(self.start_ply),
+            "decoder",
+            self.decoder,
+            "given together with --start_ply",
+        )
         require(
             not self.flatten_ply or bool(self.start_ply),
             "flatten_ply",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from arguments.options import OneLineParser, option, parse_record, require, require_at_least
 
-TABLES = ("table1", "table3", "table4", "table5", "fig1d")
+TABLES = ("table1", "table2", "table3", "table4", "table5", "fig1d")
 MASKS = ("exact", "degraded-raw", "degraded-repaired", "fresh")
 
 

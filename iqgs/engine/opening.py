@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from iqgs.engine.run_folder import (
     read_ids,
 )
 from iqgs.engine.settings import resolve_run, saved_settings, scene_of
+from iqgs.engine.transfer import fixed_decoder
 from iqgs.methods import METHODS, build_method
 from iqgs.methods.protocol import IdKind, SceneFacts, SplatLabels
 from scene.dataset import Scene
@@ -182,6 +184,11 @@ def _take_masks_of(run: Run, state: Mapping[str, Any]) -> None:
 def give_method(run: Run) -> None:
     """A fresh method for the masks that the run learns from."""
     run.facts = scene_facts(run)
+    if run.config.train.decoder:
+        found = fixed_decoder(run.config.train.decoder, run.config.segmentation.method, run.facts)
+        run.method, run.facts = found.method.to(run.gaussians.device), found.facts
+        run.config = replace(run.config, method=found.params)
+        return
     method = build_method(run.config.segmentation.method, run.config.method, run.facts)
     run.method = method.to(run.gaussians.device)
 

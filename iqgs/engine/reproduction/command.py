@@ -4,20 +4,22 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from arguments.reproduction import MASKS, ReproductionParams
 from iqgs.engine.reproduction.launching import (
+    Executor,
     Runner,
     default_runner,
     run_subprocess,
     slurm_executor,
-    thread_executor,
 )
 from iqgs.engine.reproduction.mask_folders import link_scene, write_masks
 from iqgs.engine.reproduction.rows import ROWS, cells_of
 from iqgs.engine.reproduction.running import Plan, run_cells
 from iqgs.engine.reproduction.tables import write_tables
+from iqgs.engine.reproduction.transfer import METHODS_OF_TABLE, run_transfers
 from utils.errors import DataError, RunError, UserError
 
 log = logging.getLogger(__name__)
@@ -30,20 +32,23 @@ DATA_SETS = {
 QUICK_ROOM = ("--width", "96", "--height", "72", "--views", "15", "--objects", "12")
 QUICK_STEPS = {"iterations": 300, "instance_iterations": 200}
 # What a table is about; others are run on all kinds of masks.
-MASKS_OF = {name: ("exact", "degraded-repaired") for name in ("table3", "table4", "fig1d")}
+TRANSFER = "table2"
+ABLATIONS = ("exact", "degraded-repaired")
+MASKS_OF = {TRANSFER: ("exact",), **dict.fromkeys(("table3", "table4", "fig1d"), ABLATIONS)}
 
 
 def reproduce(params: ReproductionParams, run: Runner | None = None) -> tuple[str, int]:
     """Run what is missing of a table; its Markdown, and the exit code (1 where a cell failed)."""
-    known = [row.name for row in ROWS[params.table]]
+    known = [row.name for row in ROWS[params.table]] if params.table in ROWS else METHODS_OF_TABLE
     for name in params.methods:
         if name not in known:
             raise UserError(f"--methods of {params.table} are {', '.join(known)}, got {name!r}")
     output = Path(params.output).resolve()
+    executor: Executor
     if params.slurm:
         executor, run = slurm_executor(output / "slurm", params.slurm), run or run_subprocess
     else:
-        executor, run = thread_executor(params.jobs), run or default_runner(params.jobs)
+        executor, run = ThreadPoolExecutor(params.jobs), run or default_runner(params.jobs)
     scenes, train, evaluate = _scenes(params, output, run)
     masks = params.masks or MASKS_OF.get(params.table, MASKS)
     for folder in scenes.values():
@@ -59,9 +64,14 @@ def reproduce(params: ReproductionParams, run: Runner | None = None) -> tuple[st
         *(output, scenes, flags["iterations"], flags["instance_iterations"], train, evaluate),
         ("--threads", str(threads)) if threads else (),
     )
-    cells = cells_of(params, scenes, masks)
-    log.info("%s: %d cells in %s", params.table, len(cells), output)
-    records = run_cells(plan, cells, executor, run)
+    if params.table == TRANSFER:
+        if len(scenes) < 2:
+            raise UserError("table2 carries decoders from scene to scene: name two --scenes")
+        records = run_transfers(plan, params, executor, run)
+    else:
+        cells = cells_of(params, scenes, masks)
+        log.info("%s: %d cells in %s", params.table, len(cells), output)
+        records = run_cells(plan, cells, executor, run)
     data = f"{params.data}{' (quick)' if params.quick else ''}: {', '.join(scenes)}"
     kind = f"{Path(params.data).name}-{params.primitive}{'-quick' if params.quick else ''}"
     page = write_tables(records, output / kind, params.table, data)
@@ -73,7 +83,8 @@ def _scenes(
 ) -> tuple[dict[str, Path], tuple[str, ...], tuple[str, ...]]:
     """{name: scene folder} and the flags of train.py and evaluate.py for this data."""
     if params.data == "synthetic":
-        rooms = params.scenes or (ROOMS[:1] if params.quick else ROOMS)
+        some = ROOMS[: 2 if params.table == TRANSFER else 1] if params.quick else ROOMS
+        rooms = params.scenes or some
         scenes = {}
         for seed in rooms:
             if not seed.isdigit():

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -48,7 +47,7 @@ class Promised(Protocol):
 class Executor(Protocol):
     """Starts functions somewhere: a pool of threads, or an executor of submitit."""
 
-    def submit(self, function: Callable[..., Any], *arguments: Any) -> Promised: ...
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Promised: ...
 
 
 def run_subprocess(command: list[str], log_file: Path) -> Outcome:
@@ -155,8 +154,3 @@ def slurm_executor(folder: Path, settings: tuple[str, ...]) -> Executor:
     except (RuntimeError, NameError, TypeError, ValueError) as error:
         raise UserError(f"--slurm {' '.join(settings)}: {error}") from error
     return executor
-
-
-def thread_executor(jobs: int) -> ThreadPoolExecutor:
-    """So many commands of this machine at once."""
-    return ThreadPoolExecutor(jobs)

@@ -20,6 +20,7 @@ import torch
 from iqgs.engine.reproduction.launching import ROOT, Executor, Outcome, Runner
 from iqgs.engine.reproduction.mask_folders import FOLDERS, TRUTH
 from iqgs.engine.reproduction.rows import Cell
+from iqgs.engine.scoring.results import SWAPPED
 from iqgs.methods import METHODS
 from utils.errors import IQGSError, RunError
 from utils.json_files import read_json
@@ -67,10 +68,6 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} virtual cores, {gpu}, Python {platform.python_version()}"
 
 
-def _today() -> str:
-    return datetime.datetime.now(datetime.UTC).date().isoformat()
-
-
 def _must(run: Runner, command: list[str], log_file: Path) -> Outcome:
     outcome = run(command, log_file)
     if outcome.code:
@@ -88,8 +85,14 @@ def _finished(path: Path, command: list[str]) -> dict[str, Any] | None:
     return record if record.get("state") == "done" and record.get("command") == command else None
 
 
+def record_of(content: dict[str, Any]) -> dict[str, Any]:
+    """A record with the revision, the machine and the date."""
+    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    return {**content, "revision": revision(), "machine": machine(), "date": today}
+
+
 def _record(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    content = {**content, "revision": revision(), "machine": machine(), "date": _today()}
+    content = record_of(content)
     write_text(path, json.dumps(content, indent=1) + "\n")
     return content
 
@@ -118,18 +121,21 @@ def _iteration(path: Path) -> int:
     return int(path.parent.name.rsplit("_", 1)[1])
 
 
-def _scores(plan: Plan, model: Path, matching: str, run: Runner, oracle: bool) -> dict[str, float]:
-    command = ["evaluate.py", "-m", str(model), "--gt_path", TRUTH, "--no-vote"]
-    command += ["--oracle"] if oracle else []
-    _must(
-        run,
-        [*command, "--quiet", "--matching", matching, *plan.evaluate, *plan.threads],
-        model.with_suffix(".log"),
-    )
+def scores_of(plan: Plan, model: Path, flags: tuple[str, ...], run: Runner) -> dict[str, float]:
+    """The scores of a run against the true masks; `flags` of evaluate.py say how. Raises RunError,
+    LookupError.
+    """
+    command = ["evaluate.py", "-m", str(model), "--gt_path", TRUTH, "--no-vote", "--quiet"]
+    log_file = model.with_suffix(".log")
+    _must(run, [*command, *flags, *plan.evaluate, *plan.threads], log_file)
     results = read_json(model / "results.json")
-    ours = [name for name in results if name.startswith("oracle_" if oracle else "ours_")]
-    newest = results[max(ours, key=lambda name: int(name.rsplit("_", 1)[1]))]
-    scores = next(iter(newest.values()))
+    if "--decoder" in flags:
+        entry = results[SWAPPED + Path(flags[flags.index("--decoder") + 1]).name]
+    else:
+        kind = "oracle_" if "--oracle" in flags else "ours_"
+        found = [name for name in results if name.startswith(kind)]
+        entry = results[max(found, key=lambda name: int(name.rsplit("_", 1)[1]))]
+    scores = next(iter(entry.values()))
     return {key: value for key, value in scores.items() if isinstance(value, int | float)}
 
 
@@ -157,8 +163,9 @@ def run_cell(plan: Plan, cell: Cell, splats: Path | str, run: Runner) -> dict[st
         content |= {"minutes": took.seconds / 60, "peak_MiB": took.peak}
         by_id = cell.masks != "fresh" and not METHODS[cell.row.method].per_view_ids
         wanted = ("id", "scene") if by_id else ("scene",)
+        more = ("--oracle",) if cell.row.oracle else ()
         content["scores"] = {
-            name: _scores(plan, model, name, run, cell.row.oracle) for name in wanted
+            name: scores_of(plan, model, ("--matching", name, *more), run) for name in wanted
         }
         content["state"] = "done"
     except (IQGSError, ValueError, LookupError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from arguments.evaluation import EvaluationParams
 from iqgs.engine.opening import open_for
 from iqgs.engine.scoring.run_scores import IMAGE_SCORES, Evaluated, evaluate_run
 from iqgs.engine.settings import saved_settings
+from iqgs.engine.transfer import with_decoder_of
 from iqgs.evaluation.lerf_mask import lerf_mask_scores
 from iqgs.evaluation.report import ResultTable, object_table, write_per_view, write_results
 from iqgs.evaluation.scorer import PROTOCOLS
 from utils.errors import DataError, IQGSError
 from utils.storage import write_text
 
+SWAPPED = "decoder of "  # key of a run that is scored with another's
 logger = logging.getLogger(__name__)
 
 
@@ -62,9 +65,14 @@ def _run_rows(
     path: Path, params: EvaluationParams, overrides: Mapping[str, Any]
 ) -> list[tuple[dict[str, Any], Evaluated | None]]:
     run = open_for(path, params, overrides)
+    if params.decoder:
+        run = with_decoder_of(run, params.decoder)
+        params = replace(params, vote=False, matching="scene")
     scene = Path(run.config.model.source_path).name
     rows: list[tuple[dict[str, Any], Evaluated | None]] = []
     for found in evaluate_run(run, params):
+        if params.decoder:
+            found = replace(found, key=f"{SWAPPED}{Path(params.decoder).name}")
         write_results(path / "results.json", found.key, found.split, found.values)
         write_per_view(path / "per_view.json", found.key, found.split, found.per_view)
         name = str(path) + _vote_of(found.key)
@@ -85,6 +93,8 @@ def _run_rows(
 
 def _vote_of(key: str) -> str:
     """Which vote a row is of; empty for the run's own method."""
+    if key.startswith(SWAPPED):
+        return f" ({key})"
     if key.startswith(("ours", "oracle")):
         return " (oracle)" if key.startswith("oracle") else ""
     return " (vote, repaired)" if key.startswith("vote_repaired") else " (vote)"

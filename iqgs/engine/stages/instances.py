@@ -62,7 +62,8 @@ class InstanceLearning:
         self.first, self.last = first, first + self.options.instance_iterations - 1
         self.cheap_steps = 0 < self.options.pixels_per_step < FEW_PIXELS
         self.attribute = LazyAdam(run.gaussians.params["instance"], ADAM_EPS)
-        groups = [{**group, "lr": self.options.lr_iqgs} for group in self.method.parameter_groups()]
+        learned = [] if run.config.train.decoder else self.method.parameter_groups()
+        groups = [{**group, "lr": self.options.lr_iqgs} for group in learned]
         # torch refuses no groups, but not an empty one: a method may learn the attribute alone.
         self.optimizer = torch.optim.Adam(groups or [{"params": []}], eps=ADAM_EPS)
         self.sampler = ViewSampler(len(self.views), run.config.train.seed)

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Table 3 of the paper: bash scripts/reproduce/table3.sh [flags of run.py...]
+set -euo pipefail
+HERE="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)"
+PY="${IQGS_PYTHON:-$(bash "$HERE/../setup.sh" --print-python)}"
+exec "$PY" "$HERE/run.py" --table table3 "$@"
