@@ -105,13 +105,20 @@ def test_table_2_has_a_row_for_each_way(tmp_path: Path) -> None:
     for way in ("shared seed", "own seeds", "frozen decoder", "random decoder"):
         assert f"| two to one | iqgs, {way} | 2dgs | mIoU_gt | scene |" in page
     frozen = [c for c in played.commands if c[0] == "train.py" and "--decoder" in c]
-    assert len(frozen) == 1 and frozen[0][-1].endswith("runs/two/2dgs/seed0/iqgs-exact")
+    assert len(frozen) == 1
+    other = frozen[0][frozen[0].index("--decoder") + 1]
+    assert other.endswith("runs/two/2dgs/seed0/iqgs-exact")
     swapped = [c for c in played.commands if c[0] == "evaluate.py" and "--decoder" in c]
     assert [c[c.index("--decoder") + 1].split("runs/")[1] for c in swapped] == [
         "two/2dgs/seed0/iqgs-exact",
         "two/2dgs/seed1/iqgs-exact",
         "two/2dgs/seed1/iqgs-untrained-exact",
     ]
+    again = TransferPlayed()
+    assert reproduce(parse_reproduction_arguments(words.split()), again) == (page, 0)
+    assert not again.commands
+    told = parse_reproduction_arguments([*words.split(), "--report"])
+    assert reproduce(told, again) == (page, 0)
     with pytest.raises(UserError, match="name two --scenes"):
         reproduce(parse_reproduction_arguments([*words.split(), "--scenes", "one"]), Played())
 

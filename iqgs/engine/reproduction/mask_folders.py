@@ -37,11 +37,14 @@ Maps = Mapping[str, NDArray[np.int32]]
 def link_scene(source: Path, target: Path) -> Path:
     """A folder whose entries lead to those of a scene, so that nothing is written into the scene.
 
-    `labels.json` stays behind: its names are of other numbers.
+    `labels.json` stays behind: its names are of other numbers. DataError where the folder holds
+    another scene.
     """
     target.mkdir(parents=True, exist_ok=True)
     for entry in source.iterdir():
         link = target / entry.name
+        if link.is_symlink() and link.resolve() != entry.resolve():
+            raise DataError(f"{target} belongs to {link.resolve().parent}; choose another --output")
         if entry.name != "labels.json" and not link.is_symlink():
             link.symlink_to(entry.resolve())
     return target
