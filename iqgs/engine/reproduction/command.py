@@ -73,7 +73,8 @@ def reproduce(params: ReproductionParams, run: Runner | None = None) -> tuple[st
                 records = run_cells(plan, cells, executor, run)
     name = f"{Path(params.data).name}{' (quick)' if params.quick else ''}"
     kind = f"{Path(params.data).name}-{params.primitive}{'-quick' if params.quick else ''}"
-    page = write_tables(records, output / kind, params.table, f"{name}: {', '.join(plan.scenes)}")
+    data = f"{name}: {', '.join(plan.scenes)}"
+    page = write_tables(records, output / kind, params.table, data, output)
     return page, int(any(record["state"] != "done" for record in records))
 
 
