@@ -27,12 +27,15 @@ PRELOADED = ("__main__", "iqgs.engine.training", "iqgs.engine.scoring.results")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left: exit code, seconds, peak host memory (MiB), its last words."""
+    """What a command left: exit code, seconds, peak host memory (MiB), its last words, and
+    processor seconds of all its threads.
+    """
 
     code: int
     seconds: float
     peak: float
     words: str
+    cpu: float = 0.0
 
 
 Runner = Callable[[list[str], Path], Outcome]
@@ -62,7 +65,7 @@ def run_subprocess(command: list[str], log_file: Path) -> Outcome:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - start
-    return Outcome(process.returncode, seconds, _mebibytes(usage), _last_words(log_file, begin))
+    return Outcome(process.returncode, seconds, *_used(usage, _last_words(log_file, begin)))
 
 
 class ForkedRunner:
@@ -94,10 +97,13 @@ class ForkedRunner:
         finally:
             self.slots.put(gpu)
         try:
-            peak = ours.recv() if ours.poll() else 0.0
+            usage = ours.recv() if ours.poll() else None
         except EOFError:  # killed
-            peak = 0.0
-        return Outcome(process.exitcode, seconds, peak, _last_words(log_file, begin))
+            usage = None
+        words = _last_words(log_file, begin)
+        if usage is None:
+            return Outcome(process.exitcode, seconds, 0.0, words)
+        return Outcome(process.exitcode, seconds, *_used(usage, words))
 
 
 def _forked(command: list[str], log_file: Path, gpu: str | None, told: Connection) -> None:
@@ -114,11 +120,13 @@ def _forked(command: list[str], log_file: Path, gpu: str | None, told: Connectio
     try:
         runpy.run_path(str(ROOT / command[0]), run_name="__main__")
     finally:
-        told.send(_mebibytes(resource.getrusage(resource.RUSAGE_SELF)))
+        told.send(resource.getrusage(resource.RUSAGE_SELF))
 
 
-def _mebibytes(usage: Any) -> float:
-    return float(usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
+def _used(usage: Any, words: str) -> tuple[float, str, float]:
+    """Peak memory, the words again, and processor seconds: what follows the wall seconds."""
+    peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return float(peak), words, float(usage.ru_utime + usage.ru_stime)
 
 
 def _last_words(log_file: Path, begin: int) -> str:

@@ -187,6 +187,7 @@ def run_cell(plan: Plan, cell: Cell, splats: Path | str, run: Runner) -> dict[st
     try:
         took = _must(run, [*command, *plan.threads], path.with_suffix(".log"))
         content |= {"minutes": took.seconds / 60, "peak_MiB": took.peak}
+        content["cpu_minutes"] = took.cpu / 60
         by_id = cell.masks != "fresh" and not METHODS[cell.row.method].per_view_ids
         wanted = ("id", "scene") if by_id else ("scene",)
         more = ("--oracle",) if cell.row.oracle else ()

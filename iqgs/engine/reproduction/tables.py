@@ -68,6 +68,7 @@ def _entry(key: tuple[str, ...], group: list[Record]) -> dict[str, Any]:
         "failed": {str(record["seed"]): record["reason"] for record in failed},
         "scores": scores,
         "minutes": spread(record["minutes"] for record in done),
+        "cpu_minutes": spread(record["cpu_minutes"] for record in done if "cpu_minutes" in record),
         "peak_MiB": max((record["peak_MiB"] for record in done), default=None),
     }
 
@@ -125,12 +126,15 @@ def markdown(entries: list[dict[str, Any]], table: str, heading: str) -> str:
     """The table, what it cost, and what failed, as a page."""
     head, *rest = _lines(entries, table, "±")
     rows = [head, ["---"] * len(head), *rest]
-    costs = [["scene", "row", "masks", "repair_masks", "seeds", "minutes", "peak MiB"]]
+    costs = [
+        ["scene", "row", "masks", "repair_masks", "seeds", "minutes", "CPU minutes", "peak MiB"]
+    ]
     costs.append(["---"] * len(costs[0]))
     for entry in entries:
         peak = "-" if entry["peak_MiB"] is None else f"{entry['peak_MiB']:.0f}"
         told = [entry[key] for key in ("scene", "row", "masks", "repair_masks")]
-        costs.append([*told, str(entry["seeds"]), in_words(entry["minutes"], "±"), peak])
+        spent = [in_words(entry[key], "±") for key in ("minutes", "cpu_minutes")]
+        costs.append([*told, str(entry["seeds"]), *spent, peak])
     failed = [
         f"- {entry['scene']}, {entry['row']}, {entry['masks']}, seed {seed}: FAILED: {reason}"
         for entry in entries

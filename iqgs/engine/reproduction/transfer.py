@@ -114,7 +114,7 @@ def _transferred(
             )
             splats = shared_splats(plan, target, run)
             learned = run_cell(plan, replace(target, row=row), splats, run)
-            told = ("state", "reason", "scores", "minutes", "peak_MiB")
+            told = ("state", "reason", "scores", "minutes", "cpu_minutes", "peak_MiB")
             content |= {key: learned[key] for key in told if key in learned}
         else:
             matching = ("--decoder", str(other), "--matching", "scene")
