@@ -66,6 +66,7 @@ setup(
         "sfm": ["pycolmap>=4,<5"],
         "clusters": ["scikit-learn>=1.3"],
         "viewer": ["viser>=1.1,<2"],
+        "slurm": ["submitit>=1.5,<2"],
         "plots": ["matplotlib>=3.7"],
         "mesh": ["trimesh>=4", "scikit-image>=0.22"],
         "usd": ["usd-core>=26.3"],

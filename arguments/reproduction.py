@@ -29,11 +29,16 @@ class ReproductionParams:
     instance_iterations: int = option(0, "steps that learn instances; 0: as train.py")
     resolution: int = option(-1, "of the photographs, as train.py -r", short="r")
     quick: bool = option(False, "a small room and a few steps: does it run, not how good is it")
-    jobs: int = option(1, "cells at once, one thread each where more than one")
+    report: bool = option(False, "run nothing: the table of the cells that are finished")
+    jobs: int = option(0, "cells at once; 0: one a GPU, or without any one a processor core")
+    slurm: tuple[str, ...] = option(
+        (), "a Slurm job a cell, through submitit: its settings, as timeout_min=60 gpus_per_node=1"
+    )
+    threads: int = option(0, "CPU threads of a cell; 0: all, or one without a GPU")
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, "seeds", "jobs")
-        require_at_least(self, 0, "iterations", "instance_iterations")
+        require_at_least(self, 1, "seeds")
+        require_at_least(self, 0, "iterations", "instance_iterations", "threads", "jobs")
         for name in self.masks:
             require(name in MASKS, "masks", name, f"of {', '.join(MASKS)}")
 

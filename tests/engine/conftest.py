@@ -75,9 +75,9 @@ def make_config(blobs: Path, tmp_path: Path) -> Callable[..., RunConfig]:
 
 
 @pytest.fixture(scope="session")
-def trained(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def labelled_run(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three balls whose scene is not where it was."""
-    folder = tmp_path_factory.mktemp("trained")
+    folder = tmp_path_factory.mktemp("labelled")
     scene = folder / "scene"
     shutil.copytree(blobs, scene)
     (scene / "labels.json").write_text(json.dumps({"id_to_name": {"3": "left", "7": "right"}}))
@@ -88,8 +88,8 @@ def trained(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(trained: Path, tmp_path: Path) -> Path:
-    shutil.copytree(trained, tmp_path / "run")
+def run(labelled_run: Path, tmp_path: Path) -> Path:
+    shutil.copytree(labelled_run, tmp_path / "run")
     return tmp_path / "run"
 
 

@@ -8,14 +8,16 @@ import json
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from arguments.reproduction import ReproductionParams, parse_reproduction_arguments
 from iqgs.engine.reproduction.command import reproduce
-from iqgs.engine.reproduction.running import Outcome
+from iqgs.engine.reproduction.launching import Outcome
 from iqgs.engine.reproduction.tables import aggregate, spread
 from tests.engine.blobs import write_blobs
 from utils.errors import UserError
+from utils.images import write_id_map
 
 
 class Played:
@@ -49,9 +51,16 @@ class Played:
         return sum("--start_ply" in command for command in self.commands)
 
 
+def write_maps(folder: Path, maps: list[np.ndarray]) -> Path:
+    folder.mkdir(parents=True)
+    for number, ids in enumerate(maps):
+        write_id_map(folder / f"{number}.png", ids.astype(np.int32))
+    return folder
+
+
 @pytest.fixture
 def params(tmp_path: Path) -> ReproductionParams:
-    (tmp_path / "data/blobs/object_mask").mkdir(parents=True)
+    write_maps(tmp_path / "data/blobs/object_mask", [np.array([[0, 1], [2, 3]])] * 3)
     words = f"--data {tmp_path / 'data'} -o {tmp_path / 'out'} --methods vote iqgs --seeds 2"
     return parse_reproduction_arguments([*words.split(), "--masks", "exact", "--jobs", "2"])
 
@@ -133,13 +142,12 @@ def test_rows_bring_their_own_flags_masks_and_primitives(
     rows = ("iqgs-paper", "random-decoder", "omegas-released")
     played = Played()
     more = {"methods": rows, "seeds": 1, "masks": ("exact", "degraded-raw")}
-    (tmp_path / "data/blobs/object_mask_degraded").mkdir()
     page, code = reproduce(ReproductionParams(**{**vars(params), **more}), played)
     assert code == 0
     trained = [c for c in played.commands if "--start_ply" in c]
     assert len(trained) == 5  # the random decoder once: what its masks went through says nothing
     paper = next(c for c in trained if "paper" in c)
-    assert paper[paper.index("--method") + 1] == "iqgs" and paper[-2:] == ["--preset", "paper"]
+    assert paper[paper.index("--method") + 1] == "iqgs" and paper[-4:-2] == ["--preset", "paper"]
     assert "| blobs | iqgs-paper | 2dgs | mIoU_gt | id |" in page
     figure, played = ReproductionParams(**{**vars(params), **more, "table": "fig1d"}), Played()
     figure = ReproductionParams(**{**vars(figure), "methods": (), "masks": ("exact",)})

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,7 +20,7 @@ from iqgs.engine.settings import resolve_run
 from iqgs.engine.training import train
 from tests.engine.blobs import write_blobs
 from tests.engine.conftest import SHORT
-from tests.engine.test_reproduction import Played
+from tests.engine.test_reproduction import Played, write_maps
 from utils.errors import UserError
 
 SPLATS = {"iterations": 300, "densify_until_iter": 200, "splat_cap": 600, "sh_interval": 100}
@@ -96,7 +97,7 @@ def test_a_decoder_needs_splats_to_learn_on() -> None:
 
 def test_table_2_has_a_row_for_each_way(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        (tmp_path / f"data/{name}/object_mask").mkdir(parents=True)
+        write_maps(tmp_path / f"data/{name}/object_mask", [np.array([[0, 1], [2, 3]])])
     words = f"--table table2 --data {tmp_path / 'data'} -o {tmp_path / 'out'} --methods iqgs"
     played = TransferPlayed()
     page, code = reproduce(parse_reproduction_arguments(words.split()), played)
@@ -104,13 +105,20 @@ def test_table_2_has_a_row_for_each_way(tmp_path: Path) -> None:
     for way in ("shared seed", "own seeds", "frozen decoder", "random decoder"):
         assert f"| two to one | iqgs, {way} | 2dgs | mIoU_gt | scene |" in page
     frozen = [c for c in played.commands if c[0] == "train.py" and "--decoder" in c]
-    assert len(frozen) == 1 and frozen[0][-1].endswith("runs/two/2dgs/seed0/iqgs-exact")
+    assert len(frozen) == 1
+    other = frozen[0][frozen[0].index("--decoder") + 1]
+    assert other.endswith("runs/two/2dgs/seed0/iqgs-exact")
     swapped = [c for c in played.commands if c[0] == "evaluate.py" and "--decoder" in c]
     assert [c[c.index("--decoder") + 1].split("runs/")[1] for c in swapped] == [
         "two/2dgs/seed0/iqgs-exact",
         "two/2dgs/seed1/iqgs-exact",
         "two/2dgs/seed1/iqgs-untrained-exact",
     ]
+    again = TransferPlayed()
+    assert reproduce(parse_reproduction_arguments(words.split()), again) == (page, 0)
+    assert not again.commands
+    told = parse_reproduction_arguments([*words.split(), "--report"])
+    assert reproduce(told, again) == (page, 0)
     with pytest.raises(UserError, match="name two --scenes"):
         reproduce(parse_reproduction_arguments([*words.split(), "--scenes", "one"]), Played())
 

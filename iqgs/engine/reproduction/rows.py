@@ -137,6 +137,11 @@ class Cell:
         return f"{self.scene}/{self.primitive}/seed{self.seed}/{word}-{self.masks}"
 
     @property
+    def splats(self) -> tuple[str, str, int]:
+        """Cells of which this is the same learn on the same splats."""
+        return self.scene, self.primitive, self.seed
+
+    @property
     def about(self) -> dict[str, str | int]:
         """As its record tells it."""
         return {

@@ -14,10 +14,10 @@ from typing import Any
 
 from arguments.reproduction import MASKS
 from iqgs.engine.reproduction.rows import paper_numbers
+from iqgs.engine.reproduction.summary import MEASURES, mean_lines, standing
 from utils.storage import write_text
 
 log = logging.getLogger(__name__)
-MEASURES = ("mIoU_pred", "mIoU_gt", "PQ", "PQ_scene")
 MATCHINGS = ("id", "scene")
 Record = Mapping[str, Any]
 
@@ -68,6 +68,7 @@ def _entry(key: tuple[str, ...], group: list[Record]) -> dict[str, Any]:
         "failed": {str(record["seed"]): record["reason"] for record in failed},
         "scores": scores,
         "minutes": spread(record["minutes"] for record in done),
+        "cpu_minutes": spread(record["cpu_minutes"] for record in done if "cpu_minutes" in record),
         "peak_MiB": max((record["peak_MiB"] for record in done), default=None),
     }
 
@@ -125,19 +126,37 @@ def markdown(entries: list[dict[str, Any]], table: str, heading: str) -> str:
     """The table, what it cost, and what failed, as a page."""
     head, *rest = _lines(entries, table, "±")
     rows = [head, ["---"] * len(head), *rest]
-    costs = [["scene", "row", "masks", "repair_masks", "seeds", "minutes", "peak MiB"]]
+    costs = [
+        ["scene", "row", "masks", "repair_masks", "seeds", "minutes", "CPU minutes", "peak MiB"]
+    ]
     costs.append(["---"] * len(costs[0]))
     for entry in entries:
         peak = "-" if entry["peak_MiB"] is None else f"{entry['peak_MiB']:.0f}"
         told = [entry[key] for key in ("scene", "row", "masks", "repair_masks")]
-        costs.append([*told, str(entry["seeds"]), in_words(entry["minutes"], "±"), peak])
+        spent = [in_words(entry[key], "±") for key in ("minutes", "cpu_minutes")]
+        costs.append([*told, str(entry["seeds"]), *spent, peak])
     failed = [
         f"- {entry['scene']}, {entry['row']}, {entry['masks']}, seed {seed}: FAILED: {reason}"
         for entry in entries
         for seed, reason in entry["failed"].items()
     ]
-    parts = [heading, _pipes(rows), _pipes(costs), "\n".join(failed)]
+    parts = [heading, *_in_short(entries, table), "## All numbers", _pipes(rows)]
+    parts += ["## Cost of a cell", _pipes(costs), "\n".join(failed)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _in_short(entries: list[dict[str, Any]], table: str) -> list[str]:
+    masks = [name for name in MASKS if any(entry["masks"] == name for entry in entries)]
+    parts = []
+    for matching in reversed(MATCHINGS):
+        told = f"{' / '.join(MEASURES)} in percent, mean over scenes, {matching} matching"
+        parts += (
+            [f"## {told}", _pipes(lines)] if (lines := mean_lines(entries, matching, masks)) else []
+        )
+        lines = standing(entries, matching, masks) if table == "table1" else []
+        lead = f"Points by which `iqgs` leads the best other row ({matching} matching):"
+        parts += [lead, _pipes(lines)] if lines else []
+    return parts
 
 
 def _pipes(rows: list[list[str]]) -> str:
@@ -215,20 +234,27 @@ def plot(entries: list[dict[str, Any]], path: Path) -> bool:
     return True
 
 
-def write_tables(records: list[dict[str, Any]], folder: Path, table: str, data: str) -> str:
-    """Write all forms of a table into `folder`; returns the Markdown."""
+def write_tables(
+    records: list[dict[str, Any]], folder: Path, table: str, data: str, root: Path
+) -> str:
+    """Write all forms of a table into `folder`; returns the Markdown.
+
+    `root`: the folder of all runs, which commands name as OUTPUT.
+    """
     entries = aggregate(records)
     revisions = ", ".join(sorted({record["revision"] for record in records}))
     machines = "; ".join(sorted({record["machine"] for record in records}))
+    dates = ", ".join(sorted({record.get("date", "") for record in records}))
     heading = (
         f"# {table} on {data}\n\nMean ± sample deviation over seeds; held-out views, or training "
         "views where the data has no other masks (README). The last column is mIoU on the paper's "
-        f"data and with its masks, from the paper.\n\nRevision {revisions}; {machines}."
+        f"data and with its masks, from the paper.\n\nRevision {revisions}; {machines}; {dates}."
     )
     page = markdown(entries, table, heading)
     write_text(folder / f"{table}.md", page)
     write_text(folder / f"{table}.tex", latex(entries, table))
     write_text(folder / f"{table}.csv", comma_separated(records))
-    write_text(folder / f"{table}.json", json.dumps({"cells": records}, indent=1) + "\n")
+    cells = json.dumps({"cells": records}, indent=1).replace(str(root), "OUTPUT")
+    write_text(folder / f"{table}.json", cells + "\n")
     plot(entries, folder / f"{table}.png")
     return page

@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from arguments.reproduction import ReproductionParams
+from iqgs.engine.reproduction.launching import Executor, Runner
 from iqgs.engine.reproduction.rows import Cell, Row
 from iqgs.engine.reproduction.running import (
     Plan,
-    Runner,
-    record_of,
+    finished,
     run_cell,
     run_cells,
     scores_of,
+    shared_splats,
+    write_record,
 )
 from utils.errors import IQGSError
 
@@ -62,34 +64,62 @@ def transfers(params: ReproductionParams, scenes: list[str]) -> Iterator[Transfe
                 yield Transfer(method, CHANCE, here, replace(there, row=untrained, seed=seed + 1))
 
 
-def run_transfers(plan: Plan, params: ReproductionParams, run: Runner) -> list[dict[str, Any]]:
+def run_transfers(
+    plan: Plan, params: ReproductionParams, executor: Executor, run: Runner
+) -> list[dict[str, Any]]:
     """Records of all transfers; the runs that they need are trained first."""
     wanted = list(transfers(params, list(plan.scenes)))
     cells = list(dict.fromkeys(cell for t in wanted for cell in (t.target, t.source)))
-    trained = dict(zip(cells, run_cells(plan, cells, params.jobs, run), strict=True))
+    trained = dict(zip(cells, run_cells(plan, cells, executor, run), strict=True))
     return [_transferred(plan, transfer, trained, run) for transfer in wanted]
+
+
+def finished_transfers(plan: Plan, params: ReproductionParams) -> list[dict[str, Any]]:
+    """Records of those transfers that are finished."""
+    found = (
+        finished(_path(plan, transfer), _flags(plan, transfer))
+        for transfer in transfers(params, list(plan.scenes))
+    )
+    return [record for record in found if record is not None]
+
+
+def _path(plan: Plan, transfer: Transfer) -> Path:
+    name = f"{transfer.method}-{transfer.way}-from-{transfer.source.scene}".replace(" ", "-")
+    return (plan.output / "runs" / transfer.target.name).with_name(f"transfer-{name}.json")
+
+
+def _flags(plan: Plan, transfer: Transfer) -> list[str]:
+    """What the record of a transfer is about: its decoder, and how it and the splats were made."""
+    other = str(plan.output / "runs" / transfer.source.name)
+    return ["--decoder", other, "--matching", "scene", *plan.train, *plan.instances, *plan.evaluate]
 
 
 def _transferred(
     plan: Plan, transfer: Transfer, trained: dict[Cell, dict[str, Any]], run: Runner
 ) -> dict[str, Any]:
     target, source = transfer.target, transfer.source
+    path, flags = _path(plan, transfer), _flags(plan, transfer)
+    done = finished(path, flags)
+    if done is not None:
+        return done
+    content = {**transfer.about, "command": flags, "minutes": 0.0, "peak_MiB": 0.0}
     broken = [trained[cell] for cell in (target, source) if trained[cell]["state"] != "done"]
     if broken:
-        return record_of({**transfer.about, "state": "failed", "reason": broken[0]["reason"]})
+        return write_record(path, {**content, "state": "failed", "reason": broken[0]["reason"]})
     model, other = (plan.output / "runs" / cell.name for cell in (target, source))
-    content: dict[str, Any] = {**transfer.about, "minutes": 0.0, "peak_MiB": 0.0}
     try:
         if transfer.way == FROZEN:
-            flags = ("--decoder", str(other))
-            row = Row(f"{transfer.method}-for-{source.scene}", transfer.method, flags)
-            splats = Path(
-                trained[target]["command"][trained[target]["command"].index("--start_ply") + 1]
+            row = Row(
+                f"{transfer.method}-for-{source.scene}", transfer.method, ("--decoder", str(other))
             )
-            done = run_cell(plan, replace(target, row=row), splats, run)
-            return record_of({**done, **transfer.about})
-        found = scores_of(plan, model, ("--decoder", str(other), "--matching", "scene"), run)
-        content |= {"state": "done", "scores": {"scene": found}}
+            splats = shared_splats(plan, target, run)
+            learned = run_cell(plan, replace(target, row=row), splats, run)
+            told = ("state", "reason", "scores", "minutes", "cpu_minutes", "peak_MiB")
+            content |= {key: learned[key] for key in told if key in learned}
+        else:
+            matching = ("--decoder", str(other), "--matching", "scene")
+            found = scores_of(plan, model, matching, run)
+            content |= {"state": "done", "scores": {"scene": found}}
     except (IQGSError, ValueError, LookupError) as error:
         content |= {"state": "failed", "reason": str(error)}
-    return record_of(content)
+    return write_record(path, content)

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arguments.evaluation import EvaluationParams
-from iqgs.engine.objects import object_number
+from iqgs.engine.objects.choosing import object_number
+from iqgs.engine.objects.opened import trained_objects
 from iqgs.engine.opening import open_for
 from iqgs.engine.run import Run
 from iqgs.engine.run_folder import trained_names
-from iqgs.engine.scoring.run_scores import FILTER, Segmenter, segmenters
+from iqgs.engine.scoring.run_scores import FILTER, Evaluated, Segmenter, segmenters
 from iqgs.evaluation.lerf_mask import read_binary_mask, resize_nearest
 from iqgs.evaluation.report import write_per_view, write_results
 from iqgs.evaluation.single_object import (
@@ -40,15 +41,16 @@ ANY_MARK = 0.0  # a scribble is whatever is not black
 
 def single_object_rows(
     path: Path, params: EvaluationParams, overrides: Mapping[str, Any]
-) -> list[tuple[dict[str, Any], None]]:
+) -> list[tuple[dict[str, Any], Evaluated | None]]:
     """One row of the table for each labelled object and each way to segment. UserError."""
     run = open_for(path, params, overrides)
     if run.method is None:
         raise UserError(f"{run.folder} was trained without masks: it has no objects to score")
     views = {view.name: view for view in run.views()}
     objects = find_objects(run, params, sorted(views))
-    given = [object_number(run, wanted) for wanted in params.id]
-    rows = []
+    known = trained_objects(run) if params.id else None
+    given = [object_number(known, wanted) for wanted in params.id if known is not None]
+    rows: list[tuple[dict[str, Any], Evaluated | None]] = []
     for segmenter in segmenters(run, params):
         for truth in objects:
             values, per_view = _score(run, segmenter, truth, views, given)

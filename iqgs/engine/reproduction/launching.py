@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How and where the commands of a table run: processes of this machine, its GPUs, or Slurm."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import runpy
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from utils.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[3]
+# What all commands import, once for all of them.
+PRELOADED = ("__main__", "iqgs.engine.training", "iqgs.engine.scoring.results")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: exit code, seconds, peak host memory (MiB), its last words, and
+    processor seconds of all its threads.
+    """
+
+    code: int
+    seconds: float
+    peak: float
+    words: str
+    cpu: float = 0.0
+
+
+Runner = Callable[[list[str], Path], Outcome]
+
+
+class Promised(Protocol):
+    """A future, or a job of submitit."""
+
+    def result(self) -> Any: ...
+
+
+class Executor(Protocol):
+    """Starts functions somewhere: a pool of threads, or an executor of submitit."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Promised: ...
+
+
+def run_subprocess(command: list[str], log_file: Path) -> Outcome:
+    """Run a command of this checkout in a new interpreter; all it says goes to `log_file`."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with log_file.open("ab") as stream:
+        begin = stream.tell()
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.monotonic() - start
+    return Outcome(process.returncode, seconds, *_used(usage, _last_words(log_file, begin)))
+
+
+class ForkedRunner:
+    """Runs commands in forks of a process that has imported torch: 2 s less for each.
+
+    With GPUs, each command has one for itself while as many run as there are GPUs.
+    """
+
+    def __init__(self, jobs: int = 1, gpus: int | None = None) -> None:
+        gpus = torch.cuda.device_count() if gpus is None else gpus
+        self.context: Any = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(list(PRELOADED))
+        self.slots: queue.Queue[str | None] = queue.Queue()
+        for number in range(jobs):
+            self.slots.put(str(number % gpus) if gpus > 1 else None)
+
+    def __call__(self, command: list[str], log_file: Path) -> Outcome:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        begin = log_file.stat().st_size if log_file.exists() else 0
+        gpu = self.slots.get()
+        try:
+            start = time.monotonic()
+            ours, theirs = self.context.Pipe(duplex=False)
+            process = self.context.Process(target=_forked, args=(command, log_file, gpu, theirs))
+            process.start()
+            theirs.close()
+            process.join()
+            seconds = time.monotonic() - start
+        finally:
+            self.slots.put(gpu)
+        try:
+            usage = ours.recv() if ours.poll() else None
+        except EOFError:  # killed
+            usage = None
+        words = _last_words(log_file, begin)
+        if usage is None:
+            return Outcome(process.exitcode, seconds, 0.0, words)
+        return Outcome(process.exitcode, seconds, *_used(usage, words))
+
+
+def _forked(command: list[str], log_file: Path, gpu: str | None, told: Connection) -> None:
+    """Be that command, and tell its peak memory."""
+    import resource
+
+    with log_file.open("ab") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    os.chdir(ROOT)
+    sys.argv = list(command)
+    try:
+        runpy.run_path(str(ROOT / command[0]), run_name="__main__")
+    finally:
+        told.send(resource.getrusage(resource.RUSAGE_SELF))
+
+
+def _used(usage: Any, words: str) -> tuple[float, str, float]:
+    """Peak memory, the words again, and processor seconds: what follows the wall seconds."""
+    peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return float(peak), words, float(usage.ru_utime + usage.ru_stime)
+
+
+def _last_words(log_file: Path, begin: int) -> str:
+    said = log_file.read_bytes()[begin:].decode("utf-8", "replace").strip().splitlines()
+    return said[-1] if said else "it said nothing"
+
+
+def default_runner(jobs: int) -> Runner:
+    """The quickest that this system has."""
+    return ForkedRunner(jobs) if sys.platform == "linux" else run_subprocess
+
+
+def slurm_executor(folder: Path, settings: tuple[str, ...]) -> Executor:
+    """An executor of submitit; `settings` are `name=value`, `cluster=local` is this machine.
+
+    Raises UserError without submitit, and for settings that it refuses.
+    """
+    try:
+        import submitit
+    except ImportError as error:
+        raise UserError("--slurm needs submitit; run: pip install submitit") from error
+    given = dict(word.partition("=")[::2] for word in settings)
+    if not all(given.values()):
+        raise UserError(f"--slurm takes settings as name=value, got {' '.join(settings)}")
+    # A job imports this checkout, and not the one that may be installed.
+    paths = (str(ROOT), os.environ.get("PYTHONPATH", ""))
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    cluster = given.pop("cluster", "slurm")
+    numbers = {key: int(value) if value.isdigit() else value for key, value in given.items()}
+    try:
+        executor: Executor = submitit.AutoExecutor(folder, cluster=cluster)
+        executor.update_parameters(**numbers)  # type: ignore[attr-defined]
+    except (RuntimeError, NameError, TypeError, ValueError) as error:
+        raise UserError(f"--slurm {' '.join(settings)}: {error}") from error
+    return executor
