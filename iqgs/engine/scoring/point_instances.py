@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from arguments.evaluation import EvaluationParams
 from iqgs.engine.opening import open_for
 from iqgs.engine.run import Run, splat_labels
+from iqgs.engine.scoring.run_scores import Evaluated
 from iqgs.evaluation.instance_ap import instance_ap, scan_overlap
 from iqgs.evaluation.report import write_results
 from scene.benchmarks.labelled_points import find_labelled_points
@@ -28,7 +29,7 @@ FAR = 0.1  # share of the scene's extent; where most points are farther from all
 
 def point_rows(
     path: Path, params: EvaluationParams, overrides: Mapping[str, Any]
-) -> list[tuple[dict[str, Any], None]]:
+) -> list[tuple[dict[str, Any], Evaluated | None]]:
     """The row of the table of one run. UserError."""
     run = open_for(path, params, overrides)
     if run.method is None:
