@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 from arguments.exporting import PACKED
+from iqgs.export.frames import UprightFrame
 from iqgs.export.ply import write_ply
 from iqgs.export.record import SplatArrays
 from utils.errors import RunError, UserError
-from utils.storage import atomic_write
+from utils.storage import atomic_write, write_text
 
 PROGRAM = "splat-transform"
 PACKAGE = "@playcanvas/splat-transform"
@@ -24,6 +26,7 @@ _LAST_LINES = 3  # of what the program says where it fails
 def convert(path: Path, splats: SplatArrays) -> None:
     """Write splats in the format of the suffix of `path`, atomically.
 
+    These have no place for the frame, which is written beside it, into `NAME.SUFFIX.json`.
     Raises UserError where the program is missing, RunError where it fails.
     """
     program = shutil.which(PROGRAM)
@@ -44,3 +47,5 @@ def convert(path: Path, splats: SplatArrays) -> None:
             raise RunError(f"{path}: {PROGRAM} failed ({finished.returncode}): {said}")
         with open(target, "rb") as stream:
             atomic_write(path, lambda out: shutil.copyfileobj(stream, out), target.stat().st_size)
+    frame = UprightFrame.of_viewers(splats.frame).described()
+    write_text(path.with_name(f"{path.name}.json"), json.dumps({"frame": frame}, indent=1) + "\n")

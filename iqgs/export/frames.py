@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frame of glTF and OpenUSD files: right-handed, +Y up, and how to get back from it."""
+"""The frames of files for other programs: right-handed, upright, and how to get back from them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,17 @@ class UprightFrame:
     rotation: NDArray[np.float64]  # [3, 3]
     origin: tuple[float, float, float]  # of the run in the scene's files
     up_known: bool  # else the photographs' own up (-y) was taken for it
+    up: str = "+Y"
 
     @classmethod
     def of(cls, frame: SceneFrame) -> UprightFrame:
-        """+Y up for the splats of a run."""
+        """+Y up, for glTF and OpenUSD."""
         return cls(_FLIP @ upright_rotation(frame), frame.origin, frame.up is not None)
+
+    @classmethod
+    def of_viewers(cls, frame: SceneFrame) -> UprightFrame:
+        """-Y up, as viewers of splats take a PLY."""
+        return cls(upright_rotation(frame), frame.origin, frame.up is not None, "-Y")
 
     def turned(self, raw: Arrays) -> Arrays:
         """Splats of the run in this frame, colours along turned directions included."""
@@ -43,7 +49,7 @@ class UprightFrame:
     def described(self) -> dict[str, Any]:
         """What a file says about its coordinates, as plain JSON."""
         return {
-            "up": "+Y",
+            "up": self.up,
             "up_known": self.up_known,
             "unit": "that of the scene's files",
             "scale": 1.0,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import stat
 import subprocess
@@ -18,7 +19,7 @@ from iqgs.export.ply import write_ply
 from iqgs.export.record import SplatArrays, from_file
 from utils.errors import RunError, UserError
 
-from .splats import UP, some_splats
+from .splats import ORIGIN, UP, some_splats
 
 
 def with_column(splats: SplatArrays) -> SplatArrays:
@@ -73,6 +74,28 @@ def test_the_converter_is_named_where_it_is_missing(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="npm install -g @playcanvas/splat-transform"):
         convert(tmp_path / "s.sog", some_splats())
+
+
+def test_the_frame_is_stated_beside_packed_forms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A converter that copies: what it gets is upright by what is said beside its output."""
+    program = tmp_path / PROGRAM
+    program.write_text(
+        '#!/bin/sh\nfor last; do before=$here; here=$last; done\ncp "$before" "$last"\n'
+    )
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    splats = some_splats()
+    convert(tmp_path / "s.sog", splats)
+    stated = json.loads((tmp_path / "s.sog.json").read_text())["frame"]
+    vertex = PlyData.read(tmp_path / "s.sog")["vertex"]
+    places = np.stack([vertex[axis] for axis in "xyz"], axis=1).astype(np.float64)
+    rotation = np.array(stated["rotation"]).reshape(3, 3)
+    wanted = splats.raw["means"] + np.array(ORIGIN)
+    np.testing.assert_allclose(places @ rotation + stated["origin"], wanted, atol=1e-5)
+    np.testing.assert_allclose(rotation @ UP, [0, -1, 0], atol=1e-12)
+    assert stated["up"] == "-Y"
 
 
 def test_what_the_converter_says_is_passed_on(

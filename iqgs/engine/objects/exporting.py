@@ -23,6 +23,7 @@ from utils.errors import UserError
 logger = logging.getLogger(__name__)
 
 FOLDER = "exports"  # of a run
+NAMED = 4  # objects that a file is named after; of more it says how many
 KEEPS_OBJECTS = (".csv",)  # of the packed formats
 
 
@@ -100,6 +101,7 @@ def output_path(params: ExportParams, source: Path, names: Sequence[str]) -> Pat
         path = Path(params.output)
         fits = path.name.lower().endswith(f".{params.file_format}")
         return path if fits else path.with_name(f"{path.name}.{params.file_format}")
-    words = "_".join(name.replace(" ", "-").replace("/", "-") for name in names) or "scene"
+    shown = names if len(names) <= NAMED else [f"{len(names)} objects"]
+    words = "_".join(name.replace(" ", "-").replace("/", "-") for name in shown) or "scene"
     folder = source.parent if source.is_file() else source / FOLDER
     return folder / f"{words}.{params.file_format}"
