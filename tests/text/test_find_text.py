@@ -24,8 +24,7 @@ from iqgs.engine.training import train
 from iqgs.evaluation.lerf_mask import lerf_mask_scores
 from scripts import find_text as script
 from tests.engine.blobs import write_blobs
-from tests.engine.conftest import SHORT
-from tests.engine.test_evaluation import LEARNED
+from tests.engine.conftest import LEARNED, SHORT
 from utils.entry import run_command
 from utils.errors import UserError
 
