@@ -17,4 +17,4 @@ def require_mesh_packages() -> None:
             importlib.import_module(module)
         except ImportError:
             names = " ".join(PACKAGES.values())
-            raise UserError(f"--mesh needs packages: pip install {names}") from None
+            raise UserError(f"meshes and hulls need packages: pip install {names}") from None
