@@ -61,7 +61,8 @@ def reproduce(params: ReproductionParams, run: Runner | None = None) -> tuple[st
         raise UserError("table2 carries decoders from scene to scene: name two --scenes")
     cells = [] if params.table == TRANSFER else cells_of(params, plan.scenes, masks)
     if params.report:
-        records = finished_transfers(plan, params) + finished_cells(plan, cells)
+        transfers = params.table == TRANSFER
+        records = finished_transfers(plan, params) if transfers else finished_cells(plan, cells)
     else:
         for folder in plan.scenes.values():
             write_masks(folder, masks)
