@@ -183,6 +183,10 @@ def test_what_cannot_be_scored_is_one_sentence(copied: tuple[Path, Path]) -> Non
         params = EvaluationParams(model_paths=(str(run),), protocol=protocol, gt_path=gt_path)
         text, code = evaluate_runs(params, {"source_path": str(scene)})
         assert code == 1 and words in text, text
+    params = EvaluationParams(model_paths=(str(run),), protocol="nvos", id=("8",))
+    write_nvos(scene, "scene", target="008.png", reference="003.png", number=3)
+    text, _ = evaluate_runs(params, {"source_path": str(scene)})
+    assert "--id 8: no splat belongs to it; the run has [3, 7, 300]" in text
 
 
 def test_flags_that_mean_nothing_to_a_protocol_are_refused() -> None:
@@ -190,7 +194,13 @@ def test_flags_that_mean_nothing_to_a_protocol_are_refused() -> None:
         ["-m", "run", "--protocol", "nvos", "--id", "3", "cup", "--object", "horns_left"]
     )
     assert (params.id, params.object) == (("3", "cup"), "horns_left")
-    for arguments in (["--id", "3"], ["--object", "a"], ["--min_points", "0"]):
+    for arguments in (
+        ["--id", "3"],
+        ["--object", "a"],
+        ["--min_points", "0"],
+        ["--split", "train", "--protocol", "scannetpp"],
+        ["--matching", "id", "--protocol", "nvos"],
+    ):
         with pytest.raises(UserError, match=arguments[0]):
             parse_evaluation_arguments(["-m", "run", *arguments])
 

@@ -11,7 +11,7 @@ from typing import Any
 from arguments.evaluation import EvaluationParams
 from iqgs.engine.opening import open_for
 from iqgs.engine.scoring.point_instances import point_rows
-from iqgs.engine.scoring.run_scores import IMAGE_SCORES, Evaluated, evaluate_run
+from iqgs.engine.scoring.run_scores import IMAGE_SCORES, Evaluated, evaluate_run, vote_of
 from iqgs.engine.scoring.single_objects import single_object_rows
 from iqgs.engine.settings import saved_settings
 from iqgs.evaluation.lerf_mask import lerf_mask_scores
@@ -75,7 +75,7 @@ def _run_rows(
     for found in evaluate_run(run, params):
         write_results(path / "results.json", found.key, found.split, found.values)
         write_per_view(path / "per_view.json", found.key, found.split, found.per_view)
-        name = str(path) + _vote_of(found.key)
+        name = str(path) + vote_of(found.key)
         rows.append(
             (
                 {
@@ -89,13 +89,6 @@ def _run_rows(
             )
         )
     return rows
-
-
-def _vote_of(key: str) -> str:
-    """Which vote a row is of; empty for the run's own method."""
-    if key.startswith("ours"):
-        return ""
-    return " (vote, repaired)" if key.startswith("vote_repaired") else " (vote)"
 
 
 def _lerf_rows(

@@ -175,6 +175,13 @@ def segmenters(run: Run, params: EvaluationParams) -> list[Segmenter]:
     return found
 
 
+def vote_of(key: str) -> str:
+    """Which vote a row is of; empty for the run's own method."""
+    if key.startswith("ours"):
+        return ""
+    return " (vote, repaired)" if key.startswith("vote_repaired") else " (vote)"
+
+
 def _matching_of(method: Method) -> str:
     return "id" if method.ids == "global" else "scene"
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from arguments.evaluation import EvaluationParams
 from iqgs.engine.objects import object_number
 from iqgs.engine.opening import open_for
-from iqgs.engine.run import Run
+from iqgs.engine.run import Run, splat_labels
 from iqgs.engine.run_folder import trained_names
-from iqgs.engine.scoring.run_scores import FILTER, Segmenter, segmenters
+from iqgs.engine.scoring.run_scores import FILTER, Segmenter, segmenters, vote_of
 from iqgs.evaluation.lerf_mask import read_binary_mask, resize_nearest
 from iqgs.evaluation.report import write_per_view, write_results
 from iqgs.evaluation.single_object import (
@@ -47,7 +47,7 @@ def single_object_rows(
         raise UserError(f"{run.folder} was trained without masks: it has no objects to score")
     views = {view.name: view for view in run.views()}
     objects = find_objects(run, params, sorted(views))
-    given = [object_number(run, wanted) for wanted in params.id]
+    given = [_present_object(run, wanted) for wanted in params.id]
     rows = []
     for segmenter in segmenters(run, params):
         for truth in objects:
@@ -56,8 +56,7 @@ def single_object_rows(
             key = f"{params.protocol}:{segmenter.key}:{truth.name}"
             write_results(path / "results.json", key, split, values)
             write_per_view(path / "per_view.json", key, split, per_view)
-            vote = "" if segmenter.key.startswith("ours") else " (vote)"
-            name = f"{path} [{truth.name}]{vote}"
+            name = f"{path} [{truth.name}]{vote_of(segmenter.key)}"
             about = {"scene": scene_name(run), "method": segmenter.key, "split": split}
             rows.append(({"run": name, **about, **values}, None))
     return rows
@@ -66,6 +65,15 @@ def single_object_rows(
 def scene_name(run: Run) -> str:
     """The name of the scene's folder."""
     return Path(run.config.model.source_path).resolve().name
+
+
+def _present_object(run: Run, wanted: str) -> int:
+    """The number of an object that the run has. UserError."""
+    number = object_number(run, wanted)
+    present = sorted(set(splat_labels(run).labels.tolist()) - {0})
+    if number not in present:
+        raise UserError(f"--id {wanted}: no splat belongs to it; the run has {present}")
+    return number
 
 
 def find_objects(run: Run, params: EvaluationParams, views: Sequence[str]) -> list[ObjectTruth]:
