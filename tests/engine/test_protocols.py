@@ -18,14 +18,16 @@ from torchmetrics.detection import PanopticQuality
 from arguments import ModelParams
 from arguments.evaluation import EvaluationParams, parse_evaluation_arguments
 from iqgs.engine.opening import open_run
+from iqgs.engine.scoring.point_instances import carried_labels
 from iqgs.engine.scoring.results import evaluate_runs
 from iqgs.engine.scoring.single_objects import seen_mask
 from scene.dataset import load_scene
+from scene.frame import SceneFrame
 from tests.scene.balls import cast, write_balls
 from utils.errors import DataError, UserError
 from utils.images import write_pixels
 
-from .blobs import SPHERES
+from .blobs import IDS, SPHERES
 
 Row = dict[str, Any]
 
@@ -164,6 +166,16 @@ def test_scannetpp_scores_the_labels_of_the_splats(copied: tuple[Path, Path]) ->
     np.savez(scene / "points3d_labels.npz", positions=np.concatenate(positions), labels=merged)
     (row,) = rows(copied, "scannetpp")
     assert (row["AP50"], row["gt_instances"]) == (0.0, 1)
+
+
+def test_points_are_in_the_coordinates_of_the_files(trained: tuple[Path, Path]) -> None:
+    run = open_run(trained[1])
+    points = np.concatenate([np.array(s[:3]) + s[3] * sphere_points(50) for s in SPHERES])
+    labels, confidence = carried_labels(run, points)
+    assert set(confidence) == set(IDS) and all(0.5 < sure <= 1 for sure in confidence.values())
+    run.frame = SceneFrame((400.0, 0.0, -70.0))
+    moved, _ = carried_labels(run, points + [400.0, 0.0, -70.0])
+    np.testing.assert_array_equal(moved, labels)
 
 
 def test_points_in_other_coordinates_are_said_to_be(
