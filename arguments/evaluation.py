@@ -78,7 +78,11 @@ class EvaluationParams(OpeningParams):
         require(bool(self.model_paths), "model_paths (-m)", "", "one or more run folders")
         require_at_least(self, 1, "min_area", "min_points")
         single = self.protocol in ("nvos", "spin-nerf")
-        require(single or not self.id, "id", self.id, "left out with this --protocol")
+        asked = f"--protocol {self.protocol}"
+        plain = not single and self.protocol != "scannetpp"
+        require(plain or not self.matching, "matching", self.matching, f"left out with {asked}")
+        require(plain or self.split == "test", "split", self.split, f"left out with {asked}")
+        require(single or not self.id, "id", self.id, f"left out with {asked}")
         only = self.protocol == "nvos" or not self.object
         require(only, "object", self.object, "left out but with --protocol nvos")
 

@@ -8,19 +8,26 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torchmetrics.detection import PanopticQuality
 
+from arguments import ModelParams
 from arguments.evaluation import EvaluationParams, parse_evaluation_arguments
 from iqgs.engine.opening import open_run
+from iqgs.engine.scoring.point_instances import carried_labels
 from iqgs.engine.scoring.results import evaluate_runs
-from utils.errors import UserError
+from iqgs.engine.scoring.single_objects import seen_mask
+from scene.dataset import load_scene
+from scene.frame import SceneFrame
+from tests.scene.balls import cast, write_balls
+from utils.errors import DataError, UserError
 from utils.images import write_pixels
 
-from .blobs import SPHERES
+from .blobs import IDS, SPHERES
 
 Row = dict[str, Any]
 
@@ -161,6 +168,16 @@ def test_scannetpp_scores_the_labels_of_the_splats(copied: tuple[Path, Path]) ->
     assert (row["AP50"], row["gt_instances"]) == (0.0, 1)
 
 
+def test_points_are_in_the_coordinates_of_the_files(trained: tuple[Path, Path]) -> None:
+    run = open_run(trained[1])
+    points = np.concatenate([np.array(s[:3]) + s[3] * sphere_points(50) for s in SPHERES])
+    labels, confidence = carried_labels(run, points)
+    assert set(confidence) == set(IDS) and all(0.5 < sure <= 1 for sure in confidence.values())
+    run.frame = SceneFrame((400.0, 0.0, -70.0))
+    moved, _ = carried_labels(run, points + [400.0, 0.0, -70.0])
+    np.testing.assert_array_equal(moved, labels)
+
+
 def test_points_in_other_coordinates_are_said_to_be(
     copied: tuple[Path, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -183,6 +200,10 @@ def test_what_cannot_be_scored_is_one_sentence(copied: tuple[Path, Path]) -> Non
         params = EvaluationParams(model_paths=(str(run),), protocol=protocol, gt_path=gt_path)
         text, code = evaluate_runs(params, {"source_path": str(scene)})
         assert code == 1 and words in text, text
+    params = EvaluationParams(model_paths=(str(run),), protocol="nvos", id=("8",))
+    write_nvos(scene, "scene", target="008.png", reference="003.png", number=3)
+    text, _ = evaluate_runs(params, {"source_path": str(scene)})
+    assert "--id 8: no splat belongs to it; the run has [3, 7, 300]" in text
 
 
 def test_flags_that_mean_nothing_to_a_protocol_are_refused() -> None:
@@ -190,7 +211,13 @@ def test_flags_that_mean_nothing_to_a_protocol_are_refused() -> None:
         ["-m", "run", "--protocol", "nvos", "--id", "3", "cup", "--object", "horns_left"]
     )
     assert (params.id, params.object) == (("3", "cup"), "horns_left")
-    for arguments in (["--id", "3"], ["--object", "a"], ["--min_points", "0"]):
+    for arguments in (
+        ["--id", "3"],
+        ["--object", "a"],
+        ["--min_points", "0"],
+        ["--split", "train", "--protocol", "scannetpp"],
+        ["--matching", "id", "--protocol", "nvos"],
+    ):
         with pytest.raises(UserError, match=arguments[0]):
             parse_evaluation_arguments(["-m", "run", *arguments])
 
@@ -227,3 +254,29 @@ def test_panoptic_lifting_scores_stuff_but_not_what_nobody_labelled(
     params = EvaluationParams(model_paths=(str(copied[1]),), protocol="panoptic-lifting")
     text, code = evaluate_runs(params, {"source_path": str(scene)})
     assert code == 1 and "no semantic classes of 1 views, 008.png first" in text
+
+
+def test_a_mask_of_a_bent_photograph_is_straightened_like_it(tmp_path: Path) -> None:
+    """Photographs as the cameras took them: the masks of both benchmarks may be drawn on such."""
+    bend = (0.2, 0.05, 0.002, -0.003)
+
+    def inverse(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points = np.stack([x.ravel(), y.ravel()], axis=1)[:, None]
+        found = cv2.undistortPoints(points, np.eye(3), np.array(bend))[:, 0].T
+        return found[0].reshape(x.shape), found[1].reshape(x.shape)
+
+    write_balls(tmp_path, 2, "OPENCV", (80.0, 82.0, 47.0, 37.0, *bend), inverse)
+    view = load_scene(ModelParams(str(tmp_path), random_points=50), seed=0).train[0]
+    ids = np.asarray(Image.open(tmp_path / "object_mask/000.png"))
+    save(tmp_path / "one.png", ids == 1)
+    c = view.camera
+    _, straight = cast(c.world_to_view.numpy(), (c.fx, c.fy, c.cx, c.cy), (c.width, c.height))
+    found = seen_mask(tmp_path / "one.png", view, 0.5)
+    assert found.shape == straight.shape
+    assert ((found == 1) == (straight == 1)).mean() > 0.985
+    size = min(ids.shape[0], straight.shape[0]), min(ids.shape[1], straight.shape[1])
+    unbent = (ids[: size[0], : size[1]] == 1) == (straight[: size[0], : size[1]] == 1)
+    assert unbent.mean() < 0.985  # it would show
+    save(tmp_path / "square.png", ids[:, :72] == 1)
+    with pytest.raises(DataError, match=r"square.png.*the aspect ratios differ"):
+        seen_mask(tmp_path / "square.png", view, 0.5)

@@ -15,7 +15,8 @@ from arguments.reproduction import parse_reproduction_arguments
 from iqgs.engine.checkpoint import find_method, load_method
 from iqgs.engine.opening import open_run
 from iqgs.engine.reproduction.command import reproduce
-from iqgs.engine.scoring.results import SWAPPED, evaluate_runs
+from iqgs.engine.scoring.results import evaluate_runs
+from iqgs.engine.scoring.run_scores import SWAPPED
 from iqgs.engine.settings import resolve_run
 from iqgs.engine.training import train
 from tests.engine.blobs import write_blobs

@@ -69,6 +69,18 @@ def test_the_surer_of_two_parts_is_right_and_the_other_wrong() -> None:
     assert tied["AP25"] == pytest.approx((1 + 0.5) / 2)
 
 
+def test_a_doubled_prediction_may_still_be_right_elsewhere() -> None:
+    """Prediction 2 has IoU 1/3 with both objects; of object 1 prediction 1 comes first.
+
+    At .25: right for object 1 (.9, with a wrong double of .5) and for object 2 (.5). Curve:
+    (0, 1), (1/2, 1), (1, 2/3).
+    """
+    truth = spread(a1=300, b2=300)
+    predicted = spread(a1=150, b2=300, c0=150)
+    scores = instance_ap([scan_overlap(predicted, truth, {1: 0.9, 2: 0.5})])
+    assert scores["AP25"] == pytest.approx(0.5 + 0.5 * (1 + 2 / 3) / 2)
+
+
 def test_what_lies_on_nothing_that_is_scored_is_forgiven() -> None:
     """Void and true instances that are too small are held against nobody, beyond the threshold."""
     truth = spread(a1=200, b0=300, c5=50)

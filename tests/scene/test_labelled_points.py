@@ -18,11 +18,11 @@ VERTICES = np.arange(24, dtype=np.float64).reshape(8, 3)
 SEGMENTS = [5, 5, 6, 6, 7, 7, 8, 9]
 GROUPS = [
     {"id": 1, "objectId": 1, "label": "wall", "segments": [5]},
-    {"id": 2, "objectId": 2, "label": "Table", "segments": [6, 7, 8]},
-    {"id": 3, "objectId": 3, "label": "cup", "segments": [8]},  # on the table's vertices
+    {"id": 2, "objectId": 2, "label": "cup", "segments": [8]},  # on the table's vertices
+    {"id": 3, "objectId": 3, "label": "Table", "segments": [6, 7, 8]},
     {"id": 4, "objectId": 4, "label": "REMOVE", "segments": [9]},
 ]
-TRUE = [0, 0, 2, 2, 2, 2, 3, 0]
+TRUE = [0, 0, 3, 3, 3, 3, 2, 0]
 
 
 def write_mesh(path: Path, vertices: np.ndarray = VERTICES, **columns: np.ndarray) -> None:
@@ -56,7 +56,7 @@ def test_the_data_sets_own_list_of_classes_wins(tmp_path: Path) -> None:
     listed.parent.mkdir(parents=True)
     listed.write_text("chair\ncup\n")
     found = find_labelled_points(tmp_path / "data/7b64", "")
-    check(found, [0, 0, 0, 0, 0, 0, 3, 0])
+    check(found, [0, 0, 0, 0, 0, 0, 2, 0])
     assert found.classes == "top100_instance.txt"
 
 

@@ -20,7 +20,7 @@ import torch
 from iqgs.engine.reproduction.launching import ROOT, Executor, Outcome, Promised, Runner
 from iqgs.engine.reproduction.mask_folders import FOLDERS, TRUTH
 from iqgs.engine.reproduction.rows import Cell
-from iqgs.engine.scoring.results import SWAPPED
+from iqgs.engine.scoring.run_scores import SWAPPED
 from iqgs.methods import METHODS
 from utils.errors import IQGSError, RunError
 from utils.json_files import read_json

@@ -14,7 +14,14 @@ from iqgs.engine.opening import open_for
 from iqgs.engine.reporting.report_page import report_path, write_report
 from iqgs.engine.reporting.run_section import run_section
 from iqgs.engine.scoring.point_instances import point_rows
-from iqgs.engine.scoring.run_scores import IMAGE_SCORES, Evaluated, evaluate_run, views_of
+from iqgs.engine.scoring.run_scores import (
+    IMAGE_SCORES,
+    SWAPPED,
+    Evaluated,
+    evaluate_run,
+    views_of,
+    vote_of,
+)
 from iqgs.engine.scoring.single_objects import single_object_rows
 from iqgs.engine.settings import saved_settings
 from iqgs.engine.transfer import with_decoder_of
@@ -25,7 +32,6 @@ from utils.errors import DataError, IQGSError
 from utils.storage import write_text
 
 Rows = list[tuple[dict[str, Any], Evaluated | None]]
-SWAPPED = "decoder of "  # key of a run that is scored with another's
 logger = logging.getLogger(__name__)
 
 
@@ -97,7 +103,7 @@ def _run_rows(
     for found in evaluated:
         write_results(path / "results.json", found.key, found.split, found.values)
         write_per_view(path / "per_view.json", found.key, found.split, found.per_view)
-        name = str(path) + _vote_of(found.key)
+        name = str(path) + vote_of(found.key)
         rows.append(
             (
                 {
@@ -112,15 +118,6 @@ def _run_rows(
         )
     views = views_of(run, params.split)
     return rows, run_section(run, views, evaluated[0]) if params.report else ""
-
-
-def _vote_of(key: str) -> str:
-    """Which vote a row is of; empty for the run's own method."""
-    if key.startswith(SWAPPED):
-        return f" ({key})"
-    if key.startswith(("ours", "oracle")):
-        return " (oracle)" if key.startswith("oracle") else ""
-    return " (vote, repaired)" if key.startswith("vote_repaired") else " (vote)"
 
 
 def _lerf_rows(path: Path, params: EvaluationParams, overrides: Mapping[str, Any]) -> Rows:

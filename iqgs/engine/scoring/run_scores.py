@@ -40,6 +40,7 @@ from utils.image_quality import affine_corrected, only_valid, psnr, ssim
 logger = logging.getLogger(__name__)
 
 FILTER = "panoptic 0.6, 4 px"  # iqgs.methods.winners' constants, printed beside every score
+SWAPPED = "decoder of "  # key of a run that is scored with another's
 IMAGE_SCORES = ("PSNR", "PSNR_affine", "SSIM")
 
 
@@ -205,6 +206,15 @@ def _oracle(run: Run, params: EvaluationParams, truth: Truth, views: Sequence[Vi
         params.matching or "id", "background", min_area=params.min_area, names=names
     )
     return Contestant(f"oracle_{run.iteration}", vote, table, scorer)
+
+
+def vote_of(key: str) -> str:
+    """Which vote a row is of; empty for the run's own method."""
+    if key.startswith(SWAPPED):
+        return f" ({key})"
+    if key.startswith(("ours", "oracle")):
+        return " (oracle)" if key.startswith("oracle") else ""
+    return " (vote, repaired)" if key.startswith("vote_repaired") else " (vote)"
 
 
 def _matching_of(method: Method) -> str:

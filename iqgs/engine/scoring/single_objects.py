@@ -17,7 +17,7 @@ from iqgs.engine.objects.opened import trained_objects
 from iqgs.engine.opening import open_for
 from iqgs.engine.run import Run
 from iqgs.engine.run_folder import trained_names
-from iqgs.engine.scoring.run_scores import FILTER, Evaluated, Segmenter, segmenters
+from iqgs.engine.scoring.run_scores import FILTER, Evaluated, Segmenter, segmenters, vote_of
 from iqgs.evaluation.lerf_mask import read_binary_mask, resize_nearest
 from iqgs.evaluation.report import write_per_view, write_results
 from iqgs.evaluation.single_object import (
@@ -48,8 +48,8 @@ def single_object_rows(
         raise UserError(f"{run.folder} was trained without masks: it has no objects to score")
     views = {view.name: view for view in run.views()}
     objects = find_objects(run, params, sorted(views))
-    known = trained_objects(run) if params.id else None
-    given = [object_number(known, wanted) for wanted in params.id if known is not None]
+    known = trained_objects(run)
+    given = [object_number(known, wanted) for wanted in params.id]
     rows: list[tuple[dict[str, Any], Evaluated | None]] = []
     for segmenter in segmenters(run, params):
         for truth in objects:
@@ -58,8 +58,7 @@ def single_object_rows(
             key = f"{params.protocol}:{segmenter.key}:{truth.name}"
             write_results(path / "results.json", key, split, values)
             write_per_view(path / "per_view.json", key, split, per_view)
-            vote = "" if segmenter.key.startswith("ours") else " (vote)"
-            name = f"{path} [{truth.name}]{vote}"
+            name = f"{path} [{truth.name}]{vote_of(segmenter.key)}"
             about = {"scene": scene_name(run), "method": segmenter.key, "split": split}
             rows.append(({"run": name, **about, **values}, None))
     return rows
