@@ -28,7 +28,6 @@ def record(**changes: object) -> dict[str, object]:
     return {
         "torch": torch.__version__,
         "torch_cuda": torch.version.cuda,
-        "python": library.python_tag(),
         "sources": "0",
         "cuda": None,
         "archs": [],
@@ -54,28 +53,36 @@ def gpu(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "said"),
+    ("changes", "said"),
     [
-        ("torch", "1.0", "torch 1.0, running"),
-        ("python", "cp27", "python cp27, running"),
-        ("torch_cuda", "11.8", "torch with CUDA 11.8, running"),
+        ({"torch": "1.0"}, "torch 1.0, running"),
+        ({"torch": None}, "torch none, running"),
+        ({"torch_cuda": "11.8", **CUDA_INFO}, "torch with CUDA 11.8, running"),
     ],
 )
-def test_a_library_for_something_else_is_refused(tmp_path, field, value, said):
-    write_build(tmp_path, record(**{field: value}))
+def test_a_library_for_something_else_is_refused(tmp_path, changes, said):
+    write_build(tmp_path, record(**changes))
     with pytest.raises(ImportError, match=f"was built for {said}.*rebuild: bash scripts/setup.sh"):
         library.load_library(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("built", "running", "said"),
-    [("12.4", "13.0", "CUDA 12.4, running 13.0"), (None, "13.0", "CUDA none, running 13.0")],
-)
-def test_another_cuda_of_the_same_torch_is_refused(tmp_path, monkeypatch, built, running, said):
+@pytest.mark.parametrize("running", ["13.0", None])
+def test_kernels_for_another_cuda_of_the_same_torch_are_refused(tmp_path, monkeypatch, running):
     monkeypatch.setattr(torch.version, "cuda", running)
-    write_build(tmp_path, record(torch_cuda=built))
-    with pytest.raises(ImportError, match=said):
+    write_build(tmp_path, record(torch_cuda="12.4", **CUDA_INFO))
+    with pytest.raises(ImportError, match=f"CUDA 12.4, running {running or 'none'}"):
         library.load_library(tmp_path)
+
+
+def test_a_library_without_kernels_fits_each_build_of_its_torch(gpu, monkeypatch):
+    """A wheel that was made with a CPU torch, where pip brings the one with CUDA."""
+    release = torch.__version__.split("+")[0]
+    info = record(torch=f"{release}+cpu", torch_cuda=None)
+    monkeypatch.setattr(torch, "__version__", f"{release}+cu130")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert library.mismatch(info) is None
+    said = str(library.cuda_problem(info))
+    assert f"CPU only (for torch {release}+cpu, running {release}+cu130); rebuild: bash" in said
 
 
 def test_a_library_without_its_record_is_refused(tmp_path):

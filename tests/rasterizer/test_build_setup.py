@@ -13,11 +13,13 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
+import diff_surfel_rasterization
 from tests.rasterizer.build_tools import PACKAGE, fake_toolkit, toolkit
 
 SOURCES = {
@@ -177,3 +179,35 @@ def test_the_second_build_compiles_nothing(tree):
     assert len(before) == 2
     said(build(tree, None))
     assert {path: path.stat().st_mtime_ns for path in (tree / "work").glob("*.o")} == before
+
+
+def wheel_of(tree: Path, **environment: str) -> Path:
+    """The wheel of the tree's build."""
+    shutil.rmtree(tree / "wheels", ignore_errors=True)
+    command = [sys.executable, "setup.py", "--quiet", "bdist_wheel", "--dist-dir", "wheels"]
+    given = {**os.environ, "IQGS_CUDA": "0", **environment}
+    done = subprocess.run(
+        command, cwd=tree, env=given, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = (tree / "wheels").glob("*.whl")
+    return wheel
+
+
+def test_a_wheel_is_any_pythons_and_one_that_is_handed_on_names_its_torch(tree):
+    name, version, python, abi, _ = wheel_of(tree).stem.split("-")
+    assert (name, version, python, abi) == (
+        "diff_surfel_rasterization",
+        diff_surfel_rasterization.__version__,
+        "py3",
+        "none",
+    )
+    wheel = wheel_of(tree, IQGS_WHEEL="1")
+    release, _, label = torch.__version__.partition("+")
+    assert wheel.stem.split("-")[1] == f"{version}+torch{release}{label and '.' + label}"
+    with zipfile.ZipFile(wheel) as packed:
+        (metadata,) = (entry for entry in packed.namelist() if entry.endswith("METADATA"))
+        asked = re.findall("^Requires-Dist: (.+)$", packed.read(metadata).decode(), re.MULTILINE)
+        library = packed.read("diff_surfel_rasterization/_native.so")
+    assert asked == [f"torch=={release}"]
+    assert b"Py_Initialize" not in library and b"libpython" not in library

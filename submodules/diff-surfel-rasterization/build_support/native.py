@@ -97,7 +97,6 @@ class BuildNative(build_ext):
         info = {
             "torch": torch.__version__,
             "torch_cuda": torch.version.cuda,
-            "python": helpers.python_tag(),
             "sources": sources,
             "cuda": dotted(decision.nvcc.version) if decision.nvcc else None,
             "archs": list(decision.targets),

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,6 @@ INFO_FILE = "_build_info.json"
 REBUILD = "bash scripts/setup.sh"
 
 
-def python_tag() -> str:
-    """For example cp311."""
-    return f"cp{sys.version_info.major}{sys.version_info.minor}"
-
-
 def source_hash(sources: Path) -> str:
     """Digest of the names and bytes of all files below folder `sources`."""
     digest = hashlib.sha256()
@@ -32,17 +26,23 @@ def source_hash(sources: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def _release(version: object) -> str:
+    """2.13.0+cpu -> 2.13.0."""
+    return str(version).split("+")[0]
+
+
 def mismatch(info: Mapping[str, Any]) -> str | None:
-    """What the library was built for that is not running here; None if it fits."""
+    """What the library was built for that is not running here; None if it fits.
+
+    The interpreter is no part of it: the library uses none of its symbols. Nor is torch's CUDA
+    where no kernel for it is inside: a release of torch has one interface with and without it.
+    """
+    built, running = info.get("torch"), torch.__version__
+    if _release(built) != _release(running):
+        return f"was built for torch {built or 'none'}, running {running}"
     cuda: str | None = torch.version.cuda
-    pairs = (
-        ("torch", info.get("torch"), torch.__version__),
-        ("python", info.get("python"), python_tag()),
-        ("torch with CUDA", info.get("torch_cuda"), cuda),
-    )
-    for name, built, running in pairs:
-        if built != running:
-            return f"was built for {name} {built or 'none'}, running {running or 'none'}"
+    if info.get("cuda") and info.get("torch_cuda") != cuda:
+        return f"was built for torch with CUDA {info.get('torch_cuda')}, running {cuda or 'none'}"
     return None
 
 
@@ -68,7 +68,7 @@ def load_library(package: Path) -> dict[str, Any] | None:
     """Load the library in folder `package` and return its build record; None if not built.
 
     Raises:
-        ImportError: it was built for another torch, CUDA or Python, or does not load; says what
+        ImportError: it was built for another torch or CUDA, or does not load; says what
             to run.
     """
     library = package / LIBRARY
@@ -128,6 +128,9 @@ def cuda_problem(info: Mapping[str, Any], device: torch.device | None = None) ->
     if not info.get("cuda"):
         reason = info.get("reason") or "its record does not say why"
         remedy = info.get("remedy") or REBUILD
+        if info.get("torch_cuda") != torch.version.cuda:
+            reason = f"for torch {info.get('torch')}, running {torch.__version__}"
+            remedy = f"rebuild: {REBUILD}"
         return f"the rasterizer was built for the CPU only ({reason}); {remedy}"
     if not torch.cuda.is_available():
         return "torch sees no GPU (its driver, CUDA_VISIBLE_DEVICES)"
