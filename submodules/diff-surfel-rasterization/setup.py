@@ -3,8 +3,8 @@
 
 Environment: IQGS_CUDA=auto|0|1, TORCH_CUDA_ARCH_LIST, CUDA_HOME, CXX, CUDAHOSTCXX, MAX_JOBS
 (default: by cores and memory, 2 GB a process), IQGS_WHEEL=1 for a wheel that is handed on. Without
-a C++ compiler the Python package is installed alone and its torch reference serves. What is decided,
-and why, is in build_support/.
+a C++ compiler the Python package is installed alone and its torch reference serves. What is
+decided, and why, is in build_support/.
 """
 
 from __future__ import annotations

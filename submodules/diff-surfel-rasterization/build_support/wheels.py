@@ -2,8 +2,8 @@
 """What a wheel of the rasterizer is called: any Python's, one platform's, one torch's.
 
 The library is found by torch, not by the interpreter (`torch.ops.load_library`), and uses none of
-its symbols, so one wheel serves every Python 3. It is bound to the release of torch whose headers it
-was compiled with: a wheel that is handed on says so in its version and asks for that torch.
+its symbols, so one wheel serves every Python 3. It is bound to the release of torch whose headers
+it was compiled with: a wheel that is handed on says so in its version and asks for that torch.
 """
 
 from __future__ import annotations
