@@ -18,6 +18,7 @@ LAMP = np.array([1.0, 0.9, 0.74])[:, None] * 16.0
 SKY = np.array([0.66, 0.72, 0.82])[:, None]
 GROUND = np.array([0.42, 0.36, 0.30])[:, None]
 LAMP_HALF = 0.22  # the lamp is a square of this half edge, seen as its four corners: soft shadows
+LAMP_CORNERS = 4
 LAMP_RADIUS = 1.4143 * LAMP_HALF
 LIFT = 1e-4  # metres above the surface from which shadow rays start
 REACH = 4.0  # a solid dims the sky up to this many of its own sizes away
@@ -31,28 +32,29 @@ def to_display(linear: Array) -> Array:
     return np.where(value <= 0.0031308, low, high)
 
 
-def shade(room: Room, points: Array, normals: Array, colors: Array, surface: Array) -> Array:
-    """Linear radiance [3, n] of matt surfaces at points [3, n] with albedo [3, n]."""
-    return colors * (lamp_light(room, points, normals) + sky_light(room, points, normals, surface))
-
-
-def lamp_light(room: Room, points: Array, normals: Array) -> Array:
-    """Irradiance / pi [3, n] from the lamp."""
+def lamp_light(room: Room, points: Array, normals: Array, corner: Array | None = None) -> Array:
+    """Irradiance / pi [3, n] from the lamp; `corner` [n] as in `lamp_seen`."""
     to_lamp = room.light[:, None] - points
     square = dot(to_lamp, to_lamp)
     cosine = np.maximum(dot(to_lamp, normals), 0.0) / np.sqrt(square)
     lit = np.flatnonzero(cosine > 0)
     strength = np.zeros(points.shape[1])
-    strength[lit] = (
-        cosine[lit] / (1.2 + square[lit]) * lamp_seen(room, points[:, lit] + LIFT * normals[:, lit])
-    )
+    start = points[:, lit] + LIFT * normals[:, lit]
+    seen = lamp_seen(room, start, None if corner is None else corner[lit])
+    strength[lit] = cosine[lit] / (1.2 + square[lit]) * seen
     return LAMP * strength / np.pi
 
 
-def lamp_seen(room: Room, points: Array) -> Array:
-    """[n] fraction of the lamp's corners that nothing hides."""
-    corners = [room.light + LAMP_HALF * np.array([x, y, 0.0]) for x in (-1, 1) for y in (-1, 1)]
-    hidden = np.zeros((len(corners), points.shape[1]), bool)
+def lamp_seen(room: Room, points: Array, corner: Array | None = None) -> Array:
+    """[n] fraction of the lamp's corners that nothing hides.
+
+    With `corner` [n] each point asks one corner alone: points that lie together and take turns see
+    the lamp's whole share between them (distribution ray tracing, Cook 1984).
+    """
+    shifts = LAMP_HALF * np.array([(x, y, 0.0) for x in (-1, 1) for y in (-1, 1)]).T
+    chosen = np.arange(LAMP_CORNERS)[:, None] if corner is None else corner[None]
+    chosen = np.broadcast_to(chosen, (len(chosen), points.shape[1]))
+    hidden = np.zeros(chosen.shape, bool)
     axis = room.light[:, None] - points
     length = np.sqrt(dot(axis, axis))
     widening = LAMP_RADIUS / np.maximum(length - LAMP_RADIUS, LAMP_RADIUS)
@@ -62,12 +64,13 @@ def lamp_seen(room: Room, points: Array) -> Array:
         near = near[~hidden[:, near].all(axis=0)]
         if not near.size:
             continue
-        start = solid.rotation.T @ (points[:, near] - solid.position[:, None])
-        ends = [solid.rotation.T @ (corner - solid.position) for corner in corners]
-        rays = np.concatenate([end[:, None] - start for end in ends], axis=1)
+        turn = solid.rotation.T
+        start = turn @ (points[:, near] - solid.position[:, None])
+        ends = turn @ (room.light[:, None] + shifts - solid.position[:, None])
+        rays = np.concatenate([ends[:, row] - start for row in chosen[:, near]], axis=1)
         far = np.sqrt(dot(rays, rays))
-        met = solid.shape.intersect(np.tile(start, len(corners)), rays / far) < far
-        hidden[:, near] |= met.reshape(len(corners), -1)
+        met = solid.shape.intersect(np.tile(start, len(chosen)), rays / far) < far
+        hidden[:, near] |= met.reshape(len(chosen), -1)
     return 1.0 - hidden.mean(axis=0)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scene.synthetic.light import shade, to_display
+from scene.synthetic.light import LAMP_CORNERS, lamp_light, sky_light, to_display
 from scene.synthetic.parts import may_meet
 from scene.synthetic.room import Room
 from scene.synthetic.shapes import dot, unit
@@ -19,6 +19,7 @@ Array = np.ndarray
 # the averaged colour differs from the centre's by one or two 8-bit steps.
 CONTRAST = 0.06
 STRONG = 0.14  # below it one sample less per side is as good
+ALIKE = 0.95  # cosine between normals to which the ambient light is the same
 PIXELS_AT_ONCE = 8000  # bounds memory at any resolution, and keeps the arrays in the cache
 
 
@@ -55,6 +56,29 @@ class Picture:
     depth: Array
     points: Array
     normals: Array
+
+
+@dataclass(frozen=True)
+class Centers:
+    """What is known of n pixels at their centres.
+
+    Attributes:
+        columns, rows: [n] pixel coordinates.
+        surface: [n] as of `Hits`.
+        normals: [3, n] in the world.
+        sky: [3, n] ambient light.
+    """
+
+    columns: Array
+    rows: Array
+    surface: Array
+    normals: Array
+    sky: Array
+
+    def part(self, pixels: slice, times: int) -> Centers:
+        """Some of the pixels, all of them `times` one after the other."""
+        values = (self.columns, self.rows, self.surface, self.normals, self.sky)
+        return Centers(*(np.tile(value[..., pixels], times) for value in values))
 
 
 @dataclass(frozen=True)
@@ -149,12 +173,16 @@ def render_view(room: Room, view: Viewpoint, samples: int = 3) -> Picture:
     hits = trace(room, origin, directions)
     points = origin + hits.distance * directions
     normals, colors, labels = surfaces(room, points, hits.surface)
-    linear = shade(room, points, normals, colors, hits.surface)
+    sky = sky_light(room, points, normals, hits.surface)
+    linear = colors * (lamp_light(room, points, normals) + sky)
     step = contrast(to_display(linear).reshape(3, *shape), labels.reshape(shape)).ravel()
     weak, strong = (step > CONTRAST) & (step <= STRONG), step > STRONG
     for busy, count in ((np.flatnonzero(weak), samples - 1), (np.flatnonzero(strong), samples)):
         if count > 1 and busy.size:
-            linear[:, busy] = supersample(room, view, (columns[busy], rows[busy]), count)
+            known = Centers(
+                columns[busy], rows[busy], hits.surface[busy], normals[:, busy], sky[:, busy]
+            )
+            linear[:, busy] = supersample(room, view, known, linear[:, busy], count)
     forward = dot(view.world_to_view[2, :3][:, None], directions)
     return Picture(
         color=to_display(linear).T.reshape(*shape, 3).astype(np.float32),
@@ -165,21 +193,33 @@ def render_view(room: Room, view: Viewpoint, samples: int = 3) -> Picture:
     )
 
 
-def supersample(room: Room, view: Viewpoint, at: tuple[Array, Array], samples: int) -> Array:
-    """[3, n] mean linear colour of a grid of rays inside each pixel with centre `at`."""
+def supersample(room: Room, view: Viewpoint, known: Centers, linear: Array, samples: int) -> Array:
+    """[3, n] mean linear colour of a grid of rays inside each pixel; `linear` [3, n] at centres.
+
+    The corners of the lamp take turns among a pixel's rays, and with an odd number of samples a
+    side the ray in the middle is the known one, so each corner is asked equally often. Where a ray
+    meets the surface of the centre, at about its slope, the sky is the centre's.
+    """
     steps = (np.arange(samples) + 0.5) / samples - 0.5
-    right, down = (g.ravel()[:, None] for g in np.meshgrid(steps, steps))
+    right, down = (g.ravel() for g in np.meshgrid(steps, steps))
+    asked = np.flatnonzero((right != 0) | (down != 0))
+    turn = np.arange(asked.size) % LAMP_CORNERS
     origin = view.center[:, None]
-    means = []
-    for start in range(0, at[0].size, PIXELS_AT_ONCE):
+    total = linear * (samples**2 - asked.size)
+    for start in range(0, known.columns.size, PIXELS_AT_ONCE):
         part = slice(start, start + PIXELS_AT_ONCE)
-        directions = pixel_rays(view, (at[0][part] + right).ravel(), (at[1][part] + down).ravel())
+        here = known.part(part, asked.size)
+        columns = (known.columns[part] + right[asked, None]).ravel()
+        directions = pixel_rays(view, columns, (known.rows[part] + down[asked, None]).ravel())
         hits = trace(room, origin, directions)
         points = origin + hits.distance * directions
         normals, colors, _ = surfaces(room, points, hits.surface)
-        linear = shade(room, points, normals, colors, hits.surface)
-        means.append(linear.reshape(3, samples**2, -1).mean(axis=1))
-    return np.concatenate(means, axis=1)
+        sky = here.sky
+        own = (hits.surface != here.surface) | (dot(normals, here.normals) < ALIKE)
+        sky[:, own] = sky_light(room, points[:, own], normals[:, own], hits.surface[own])
+        lamp = lamp_light(room, points, normals, np.repeat(turn, columns.size // asked.size))
+        total[:, part] += (colors * (lamp + sky)).reshape(3, asked.size, -1).sum(axis=1)
+    return total / samples**2
 
 
 def contrast(color: Array, labels: Array) -> Array:

@@ -79,10 +79,14 @@ def depressed_quartic_roots(p: Array, q: Array, r: Array, reach: Array) -> Array
     quartic = np.stack([one, zero, p, q, r])
     bend = np.minimum(np.sqrt(np.maximum(-p / 6.0, 0.0)), reach)
     ends = [-reach, -bend, bend, reach]
-    turning = [monotone_root(cubic, a, b)[0] for a, b in zip(ends[:-1], ends[1:], strict=True)]
-    knots = [-reach, *np.sort(np.stack(turning), axis=0), reach]
-    roots = np.full((4, p.size), np.inf)
-    for row, (a, b) in enumerate(zip(knots[:-1], knots[1:], strict=True)):
-        root, crossed = monotone_root(quartic, np.asarray(a), np.asarray(b))
-        roots[row] = np.where(crossed, root, np.inf)
-    return np.sort(roots, axis=0)
+    turning, _ = _roots_between(cubic, np.stack(ends))
+    knots = np.stack([-reach, *np.sort(turning, axis=0), reach])
+    roots, crossed = _roots_between(quartic, knots)
+    return np.sort(np.where(crossed, roots, np.inf), axis=0)
+
+
+def _roots_between(coefficients: Array, knots: Array) -> tuple[Array, Array]:
+    """`monotone_root` in the K brackets between knots [K + 1, n], all in one call: [K, n] each."""
+    brackets = len(knots) - 1
+    found = monotone_root(np.tile(coefficients, brackets), knots[:-1].ravel(), knots[1:].ravel())
+    return found[0].reshape(brackets, -1), found[1].reshape(brackets, -1)

@@ -7,9 +7,25 @@ import numpy as np
 import pytest
 
 from arguments.synthetic import FEWEST_OBJECTS, MOST_OBJECTS, SyntheticParams
-from scene.synthetic.light import LAMP_HALF, board_cover, lamp_seen
+from scene.synthetic.light import (
+    LAMP_CORNERS,
+    LAMP_HALF,
+    board_cover,
+    lamp_light,
+    lamp_seen,
+    sky_light,
+    to_display,
+)
 from scene.synthetic.parts import Part, turned
-from scene.synthetic.render import Picture, Viewpoint, contrast, pixel_rays, render_view, trace
+from scene.synthetic.render import (
+    Picture,
+    Viewpoint,
+    contrast,
+    pixel_rays,
+    render_view,
+    surfaces,
+    trace,
+)
 from scene.synthetic.room import Room, build_room
 from scene.synthetic.shapes import Box
 from scene.synthetic.textures import PATTERNS, Texture, albedo
@@ -80,6 +96,42 @@ def test_shadows_without_culling(room: Room, picture: Picture) -> None:
     found = lamp_seen(room, points)
     assert np.abs(found - seen).max() == 0
     assert 0.05 < (found < 1).mean() < 0.95
+
+
+def test_points_that_take_turns_see_the_lamps_corners_one_by_one(
+    room: Room, picture: Picture
+) -> None:
+    points = (picture.points.reshape(-1, 3) + 1e-3 * picture.normals.reshape(-1, 3))[::7].T
+    points = points.astype(np.float64)
+    alone = [lamp_seen(room, points, np.full(points.shape[1], c)) for c in range(LAMP_CORNERS)]
+    assert np.array_equal(np.mean(alone, axis=0), lamp_seen(room, points))
+    assert set(np.unique(alone)) == {0.0, 1.0}
+    turn = np.arange(points.shape[1]) % LAMP_CORNERS
+    assert np.array_equal(lamp_seen(room, points, turn), np.choose(turn, alone))
+
+
+@pytest.mark.parametrize("samples", [2, 3])
+def test_shared_light_is_that_of_every_ray(room: Room, view: Viewpoint, samples: int) -> None:
+    """Against the same rays with all corners of the lamp and a sky of their own."""
+    found = render_view(room, view, samples=samples).color.reshape(-1, 3)
+    rows, columns = (g.ravel() + 0.5 for g in np.mgrid[:72, :96])
+    steps = (np.arange(samples) + 0.5) / samples - 0.5
+    mean = np.zeros((3, rows.size))
+    for down in steps:
+        for right in steps:
+            directions = pixel_rays(view, columns + right, rows + down)
+            hits = trace(room, view.center[:, None], directions)
+            points = view.center[:, None] + hits.distance * directions
+            normals, colors, _ = surfaces(room, points, hits.surface)
+            light = lamp_light(room, points, normals)
+            light = light + sky_light(room, points, normals, hits.surface)
+            mean += colors * light / samples**2
+    there = to_display(mean).T
+    rough = render_view(room, view, samples=1).color.reshape(-1, 3)
+    again = (found != rough).any(axis=1)  # the pixels that were sampled again
+    off, without = np.abs(found - there)[again], np.abs(rough - there)[again]
+    assert off.mean() < 1 / 255 and off.mean() < 0.15 * without.mean()
+    assert abs((found - there)[again].mean()) < 1e-3
 
 
 def test_geometry_is_that_of_the_camera(room: Room, view: Viewpoint, picture: Picture) -> None:
