@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iqgs.engine.ranks import Ranks
 from iqgs.engine.run import Run
 from iqgs.engine.stages.protocol import StepLoss
 from iqgs.methods import METHODS
@@ -45,20 +46,26 @@ class Fitting:
         steps = len(self.views) * entry.rounds(run.config.method)
         self.first, self.last = first, first + steps - 1
 
-    def loss(self, iteration: int) -> StepLoss:
-        """No loss: the view of this step."""
-        done, number = divmod(iteration - self.first, len(self.views))
-        view = self.views[number]
-        return StepLoss(view.name, {}, None, fit_view(self.run, view, number, done))
-
-    def parameters(self) -> list[Tensor]:
-        """None."""
+    def draw(self, iteration: int) -> list[int]:
+        """No view to learn from."""
         return []
 
+    def loss(self, iteration: int, view: int, slot: int = 0) -> StepLoss:
+        """ValueError: nothing is optimised."""
+        raise ValueError("a closed form has no loss")
+
+    def take(self, step: StepLoss) -> Any:
+        """Nothing."""
+
+    def exchange(self, ranks: Ranks, seen: list[Any]) -> list[Any]:
+        """Nothing: every process looks at every view."""
+        return seen
+
     @torch.no_grad()
-    def update(self, iteration: int, step: StepLoss) -> None:
-        """Let the method take the view into account."""
-        self.method.fit([step.carried])
+    def update(self, iteration: int, seen: list[Any]) -> None:
+        """Let the method take the step's view into account."""
+        done, number = divmod(iteration - self.first, len(self.views))
+        self.method.fit([fit_view(self.run, self.views[number], number, done)])
 
     def up_to_date(self) -> AbstractContextManager[None]:
         """They always are."""
