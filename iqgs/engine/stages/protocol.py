@@ -80,18 +80,25 @@ def take_step(stage: Stage, iteration: int, ranks: Ranks = ALONE) -> StepLoss:
     """One step of a stage; the mean loss of the views that are this process's. Nowhere else is a
     backward pass.
     """
-    steps, seen = [], []
     with ranks.together():
         batch = stage.draw(iteration)
-        for slot, view in ranks.share(list(enumerate(batch))):
-            step = stage.loss(iteration, view, slot)
-            check_finite(step, iteration)
-            assert step.total is not None
-            (step.total if len(batch) == 1 else step.total / len(batch)).backward()
-            seen.append(stage.take(step))
-            steps.append(step if len(batch) == 1 else detached(step))
-    stage.update(iteration, stage.exchange(ranks, seen))
-    return mean_loss(steps)
+        own = ranks.share(list(enumerate(batch)))
+        made = [_learn_view(stage, iteration, view, slot, len(batch)) for slot, view in own]
+    stage.update(iteration, stage.exchange(ranks, [seen for _, seen in made]))
+    return mean_loss([step for step, _ in made])
+
+
+def _learn_view(
+    stage: Stage, iteration: int, view: int, slot: int, views: int
+) -> tuple[StepLoss, Any]:
+    """Add the gradient of one of so many views; its loss, and what it leaves. All else of it is
+    gone before the next, except where there is none."""
+    step = stage.loss(iteration, view, slot)
+    check_finite(step, iteration)
+    assert step.total is not None
+    (step.total if views == 1 else step.total / views).backward()
+    seen = stage.take(step)
+    return (step if views == 1 else detached(step)), seen
 
 
 def detached(step: StepLoss) -> StepLoss:

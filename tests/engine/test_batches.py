@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several views a step: the mean of what single views give, in the memory of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from arguments import RunConfig
+from iqgs.engine.opening import begin_run
+from iqgs.engine.run import Run
+from iqgs.engine.stages.instances import InstanceLearning
+from iqgs.engine.stages.joint import JointTraining
+from iqgs.engine.stages.protocol import Stage, step_generator, take_step
+from iqgs.engine.stages.reconstruction import Reconstruction
+from iqgs.engine.training import reconstruct, train
+from scene.densification import view_signal
+from utils.errors import UserError
+
+from .blobs import HEIGHT, WIDTH
+from .test_memory import LiveTensors
+
+MakeConfig = Callable[..., RunConfig]
+CPU = torch.device("cpu")
+
+
+def begin(make_config: MakeConfig, folder: Path, **changes: object) -> Run:
+    config = make_config(folder.name, repair_masks="off", seed=3, **changes)
+    return begin_run(config, folder, CPU)
+
+
+def gradients(stage: Stage, parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Of one step, before the optimizer forgets them."""
+    found: list[torch.Tensor] = []
+    update = stage.update
+
+    def look(iteration: int, seen: list[object]) -> None:
+        found.extend(torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in parameters)
+        update(iteration, seen)
+
+    stage.update = look  # type: ignore[method-assign]
+    take_step(stage, 1)
+    return found
+
+
+@pytest.mark.parametrize("kind", [Reconstruction, JointTraining, InstanceLearning])
+def test_the_gradient_of_a_step_is_the_mean_over_its_views(
+    make_config: MakeConfig, tmp_path: Path, kind: type
+) -> None:
+    def stage(size: int) -> tuple[Run, Stage]:
+        run = begin(make_config, tmp_path / f"of{size}", batch_size=size, pixels_per_step=0)
+        if kind is Reconstruction:
+            return run, reconstruct(run)
+        return run, JointTraining(run) if kind is JointTraining else InstanceLearning(run, 1)
+
+    def learned(run: Run) -> list[torch.Tensor]:
+        assert isinstance(run.method, torch.nn.Module)
+        own = list(run.method.parameters())
+        return own if kind is InstanceLearning else [*own, *run.gaussians.params.values()]
+
+    together = gradients((both := stage(3))[1], learned(both[0]))
+    views = stage(3)[1].draw(1)
+    assert len(set(views)) == 3
+    total = [torch.zeros_like(gradient) for gradient in together]
+    for slot, view in enumerate(views):
+        run, alone = stage(1)
+        alone.draw = lambda _, view=view: [view]  # type: ignore[method-assign, misc]
+        alone.loss = lambda i, v, _, slot=slot, loss=alone.loss: loss(i, v, slot)  # type: ignore
+        if kind is JointTraining:
+            alone._refresh_neighbors(1)
+            alone.color.draw(1)
+        for of, gradient in zip(total, gradients(alone, learned(run)), strict=True):
+            of += gradient / 3
+    assert any(bool((of != 0).any()) for of in total)
+    for of, gradient in zip(total, together, strict=True):
+        torch.testing.assert_close(gradient, of, rtol=1e-4, atol=1e-7)
+
+
+def test_the_signal_of_densification_does_not_shrink_with_the_batch(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    run = begin(make_config, tmp_path / "four", batch_size=4)
+    stage = reconstruct(run)
+    views = reconstruct(begin(make_config, tmp_path / "again", batch_size=4)).draw(1)
+    expected, count = torch.zeros(len(run.gaussians)), torch.zeros(len(run.gaussians))
+    for view in views:
+        other = reconstruct(begin(make_config, tmp_path / "one"))
+        other.draw(1)
+        step = other.loss(1, view)
+        step.total.backward()
+        rendered = step.carried.rendered
+        signal, shown = view_signal(rendered.radii, rendered.screen_grad.grad[:, :2])
+        expected, count = expected + signal, count + shown
+    take_step(stage, 1)
+    torch.testing.assert_close(stage.densifier.gradient_sum, expected, rtol=1e-4, atol=1e-9)
+    assert torch.equal(stage.densifier.view_count, count) and count.max() > 1
+
+
+def test_every_view_of_a_step_has_dice_of_its_own() -> None:
+    draws = {
+        (iteration, purpose, slot): torch.rand(
+            3, generator=step_generator(0, iteration, purpose, slot)
+        )
+        for iteration in range(1, 40)
+        for purpose in (1, 2, 3)
+        for slot in range(4)
+    }
+    assert len({tuple(draw.tolist()) for draw in draws.values()}) == len(draws)
+    same = torch.rand(3, generator=step_generator(0, 7, 2, 3))
+    assert torch.equal(same, draws[7, 2, 3])
+
+
+def test_more_views_a_step_take_no_more_memory(make_config: MakeConfig, tmp_path: Path) -> None:
+    """A view's graph is gone before the next: maps of it are not kept."""
+    peaks = {}
+    for size in (2, 6):
+        run = begin(make_config, tmp_path / f"of{size}", batch_size=size)
+        stage = reconstruct(run)
+        take_step(stage, 1)  # moments and photographs are there after it
+        for view in run.scene.train:
+            view.image_on(CPU)
+        with LiveTensors() as seen:
+            take_step(stage, 2)
+        peaks[size] = seen.peak
+    assert peaks[6] < peaks[2] + 4 * HEIGHT * WIDTH, peaks
+
+
+def test_a_batch_of_more_views_than_there_are_is_refused(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="--batch_size 9 is more than the 7 views that there are"):
+        train(make_config("run", batch_size=9))
+    with pytest.raises(UserError, match="--batch_size must be at least 1, got 0"):
+        make_config("run", batch_size=0)

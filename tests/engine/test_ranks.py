@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several processes on one run: the bits of one process, and nobody left waiting."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from arguments import RunConfig
+from iqgs.engine.settings import resolve_run
+from iqgs.engine.training import train
+from utils.checkpoints import load_checkpoint
+from utils.errors import RunError
+
+from .conftest import SHORT
+from .processes import Processes, run_processes
+from .test_training import assert_same_state
+
+MakeConfig = Callable[..., RunConfig]
+SOON = 30  # seconds in which the others must have ended
+
+LONG = {  # enough steps for several densifications
+    "iterations": 120,
+    "instance_iterations": 120,
+    "densification_interval": 20,
+    "densify_from_iter": 10,
+    "densify_until_iter": 100,
+    "batch_size": 2,
+    "repair_masks": "off",
+}
+ROUTES = {
+    "two-stage": {},
+    "repaired": {"repair_masks": "auto", "iterations": 30, "instance_iterations": 20},
+    "threshold": {
+        **{"densify_rule": "threshold", "densify_grad_threshold": 2e-5, "no_masks": True},
+        **{"opacity_reset_interval": 50, "primitive": "3dgs"},
+    },
+    "joint": {"route": "joint", "iterations": 60},
+    "matched in each view": {"method": "iqgs-h", "iterations": 20},
+    "joint, matched in each view": {"method": "iqgs-h", "route": "joint", "iterations": 30},
+}
+
+
+@pytest.fixture
+def settings(blobs: Path) -> Callable[..., dict[str, object]]:
+    """settings(folder, **changes) -> flat settings of a run with two views a step."""
+
+    def make(folder: Path, **changes: object) -> dict[str, object]:
+        own = {"source_path": str(blobs), "model_path": str(folder), "batch_size": 2}
+        return {**SHORT, **own, **changes}
+
+    return make
+
+
+Settings = Callable[..., dict[str, object]]
+
+
+@pytest.mark.parametrize("changes", ROUTES.values(), ids=ROUTES)
+def test_two_processes_are_one_with_two_views_a_step(
+    settings: Settings, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    """To the last bit of parameters, moments, running statistics and view order."""
+    changes = {**LONG, **changes}
+    assert train(resolve_run(settings(tmp_path / "one", **changes))) == 0
+    run_processes(settings(tmp_path / "two", **changes), tmp_path / "logs")
+    saved = sorted(path.name for path in (tmp_path / "one").glob("chkpnt*.pth"))
+    assert saved and saved == sorted(p.name for p in (tmp_path / "two").glob("chkpnt*.pth"))
+    for name in saved:
+        number = int(name.removeprefix("chkpnt").removesuffix(".pth"))
+        assert_same_state(tmp_path / "one", tmp_path / "two", number)
+        ply = f"point_cloud/iteration_{number}/point_cloud.ply"
+        assert (tmp_path / "one" / ply).read_bytes() == (tmp_path / "two" / ply).read_bytes()
+    first = load_checkpoint(tmp_path / "two" / saved[0])["gaussians"]
+    if changes["iterations"] > 30:
+        assert len(first["params"]["means"]) != 3 * 60, "nothing was densified"
+
+
+@pytest.fixture(scope="module")
+def splats(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ranks") / "splats"
+    own = {"source_path": str(blobs), "model_path": str(folder), "no_masks": True}
+    assert train(resolve_run({**SHORT, **own, "iterations": 60})) == 0
+    return folder / "point_cloud/iteration_60/point_cloud.ply"
+
+
+# Beside the routes above: all that leave something for running statistics, look at views before the
+# first step, or are fitted. The others learn in the same ways and take longer.
+@pytest.mark.parametrize(
+    "name", ["gaussian-grouping", "omegas", "gaga", "unified-lift", "id-map", "decision", "vote"]
+)
+def test_every_method_learns_in_two_processes_what_it_learns_in_one(
+    settings: Settings, splats: Path, tmp_path: Path, name: str
+) -> None:
+    changes = {"method": name, "start_ply": str(splats), "repair_masks": "off"}
+    assert train(resolve_run(settings(tmp_path / "one", **changes))) == 0
+    run_processes(settings(tmp_path / "two", **changes), tmp_path / "logs")
+    (saved,) = (tmp_path / "one").glob("chkpnt*.pth")
+    number = int(saved.stem.removeprefix("chkpnt"))
+    assert_same_state(tmp_path / "one", tmp_path / "two", number)
+    ply = f"point_cloud/iteration_{number}/point_cloud.ply"
+    assert (tmp_path / "one" / ply).read_bytes() == (tmp_path / "two" / ply).read_bytes()
+
+
+def test_uneven_shares_are_the_mean_over_all_views(settings: Settings, tmp_path: Path) -> None:
+    """Three views for two processes: sums in another order, so equal to rounding."""
+    changes = {"batch_size": 3, "iterations": 3, "instance_iterations": 3, "repair_masks": "off"}
+    assert train(resolve_run(settings(tmp_path / "one", **changes))) == 0
+    run_processes(settings(tmp_path / "two", **changes), tmp_path / "logs")
+    one, two = (load_checkpoint(tmp_path / name / "chkpnt6.pth") for name in ("one", "two"))
+    torch.testing.assert_close(one["gaussians"]["params"], two["gaussians"]["params"])
+    torch.testing.assert_close(one["method"], two["method"])
+    other = settings(tmp_path / "other", **{**changes, "batch_size": 2})
+    assert train(resolve_run(other)) == 0
+    twos = load_checkpoint(tmp_path / "other/chkpnt6.pth")
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(one["method"], twos["method"])
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_checkpoint_goes_on_in_any_number_of_processes(
+    settings: Settings, tmp_path: Path, before: int, after: int
+) -> None:
+    changes = {"checkpoint_iterations": [12, 27], "repair_masks": "off"}
+
+    def run(folder: Path, processes: int, **more: object) -> None:
+        typed = settings(folder, **changes, **more)
+        if processes == 1:
+            assert train(resolve_run(typed)) == 0
+        else:
+            run_processes(typed, tmp_path / "logs")
+
+    run(tmp_path / "whole", before)
+    for number in (12, 27):
+        start = str(tmp_path / "whole" / f"chkpnt{number}.pth")
+        run(tmp_path / f"from{number}", after, start_checkpoint=start)
+        assert_same_state(tmp_path / "whole", tmp_path / f"from{number}", 40)
+
+
+def dice_of_its_own(rank: int) -> None:
+    import iqgs.engine.stages.reconstruction as module
+
+    shared = module.step_generator
+    module.step_generator = lambda seed, iteration, purpose: shared(seed + rank, iteration, purpose)
+
+
+def test_processes_that_come_apart_stop_and_say_when(settings: Settings, tmp_path: Path) -> None:
+    typed = settings(tmp_path / "run", percent_dense=0.0)  # all are split, none is cloned
+    processes = Processes(typed, tmp_path / "logs", sabotage=dice_of_its_own)
+    assert processes.wait() == [1, 1]
+    for rank in (0, 1):
+        said = processes.said(rank)
+        assert "have come apart by step 5: the parameters of process 1 are not" in said
+        assert "Traceback" not in said
+
+
+def no_number_in_the_second(rank: int) -> None:
+    import iqgs.engine.stages.reconstruction as module
+
+    good = module.photometric_terms
+
+    def terms(*given: object) -> dict[str, torch.Tensor]:
+        made = good(*given)
+        return {**made, "l1": made["l1"] * float("nan")} if rank else made
+
+    module.photometric_terms = terms
+
+
+def no_disk_in_the_first(rank: int) -> None:
+    import iqgs.engine.training as module
+
+    def full(*_: object) -> None:
+        raise RunError("the disk is full")
+
+    module.save_iteration = full
+
+
+def broken_second(rank: int) -> None:
+    import iqgs.engine.stages.reconstruction as module
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("in process 1")
+
+    if rank:
+        module.photometric_terms = broken
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "first", "second"),
+    [
+        (no_number_in_the_second, "process 1 of 2 stopped: the loss is not finite at step 1,", ""),
+        (no_disk_in_the_first, "error: the disk is full", "process 0 of 2 stopped: the disk is"),
+        (broken_second, "process 1 of 2 stopped: ZeroDivisionError: in process 1", "Traceback"),
+    ],
+)
+def test_a_failure_in_one_process_is_told_to_all(
+    settings: Settings, tmp_path: Path, sabotage: Callable[[int], None], first: str, second: str
+) -> None:
+    processes = Processes(settings(tmp_path / "run"), tmp_path / "logs", sabotage=sabotage)
+    assert processes.wait() == [1, 1]
+    assert first in processes.said(0) and "Traceback" not in processes.said(0)
+    assert second in processes.said(1)
+
+
+def begun(processes: Processes, log: Path) -> None:
+    """Wait until steps are made."""
+    deadline = time.monotonic() + 100
+    while not log.exists() or log.stat().st_size == 0:
+        assert time.monotonic() < deadline, processes.said(0) + processes.said(1)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_others_end_soon_where_one_is_killed(
+    settings: Settings, tmp_path: Path, victim: int
+) -> None:
+    processes = Processes(settings(tmp_path / "run", iterations=100_000), tmp_path / "logs")
+    begun(processes, tmp_path / "run/log.jsonl")
+    os.kill(processes.all[victim].pid, signal.SIGKILL)
+    codes = processes.wait(SOON)
+    assert codes[victim] == -signal.SIGKILL and codes[1 - victim] == 1
+    said = processes.said(1 - victim)
+    assert "has lost another process of this run" in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_all_processes_stop_at_the_same_step_where_one_is_asked_to(
+    settings: Settings, tmp_path: Path, asked: int
+) -> None:
+    processes = Processes(settings(tmp_path / "run", iterations=100_000), tmp_path / "logs")
+    begun(processes, tmp_path / "run/log.jsonl")
+    os.kill(processes.all[asked].pid, signal.SIGTERM)
+    assert processes.wait(SOON) == [143, 143]
+    assert "--resume auto goes on from here" in processes.said(0)
+    assert ("as another process was asked to" in processes.said(0)) == (asked == 1)
+    (saved,) = (tmp_path / "run").glob("chkpnt*.pth")
+    step = load_checkpoint(saved)["iteration"]
+    assert saved.name == f"chkpnt{step}.pth" and f"stopped at step {step}" in processes.said(0)
