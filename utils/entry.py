@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 OLDEST_PYTHON = (3, 10)
 SIGINT_EXIT = 130
 USAGE_EXIT = 2
+SILENT_SECONDS = 10.0  # in which another process says the same, and torchrun ends this one
 
 
 def configure_logging(level: int = logging.INFO) -> None:
@@ -49,10 +51,12 @@ def run_command(main: Callable[[], int]) -> int:
         _check_place(place, main)
         return main()
     except IQGSError as error:
-        # A wrong flag is found out by all processes of a machine: one of them says it.
-        if place.speaks_for_all or not isinstance(error, UserError):
-            whose = f"process {place.rank}: " if place.rank else ""
-            sys.stderr.write(f"{whose}error: {error}\n")
+        # A wrong flag is found out by all processes of a machine. One of them says it, and torchrun
+        # then ends the others, which speak only where it does not.
+        if not place.speaks_for_all and isinstance(error, UserError):
+            time.sleep(SILENT_SECONDS)
+        whose = f"process {place.rank}: " if place.rank else ""
+        sys.stderr.write(f"{whose}error: {error}\n")
         return error.exit_code
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]

@@ -11,6 +11,7 @@ import dataclasses
 import datetime
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -149,11 +150,10 @@ class Ranks:
             yield
         except RuntimeError as error:
             self.parted = True
-            reason = (str(error).splitlines() or ["no reason given"])[0]
             raise RunError(
-                f"process {self.rank} of {self.world} has lost another process of this run, whose "
-                f"own words say why it ended ({reason[:160]}); the last checkpoint is intact and "
-                "--resume auto goes on from it"
+                f"process {self.rank} of {self.world} has lost another process of this run "
+                f"({_reason(error)}), which may have said why it ended; --resume auto goes on from "
+                "the last checkpoint"
             ) from None
 
 
@@ -192,6 +192,12 @@ class Together:
 
 def _sentence(error: BaseException) -> str:
     return str(error) if isinstance(error, IQGSError) else f"{type(error).__name__}: {error}"
+
+
+def _reason(error: Exception) -> str:
+    """What torch says, without the place in its source and its advice."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return re.sub(r"^\[[^]]*\.\w+:\d+\] ", "", lines[0]).split(". ")[0][:120]
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
@@ -238,7 +244,7 @@ def joined_ranks(place: Place, device: torch.device) -> Iterator[Ranks]:
         where = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
         raise RunError(
             f"process {place.rank} of {place.world} cannot meet the others at {where} "
-            f"({str(error).splitlines()[0][:160]}); start all with the same torchrun command"
+            f"({_reason(error)}); start all with the same torchrun command"
         ) from None
     ranks = Ranks(place, words, gradients)
     yield ranks

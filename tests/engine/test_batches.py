@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import torch
 
 from arguments import RunConfig
 from iqgs.engine.opening import begin_run
-from iqgs.engine.run import Run
+from iqgs.engine.ranks import ALONE, Ranks
+from iqgs.engine.run import Run, own_device
 from iqgs.engine.stages.instances import InstanceLearning
 from iqgs.engine.stages.joint import JointTraining
 from iqgs.engine.stages.protocol import Stage, step_generator, take_step
@@ -19,6 +22,7 @@ from iqgs.engine.stages.reconstruction import Reconstruction
 from iqgs.engine.training import reconstruct, train
 from scene.densification import view_signal
 from utils.errors import UserError
+from utils.place import Place
 
 from .blobs import HEIGHT, WIDTH
 from .test_memory import LiveTensors
@@ -135,3 +139,37 @@ def test_a_batch_of_more_views_than_there_are_is_refused(
         train(make_config("run", batch_size=9))
     with pytest.raises(UserError, match="--batch_size must be at least 1, got 0"):
         make_config("run", batch_size=0)
+
+
+def test_views_with_masks_count_where_instances_are_learned(
+    make_config: MakeConfig, tmp_path: Path, blobs: Path
+) -> None:
+    scene = tmp_path / "scene"
+    shutil.copytree(blobs, scene)
+    for path in sorted((scene / "object_mask").iterdir())[3:]:  # views 0 and 8 are held out
+        path.unlink()
+    with pytest.raises(UserError, match="--batch_size 4 is more than the 2 views"):
+        train(make_config("run", source_path=str(scene), batch_size=4))
+    changes = {"iterations": 2, "method": "vote", "source_path": str(scene)}
+    assert train(make_config("vote", **changes, batch_size=4)) == 0
+
+
+def test_each_process_of_a_machine_needs_a_gpu_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    gpu = torch.device("cuda")
+    assert own_device(CPU, Place(1, 8, 1, 8)) == CPU
+    assert own_device(gpu, Place()) == gpu
+    assert own_device(gpu, Place(3, 4, 1, 2)) == torch.device("cuda", 1) and chosen == [1]
+    with pytest.raises(UserError, match="starts 3 processes on a machine with 2 GPU"):
+        own_device(gpu, Place(0, 3, 0, 3))
+
+
+def test_processes_share_the_cores_of_their_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    assert [Ranks(Place(0, 8, 0, n)).threads(0) for n in (1, 4, 8)] == [12, 3, 1]
+    assert Ranks(Place(0, 8, 0, 8)).threads(5) == 5
+    assert ALONE.threads(0) == 0, "torch's own choice, as ever"
