@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from iqgs.engine.checkpoint import (
 )
 from iqgs.engine.monitor import Monitor
 from iqgs.engine.opening import begin_run
-from iqgs.engine.ranks import joined_ranks
+from iqgs.engine.ranks import Ranks, joined_ranks
 from iqgs.engine.run import MOST_VIEWS, Run, choose_device, own_device, splat_labels, spread
 from iqgs.engine.run_folder import claimed_folder, write_beginning
 from iqgs.engine.signals import SIGNAL_EXIT, StopRequest
@@ -99,6 +100,7 @@ def train(config: RunConfig) -> int:
         set_threads(ranks.threads(config.train.threads))
         with ranks.together():
             state = state_to_go_on_from(config, folder)
+            check_same_start(state, folder, ranks)
             run = begin_run(config, folder, device, state, ranks)
             check_view_count(run)
         with ranks.together():
@@ -107,6 +109,16 @@ def train(config: RunConfig) -> int:
         logger.info("Optimizing %s\nOutput folder: %s", config.model.source_path, folder)
         with StopRequest(ECHO_SECONDS if ranks.world > 1 else 0.0) as stop:
             return Loop(run, stop).run(state)
+
+
+def check_same_start(state: dict[str, Any] | None, folder: Path, ranks: Ranks) -> None:
+    """UserError where the processes do not go on from the same step."""
+    steps = ranks.gathered(None if state is None else int(state["iteration"]))
+    if len(set(steps)) > 1:
+        raise UserError(
+            f"the processes find other checkpoints in {folder} (steps {steps}); all machines of a "
+            "run must see the same folder"
+        )
 
 
 def check_batch(config: RunConfig, processes: int) -> None:

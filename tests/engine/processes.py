@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from iqgs.engine.settings import going_on_settings, resolve_run
-from utils.entry import for_many_processes, run_command
+from utils import entry
 
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["iqgs.engine.training", "scipy.spatial"])
@@ -80,13 +80,14 @@ def _be(
         MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port),
     )
+    entry.SILENT_SECONDS = 0.0  # nobody ends the others here
     if sabotage is not None:
         sabotage(rank)
 
-    @for_many_processes
+    @entry.for_many_processes
     def main() -> int:
         from iqgs.engine.training import train
 
         return train(resolve_run(going_on_settings(settings), settings))
 
-    sys.exit(run_command(main))
+    sys.exit(entry.run_command(main))

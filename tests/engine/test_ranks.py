@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
@@ -209,6 +210,66 @@ def test_a_failure_in_one_process_is_told_to_all(
     assert processes.wait() == [1, 1]
     assert first in processes.said(0) and "Traceback" not in processes.said(0)
     assert second in processes.said(1)
+
+
+def late_second(rank: int) -> None:
+    import iqgs.engine.ranks as module
+
+    module.MEETING_WAIT = datetime.timedelta(seconds=3)
+    if rank:
+        os._exit(7)
+
+
+def no_address(rank: int) -> None:
+    del os.environ["MASTER_ADDR"]
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "codes", "words"),
+    [
+        (late_second, [1, 7], "process 0 of 2 cannot meet the others at 127.0.0.1:"),
+        (no_address, [1, 1], "process 0 of 2 cannot meet the others at ?:"),
+    ],
+)
+def test_processes_that_do_not_meet_say_so(
+    settings: Settings,
+    tmp_path: Path,
+    sabotage: Callable[[int], None],
+    codes: list[int],
+    words: str,
+) -> None:
+    processes = Processes(settings(tmp_path / "run"), tmp_path / "logs", sabotage=sabotage)
+    assert processes.wait(SOON) == codes
+    assert words in processes.said(0) and "Traceback" not in processes.said(0)
+    assert not (tmp_path / "run").exists(), "nothing is begun before they have met"
+
+
+def another_folder_for_the_second(rank: int) -> None:
+    import iqgs.engine.training as module
+
+    if rank:
+        module.state_to_go_on_from = lambda config, folder: None
+
+
+def no_repaired_masks_for_the_second(rank: int) -> None:
+    from iqgs.engine.association.masks_folder import AssociatedMasks
+
+    if rank:
+        AssociatedMasks.read = classmethod(lambda cls, folder: None)
+
+
+def test_machines_that_do_not_see_the_same_folder_are_told(
+    settings: Settings, tmp_path: Path
+) -> None:
+    short, logs = {"iterations": 3, "instance_iterations": 3}, tmp_path / "logs"
+    blind = Processes(settings(tmp_path / "a"), logs, sabotage=no_repaired_masks_for_the_second)
+    assert blind.wait() == [1, 2]
+    assert "repaired_masks is not there: all machines of a run must see it" in blind.said(0)
+    assert train(resolve_run(settings(tmp_path / "b", **short))) == 0
+    on = settings(tmp_path / "b", **short, resume="auto")
+    blind = Processes(on, tmp_path / "more", sabotage=another_folder_for_the_second)
+    assert blind.wait() == [2, 2]
+    assert "find other checkpoints in" in blind.said(0) and "[6, None]" in blind.said(0)
 
 
 def begun(said: Callable[[], str], log: Path) -> None:

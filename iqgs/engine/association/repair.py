@@ -26,6 +26,7 @@ from iqgs.engine.run import Run
 from iqgs.engine.run_folder import IDS_FILE
 from iqgs.methods import METHODS
 from scene.view import View
+from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -53,9 +54,11 @@ def agree_on_masks(run: Run) -> WeightCache | None:
             if run.repaired is not None:
                 run.repaired.table.save(run.folder / IDS_FILE)
     if ranks.from_first(run.repaired is not None):
-        if not ranks.first:
-            run.repaired = AssociatedMasks.read(run.folder / AssociatedMasks.IN_RUN)
-        assert run.repaired is not None
+        folder = run.folder / AssociatedMasks.IN_RUN
+        with ranks.together():
+            run.repaired = run.repaired if ranks.first else AssociatedMasks.read(folder)
+            if run.repaired is None:
+                raise UserError(f"{folder} is not there: all machines of a run must see it")
         run.ids = run.repaired.table
         give_method(run)
     return cache
