@@ -112,11 +112,19 @@ def test_every_method_learns_in_two_processes_what_it_learns_in_one(
     assert (tmp_path / "one" / ply).read_bytes() == (tmp_path / "two" / ply).read_bytes()
 
 
-def test_uneven_shares_are_the_mean_over_all_views(settings: Settings, tmp_path: Path) -> None:
-    """Three views for two processes: sums in another order, so equal to rounding."""
-    changes = {"batch_size": 3, "iterations": 3, "instance_iterations": 3, "repair_masks": "off"}
+@pytest.mark.parametrize(("views", "world"), [(3, 2), (4, 3)])
+def test_uneven_shares_are_the_mean_over_all_views(
+    settings: Settings, tmp_path: Path, views: int, world: int
+) -> None:
+    """Sums in another order, so equal to rounding."""
+    changes = {
+        "batch_size": views,
+        "iterations": 3,
+        "instance_iterations": 3,
+        "repair_masks": "off",
+    }
     assert train(resolve_run(settings(tmp_path / "one", **changes))) == 0
-    run_processes(settings(tmp_path / "two", **changes), tmp_path / "logs")
+    run_processes(settings(tmp_path / "two", **changes), tmp_path / "logs", world=world)
     one, two = (load_checkpoint(tmp_path / name / "chkpnt6.pth") for name in ("one", "two"))
     torch.testing.assert_close(one["gaussians"]["params"], two["gaussians"]["params"])
     torch.testing.assert_close(one["method"], two["method"])
