@@ -240,7 +240,8 @@ class Loop:
     def _check_same(self, iteration: int) -> None:
         """Stop where several processes have not the same parameters any more."""
         run = self.training
-        state = {} if run.method is None else run.method.state_dict()
+        fitted = METHODS[run.config.segmentation.method].closed_form  # by the first alone
+        state = {} if run.method is None or fitted else run.method.state_dict()
         tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
         self.ranks.check_same([*run.gaussians.params.values(), *tensors], iteration)
 

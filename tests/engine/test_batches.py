@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from arguments import RunConfig
 from iqgs.engine.opening import begin_run
 from iqgs.engine.ranks import ALONE, Ranks
 from iqgs.engine.run import Run, own_device
+from iqgs.engine.signals import StopRequest
 from iqgs.engine.stages.instances import InstanceLearning
 from iqgs.engine.stages.joint import JointTraining
 from iqgs.engine.stages.protocol import Stage, step_generator, take_step
 from iqgs.engine.stages.reconstruction import Reconstruction
-from iqgs.engine.training import reconstruct, train
+from iqgs.engine.training import check_view_count, reconstruct, train
 from scene.densification import view_signal
 from utils.errors import UserError
 from utils.place import Place
@@ -166,6 +168,57 @@ def test_each_process_of_a_machine_needs_a_gpu_of_its_own(
     assert own_device(gpu, Place(3, 4, 1, 2)) == torch.device("cuda", 1) and chosen == [1]
     with pytest.raises(UserError, match="starts 3 processes on a machine with 2 GPU"):
         own_device(gpu, Place(0, 3, 0, 3))
+
+
+def test_every_process_needs_a_view(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="--batch_size 2 is smaller than the 3 processes"):
+        train(make_config("few", batch_size=2))
+    assert not (tmp_path / "few").exists()
+    run = begin(make_config, tmp_path / "many", batch_size=9)
+    run.ranks = Ranks(Place(0, 9, 0, 9))
+    with pytest.raises(UserError, match="than the 7 views .* or less, so at most 7 processes"):
+        check_view_count(run)
+
+
+class Doubled(Ranks):
+    """Two processes with the same gradients."""
+
+    def sum_(self, tensor: torch.Tensor) -> None:
+        tensor *= 2
+
+
+def test_gradients_are_summed_in_place_of_themselves() -> None:
+    """One more copy of them for a moment; a parameter that nobody taught stays without."""
+    learned, taught_nothing, more = torch.ones(50_000, 3), torch.ones(7), torch.ones(50_000, 1)
+    learned.grad, more.grad = torch.full((50_000, 3), 1.5), torch.ones(50_000, 1)
+    beside = torch.arange(5.0)
+    with LiveTensors() as seen:
+        Doubled(Place(0, 2, 0, 2)).sum_gradients([learned, taught_nothing, more], [beside])
+    assert torch.equal(learned.grad, torch.full((50_000, 3), 3.0))
+    assert torch.equal(more.grad, torch.full((50_000, 1), 2.0))
+    assert taught_nothing.grad is None and torch.equal(beside, 2 * torch.arange(5.0))
+    assert seen.peak < 2.1 * 4 * 4 * 50_000, "the gradients, and their copy"
+
+
+def test_the_echo_of_a_signal_is_no_second_one() -> None:
+    acted: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, _: acted.append(number))
+    try:
+        with StopRequest(echo_seconds=60.0) as stop:
+            for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+                signal.raise_signal(number)
+            assert stop.number == signal.SIGTERM and not acted
+        with StopRequest() as stop:
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.number == signal.SIGTERM and not acted
+            signal.raise_signal(signal.SIGTERM)
+            assert acted == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def test_processes_share_the_cores_of_their_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def fit_view(run: Run, view: View, number: int, done: int = 0) -> FitView:
 
 class Fitting:
     """Hands the training views to the method, one a step, as often as the method's entry says;
-    nothing is optimised."""
+    nothing is optimised. Of several processes the first does it: it alone saves what comes out."""
 
     name = "fitting"
     learns_instances = True
@@ -46,8 +46,12 @@ class Fitting:
         steps = len(self.views) * entry.rounds(run.config.method)
         self.first, self.last = first, first + steps - 1
 
+    @torch.no_grad()
     def draw(self, iteration: int) -> list[int]:
-        """No view to learn from."""
+        """Let the method take the step's view into account; there is none to learn from."""
+        if self.run.ranks.first:
+            done, number = divmod(iteration - self.first, len(self.views))
+            self.method.fit([fit_view(self.run, self.views[number], number, done)])
         return []
 
     def loss(self, iteration: int, view: int, slot: int = 0) -> StepLoss:
@@ -58,14 +62,11 @@ class Fitting:
         """Nothing."""
 
     def exchange(self, ranks: Ranks, seen: list[Any]) -> list[Any]:
-        """Nothing: every process looks at every view."""
+        """Nothing."""
         return seen
 
-    @torch.no_grad()
     def update(self, iteration: int, seen: list[Any]) -> None:
-        """Let the method take the step's view into account."""
-        done, number = divmod(iteration - self.first, len(self.views))
-        self.method.fit([fit_view(self.run, self.views[number], number, done)])
+        """Nothing."""
 
     def up_to_date(self) -> AbstractContextManager[None]:
         """They always are."""
