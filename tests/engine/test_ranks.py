@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,24 +42,42 @@ ROUTES = {
 }
 
 
+def assert_same_runs(one: Path, two: Path) -> None:
+    """To the last bit of parameters, moments, running statistics, view order and files."""
+    saved = sorted(path.name for path in one.glob("chkpnt*.pth"))
+    assert saved and saved == sorted(path.name for path in two.glob("chkpnt*.pth"))
+    for name in saved:
+        number = int(name.removeprefix("chkpnt").removesuffix(".pth"))
+        assert_same_state(one, two, number)
+        ply = f"point_cloud/iteration_{number}/point_cloud.ply"
+        assert (one / ply).read_bytes() == (two / ply).read_bytes()
+
+
 @pytest.mark.parametrize("changes", ROUTES.values(), ids=ROUTES)
 def test_two_processes_are_one_with_two_views_a_step(
     settings: Settings, tmp_path: Path, changes: dict[str, object]
 ) -> None:
-    """To the last bit of parameters, moments, running statistics and view order."""
     changes = {**LONG, **changes}
     assert train(resolve_run(settings(tmp_path / "one", **changes))) == 0
     run_processes(settings(tmp_path / "two", **changes), tmp_path / "logs")
-    saved = sorted(path.name for path in (tmp_path / "one").glob("chkpnt*.pth"))
-    assert saved and saved == sorted(p.name for p in (tmp_path / "two").glob("chkpnt*.pth"))
-    for name in saved:
-        number = int(name.removeprefix("chkpnt").removesuffix(".pth"))
-        assert_same_state(tmp_path / "one", tmp_path / "two", number)
-        ply = f"point_cloud/iteration_{number}/point_cloud.ply"
-        assert (tmp_path / "one" / ply).read_bytes() == (tmp_path / "two" / ply).read_bytes()
-    first = load_checkpoint(tmp_path / "two" / saved[0])["gaussians"]
+    assert_same_runs(tmp_path / "one", tmp_path / "two")
     if changes["iterations"] > 30:
-        assert len(first["params"]["means"]) != 3 * 60, "nothing was densified"
+        first = min((tmp_path / "two").glob("chkpnt*.pth"))
+        splats = load_checkpoint(first)["gaussians"]["params"]["means"]
+        assert len(splats) != 3 * 60, "nothing was densified"
+
+
+def test_views_without_masks_are_no_matter_of_one_process(
+    settings: Settings, blobs: Path, tmp_path: Path
+) -> None:
+    """The joint route finds neighbours anew when a view of the step, of whomever, has masks."""
+    shutil.copytree(blobs, tmp_path / "scene")
+    for path in sorted((tmp_path / "scene/object_mask").iterdir())[3:]:
+        path.unlink()
+    changes = {"route": "joint", "source_path": str(tmp_path / "scene"), "repair_masks": "off"}
+    assert train(resolve_run(settings(tmp_path / "one", **changes))) == 0
+    run_processes(settings(tmp_path / "two", **changes), tmp_path / "logs")
+    assert_same_runs(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +99,7 @@ def test_every_method_learns_in_two_processes_what_it_learns_in_one(
     changes = {"method": name, "start_ply": str(splats), "repair_masks": "off"}
     assert train(resolve_run(settings(tmp_path / "one", **changes))) == 0
     run_processes(settings(tmp_path / "two", **changes), tmp_path / "logs")
-    (saved,) = (tmp_path / "one").glob("chkpnt*.pth")
-    number = int(saved.stem.removeprefix("chkpnt"))
-    assert_same_state(tmp_path / "one", tmp_path / "two", number)
-    ply = f"point_cloud/iteration_{number}/point_cloud.ply"
-    assert (tmp_path / "one" / ply).read_bytes() == (tmp_path / "two" / ply).read_bytes()
+    assert_same_runs(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.parametrize(("views", "world"), [(3, 2), (4, 3)])
