@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import sys
 
-from utils.entry import run_command
+from utils.entry import for_many_processes, run_command
 
 
+@for_many_processes
 def main() -> int:
     from iqgs.engine.settings import parse_training_arguments
     from iqgs.engine.training import train

@@ -106,6 +106,9 @@ class OptimizationParams:
     """How the scene is reconstructed (2DGS, 3DGS)."""
 
     iterations: int = option(30000, "steps of the reconstruction (joint route: of everything)")
+    batch_size: int = option(
+        1, "views a step, in all stages that learn; torchrun deals them out to its processes"
+    )
     lr_scale: float = option(1.0, "multiplies all rates; 0: sqrt(30000 / iterations) in [1, 5]")
     lr_final: float = option(1.0, "final fraction of the rates other than position")
     position_lr_init: float = option(0.00016, "first rate of positions, times the scene's extent")
@@ -138,6 +141,7 @@ class OptimizationParams:
 
     def __post_init__(self) -> None:
         require(self.iterations >= 1, "iterations", self.iterations, "at least 1")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         require(0 <= self.lambda_dssim <= 1, "lambda_dssim", self.lambda_dssim, "in [0, 1]")
         require(
             self.densification_interval >= 1,

@@ -34,11 +34,16 @@ class ReproductionParams:
     slurm: tuple[str, ...] = option(
         (), "a Slurm job a cell, through submitit: its settings, as timeout_min=60 gpus_per_node=1"
     )
+    limit_minutes: float = option(0.0, "end a cell that takes longer, as FAILED; 0: no limit")
+    limit_memory_gb: float = option(
+        0.0, "end a cell whose processes need more host memory, as FAILED; 0: no limit"
+    )
     threads: int = option(0, "CPU threads of a cell; 0: all, or one without a GPU")
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "seeds")
         require_at_least(self, 0, "iterations", "instance_iterations", "threads", "jobs")
+        require_at_least(self, 0, "limit_minutes", "limit_memory_gb")
         for name in self.masks:
             require(name in MASKS, "masks", name, f"of {', '.join(MASKS)}")
 

@@ -86,11 +86,15 @@ class Densifier:
     @torch.no_grad()
     def observe(self, radii: Tensor, screen_grad: Tensor) -> None:
         """Add one view: `radii` [N] (> 0 where visible), `screen_grad` [N, 2 or 3]."""
-        if len(radii) != len(self.model) or len(screen_grad) != len(self.model):
-            raise ValueError(f"expected rows of {len(self.model)} splats, got {len(radii)}")
-        visible = radii > 0
-        self.gradient_sum += screen_grad.norm(dim=-1) * visible
-        self.view_count += visible
+        self.add(*view_signal(radii, screen_grad))
+
+    @torch.no_grad()
+    def add(self, signal: Tensor, views: Tensor) -> None:
+        """Add views whose signals [N] were summed, with the number of views [N] that show each."""
+        if len(signal) != len(self.model):
+            raise ValueError(f"expected rows of {len(self.model)} splats, got {len(signal)}")
+        self.gradient_sum += signal
+        self.view_count += views
 
     def is_active(self, iteration: int) -> bool:
         """Whether statistics of this iteration can still matter."""
@@ -190,6 +194,14 @@ class Densifier:
         self.gradient_sum = state["gradient_sum"].clone().to(device)
         self.view_count = state["view_count"].clone().to(device)
         self.initial_count = int(state["initial_count"])
+
+
+def view_signal(radii: Tensor, screen_grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The signal [N] of one view, 0 where it does not show a splat, and 1 [N] where it does."""
+    if len(radii) != len(screen_grad):
+        raise ValueError(f"expected rows of as many splats, got {len(radii)}, {len(screen_grad)}")
+    visible = radii > 0
+    return screen_grad.norm(dim=-1) * visible, visible.to(screen_grad.dtype)
 
 
 def clone(model: GaussianModel, mask: Tensor) -> dict[str, Tensor]:

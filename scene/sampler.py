@@ -30,6 +30,10 @@ class ViewSampler:
         self._position += 1
         return int(self._order[self._position - 1])
 
+    def batch(self, size: int) -> list[int]:
+        """The numbers of the next `size` views."""
+        return [self.draw() for _ in range(size)]
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that the coming draws depend on."""
         return {

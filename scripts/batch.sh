@@ -3,10 +3,12 @@
 #
 # run_batch needs: DATA_ROOT OUT_ROOT SCENES, the arrays TRAIN_FLAGS EVALUATE_FLAGS, and in
 # EXTRA_FLAGS what the user added for train.py. A scene is finished when its run has results.json.
+# With LIMIT_MINUTES=N a scene that takes longer is ended and FAILED.
 
 ROOT="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
 STATES=()
 FAILED=0
+OVER_LIMIT=124 # the exit code of timeout
 
 # read_batch_arguments DEFAULT_DATA DEFAULT_OUT DEFAULT_SCENES "$@"
 read_batch_arguments() {
@@ -26,14 +28,28 @@ read_batch_arguments() {
     echo "$(basename -- "$0"): no folder $DATA_ROOT: pass the folder that holds the scenes" >&2
     exit 2
   fi
+  if [[ ! "${LIMIT_MINUTES:=0}" =~ ^[0-9]+([.][0-9]+)?$ ]]; then
+    echo "$(basename -- "$0"): LIMIT_MINUTES must be a number of minutes, got $LIMIT_MINUTES" >&2
+    exit 2
+  fi
+  LIMIT_SECONDS=$(awk -v minutes="$LIMIT_MINUTES" 'BEGIN { printf "%d", 60 * minutes + 0.5 }')
 }
 
 # One step of a scene; says what it does, keeps all output in the scene's log.
 batch_step() { # LOG COMMAND...
-  local log="$1"
+  local log="$1" limit=() left=$((DEADLINE - SECONDS)) code=0
   shift
   printf '\n$ %s\n' "$*" >>"$log"
-  (cd -- "$ROOT" && "$@") >>"$log" 2>&1 </dev/null
+  # train.py saves where it is asked to stop, so it gets some seconds before it is killed
+  if ((LIMIT_SECONDS)); then
+    limit=(timeout --foreground --kill-after=30 "$((left > 0 ? left : 1))")
+  fi
+  (cd -- "$ROOT" && ${limit[@]+"${limit[@]}"} "$@") >>"$log" 2>&1 </dev/null || code=$?
+  if ((LIMIT_SECONDS && DEADLINE <= SECONDS && code)); then # 137: it had to be killed
+    code=$OVER_LIMIT
+    echo "error: it took longer than LIMIT_MINUTES=$LIMIT_MINUTES" >>"$log"
+  fi
+  return "$code"
 }
 
 train_scene() { # SCENE RUN LOG
@@ -60,6 +76,7 @@ run_batch() {
   mkdir -p -- "$OUT_ROOT/logs"
   for scene in $SCENES; do
     run="$OUT_ROOT/$scene" log="$OUT_ROOT/logs/$scene.log" start=$SECONDS code=0
+    DEADLINE=$((SECONDS + LIMIT_SECONDS))
     if [[ -f "$run/results.json" ]]; then
       STATES+=("$scene=finished before")
       continue

@@ -10,7 +10,8 @@
 # DATA_ROOT (data/360_v2) holds one folder per scene: images_2/ sparse/0/ object_mask/ (masks are not
 # part of the data set: make them, or pass --no_masks). OUT_ROOT (output/360_v2) gets one run per scene
 # and logs/. Finished scenes (results.json) are skipped, interrupted ones go on; one failure does not
-# stop the rest, but the exit code is 1.
+# stop the rest, but the exit code is 1. LIMIT_MINUTES=90 before the command ends a scene that takes
+# longer, as FAILED.
 set -euo pipefail
 
 source "$(dirname -- "${BASH_SOURCE[0]}")/batch.sh"

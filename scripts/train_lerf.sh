@@ -9,6 +9,7 @@
 # DATA_ROOT (data/lerf_mask) holds one folder per scene: images/ images_train/ object_mask/ sparse/0/.
 # OUT_ROOT (output/lerf_mask) gets one run per scene and logs/. Finished scenes (results.json) are
 # skipped, interrupted ones go on; one failure does not stop the rest, but the exit code is 1.
+# LIMIT_MINUTES=90 before the command ends a scene that takes longer, as FAILED.
 # The masks of the held-out views are empty in LERF-Mask, so the training views are scored, against the
 # masks that were trained on (as the paper does); the table says so. Held-out views, once somebody says
 # where the texts are in some of the training views (docs/text.md):

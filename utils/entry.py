@@ -8,17 +8,29 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from utils.place import Place
 
 OLDEST_PYTHON = (3, 10)
 SIGINT_EXIT = 130
 USAGE_EXIT = 2
+SILENT_SECONDS = 10.0  # in which another process says the same, and torchrun ends this one
 
 
-def configure_logging(verbose: bool = False) -> None:
+def configure_logging(level: int = logging.INFO) -> None:
     """Plain messages on stderr; called once, by a command."""
-    level = logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+
+
+def for_many_processes(main: Callable[[], int]) -> Callable[[], int]:
+    """Mark the `main` of a command that torchrun may start in several processes."""
+    main.for_many = True  # type: ignore[attr-defined]
+    return main
 
 
 def run_command(main: Callable[[], int]) -> int:
@@ -30,12 +42,21 @@ def run_command(main: Callable[[], int]) -> int:
     if sys.version_info < OLDEST_PYTHON:
         running = ".".join(str(part) for part in sys.version_info[:2])
         return _refuse(f"Python 3.10 or newer is needed, this is {running} ({sys.executable})")
-    from utils.errors import IQGSError
+    from utils.errors import IQGSError, UserError
+    from utils.place import Place, place_of
 
+    place = Place()
     try:
+        place = place_of()
+        _check_place(place, main)
         return main()
     except IQGSError as error:
-        sys.stderr.write(f"error: {error}\n")
+        # A wrong flag is found out by all processes of a machine. One of them says it, and torchrun
+        # then ends the others, which speak only where it does not.
+        if not place.speaks_for_all and isinstance(error, UserError):
+            time.sleep(SILENT_SECONDS)
+        whose = f"process {place.rank}: " if place.rank else ""
+        sys.stderr.write(f"{whose}error: {error}\n")
         return error.exit_code
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
@@ -56,6 +77,19 @@ def run_command(main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return SIGINT_EXIT
+
+
+def _check_place(place: Place, main: Callable[[], int]) -> None:
+    """The first process speaks for all. UserError where there must not be others."""
+    from utils.errors import UserError
+
+    if place.rank:
+        configure_logging(logging.ERROR)
+    if place.world > 1 and not hasattr(main, "for_many"):
+        raise UserError(
+            f"{PurePath(sys.argv[0]).name} is one process, and torchrun has started "
+            f"{place.world}; start it without torchrun"
+        )
 
 
 def _refuse(sentence: str) -> int:

@@ -28,17 +28,17 @@ TRAIN_TEST_VIEWS = 5
 
 
 class Monitor:
-    """Reports of one run."""
+    """Reports of one run. Of several processes the first one's, of its own views."""
 
     def __init__(self, run: Run) -> None:
         self.training = run
-        self.log = ScalarLog(run.folder)
+        self.log = ScalarLog(run.folder) if run.ranks.first else None
         self._smooth: float | None = None
 
     def step(self, iteration: int, step: StepLoss, bar: Any) -> None:
         """Every tenth step with a loss: one record and the bar's postfix."""
         bar.update(1)
-        if iteration % REPORT_EVERY or step.total is None:
+        if self.log is None or iteration % REPORT_EVERY or step.total is None:
             return
         total = float(step.total.detach())
         old = total if self._smooth is None else self._smooth
@@ -57,6 +57,8 @@ class Monitor:
     def stage_done(self, stage: Stage, seconds: float, peak_bytes: int) -> None:
         """One record at the end of a stage: time, splats, memory."""
         self._smooth = None
+        if self.log is None:
+            return
         self.log.write(
             stage.last,
             {
@@ -108,6 +110,7 @@ class Monitor:
             values[f"{name}/mIoU_gt"] = float(scores["mIoU_gt"])
             said += f" mIoU_gt {100 * values[f'{name}/mIoU_gt']:.1f}"
         logger.info("[ITER %d] Evaluating %s: %s", iteration, name, said)
+        assert self.log is not None
         self.log.write(iteration, values)
         self.log.image(iteration, f"{name}_view_{views[0].name}/render", pictures[0])
 
@@ -124,4 +127,5 @@ class Monitor:
 
     def close(self) -> None:
         """Flush the logs."""
-        self.log.close()
+        if self.log is not None:
+            self.log.close()

@@ -18,6 +18,7 @@ from arguments.opening import OpeningParams
 from gaussian_renderer import PRIMITIVES, Primitive
 from iqgs.engine.association.masks_folder import AssociatedMasks
 from iqgs.engine.checkpoint import find_method, load_method
+from iqgs.engine.ranks import ALONE, Ranks
 from iqgs.engine.run import Run, choose_device
 from iqgs.engine.run_folder import (
     RunCameras,
@@ -124,10 +125,14 @@ def _take_cameras(run: Run, reread: bool) -> None:
 
 
 def begin_run(
-    config: RunConfig, folder: Path, device: torch.device, state: Mapping[str, Any] | None = None
+    config: RunConfig,
+    folder: Path,
+    device: torch.device,
+    state: Mapping[str, Any] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Run:
     """A run before its next step: the scene is read; splats and method are those of a checkpoint's
-    `state`, or the first splats and a fresh method.
+    `state`, or the first splats and a fresh method. Each of several processes does all of it.
     """
     frame = None
     if state is not None:  # the run keeps its coordinates
@@ -154,6 +159,7 @@ def begin_run(
         ids=scene.id_table,
         frame=scene.frame,
         loaded_scene=scene,
+        ranks=ranks,
     )
     if state is not None:
         _take_masks_of(run, state)
@@ -173,8 +179,9 @@ def _take_masks_of(run: Run, state: Mapping[str, Any]) -> None:
     target = run.folder / AssociatedMasks.IN_RUN
     other = run.config.train.start_checkpoint
     source = Path(other).parent / AssociatedMasks.IN_RUN if other else target
-    if source != target and source.is_dir():
-        shutil.copytree(source, target, dirs_exist_ok=True)
+    with run.ranks.together():
+        if run.ranks.first and source != target and source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
     run.repaired = AssociatedMasks.read(target)
     if run.repaired is None:
         raise DataError(f"{source} is missing: the run learns from the masks that were there")

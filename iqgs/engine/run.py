@@ -21,6 +21,7 @@ from arguments import RunConfig
 from diff_surfel_rasterization import backend_problem
 from gaussian_renderer import MIN_WEIGHT, Lens, Renderer
 from iqgs.engine.association.masks_folder import AssociatedMasks
+from iqgs.engine.ranks import ALONE, Ranks
 from iqgs.engine.run_folder import RunCameras
 from iqgs.engine.settings import scene_of
 from iqgs.methods.protocol import IdKind, Method, SceneFacts, SplatLabels
@@ -31,6 +32,7 @@ from scene.gaussian_model import GaussianModel
 from scene.masks import IdTable
 from scene.view import View
 from utils.errors import UserError
+from utils.place import Place
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class Run:
     loaded_scene: Scene | None = None
     masks_settled: bool = False  # the masks to learn from are decided: repaired, or as they are
     repaired: AssociatedMasks | None = None  # None: as they are in the scene
+    ranks: Ranks = ALONE  # the processes that train it
 
     @property
     def scene(self) -> Scene:
@@ -155,6 +158,20 @@ def splat_labels(run: Run, seen: Tensor | None = None) -> SplatLabels:
     labels = torch.where(sure, found.labels, torch.zeros_like(found.labels))
     numbers = torch.from_numpy(run.file_ids(labels, found.ids))
     return replace(found, labels=numbers.long(), confidence=found.confidence.cpu())
+
+
+def own_device(device: torch.device, place: Place) -> torch.device:
+    """The GPU of one of several processes of a machine. UserError where there are not enough."""
+    if device.type != "cuda" or place.world == 1:
+        return device
+    count = torch.cuda.device_count()
+    if place.local_world > count:
+        raise UserError(
+            f"torchrun starts {place.local_world} processes on a machine with {count} GPU; pass "
+            f"--nproc_per_node={count} to it, or --device cpu to train.py"
+        )
+    torch.cuda.set_device(place.local_rank)
+    return torch.device("cuda", place.local_rank)
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -13,7 +13,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 
 from arguments import RunConfig, config_to_json
 from iqgs.engine.association.masks_folder import AssociatedMasks
+from iqgs.engine.ranks import ALONE, Ranks
 from scene.cameras import Camera
 from scene.dataset import Scene
 from scene.frame import FRAME_FILE
@@ -41,10 +42,11 @@ CHECKPOINT_FILE = re.compile(r"chkpnt(\d+)\.pth")
 
 
 @contextmanager
-def claimed_folder(config: RunConfig) -> Iterator[tuple[Path, RunConfig]]:
-    """The run folder, which no other process may write meanwhile, and settings of absolute paths.
+def claimed_folder(config: RunConfig, ranks: Ranks = ALONE) -> Iterator[tuple[Path, RunConfig]]:
+    """The run folder, which no other run may write meanwhile, and settings of absolute paths.
 
-    UserError where the scene or the folder cannot be used; nothing of an older run is touched.
+    The first of several processes holds it for all. UserError where the scene or the folder cannot
+    be used; nothing of an older run is touched.
     """
     source, options = config.model.source_path, config.train
     going_on = bool(options.resume or options.start_checkpoint)
@@ -54,9 +56,12 @@ def claimed_folder(config: RunConfig) -> Iterator[tuple[Path, RunConfig]]:
         where = "; where is the scene now?" if going_on else ""
         raise UserError(f"-s {source}: no such folder{where}")
     folder, config = choose_folder(config.model.model_path), with_absolute_paths(config)
-    open_folder(folder, may_exist=going_on or options.overwrite)
-    with RunLock(folder):
-        yield folder, config
+    with ExitStack() as held:
+        with ranks.together():
+            if ranks.first:
+                open_folder(folder, may_exist=going_on or options.overwrite)
+                held.enter_context(RunLock(folder))
+        yield Path(ranks.from_first(str(folder))), config
 
 
 def choose_folder(model_path: str) -> Path:

@@ -4,14 +4,20 @@
 from __future__ import annotations
 
 import signal
+import time
 from types import FrameType, TracebackType
+
+SIGNAL_EXIT = 128  # plus the signal's number, as shells expect: 130 for SIGINT, 143 for SIGTERM
 
 
 class StopRequest:
-    """Within this context the first signal sets `number`; a second one acts at once."""
+    """Within this context the first signal sets `number`; a second one acts at once, unless it is
+    the first one's echo, within `echo_seconds`.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, echo_seconds: float = 0.0) -> None:
         self.number: int | None = None
+        self._echo_seconds, self._asked_at = echo_seconds, 0.0
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
@@ -20,9 +26,15 @@ class StopRequest:
         return self
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-        for name, handler in self._previous.items():
-            signal.signal(name, handler)  # type: ignore[arg-type]
+        if self.number is None:
+            self.number, self._asked_at = number, time.monotonic()
+        elif time.monotonic() - self._asked_at >= self._echo_seconds:
+            self._restore()
+            signal.raise_signal(number)
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
 
     def __exit__(
         self,
@@ -30,10 +42,4 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    @property
-    def exit_code(self) -> int:
-        """128 + the signal's number, as shells expect: 130 for SIGINT, 143 for SIGTERM."""
-        return 0 if self.number is None else 128 + self.number
+        self._restore()

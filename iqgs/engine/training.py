@@ -8,6 +8,8 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,9 +26,10 @@ from iqgs.engine.checkpoint import (
 )
 from iqgs.engine.monitor import Monitor
 from iqgs.engine.opening import begin_run
-from iqgs.engine.run import MOST_VIEWS, Run, choose_device, splat_labels, spread
+from iqgs.engine.ranks import Ranks, joined_ranks
+from iqgs.engine.run import MOST_VIEWS, Run, choose_device, own_device, splat_labels, spread
 from iqgs.engine.run_folder import claimed_folder, write_beginning
-from iqgs.engine.signals import StopRequest
+from iqgs.engine.signals import SIGNAL_EXIT, StopRequest
 from iqgs.engine.stages.fitting import Fitting
 from iqgs.engine.stages.instances import InstanceLearning
 from iqgs.engine.stages.joint import JointTraining
@@ -34,11 +37,13 @@ from iqgs.engine.stages.protocol import Stage, take_step
 from iqgs.engine.stages.reconstruction import Reconstruction
 from iqgs.methods import METHODS
 from utils.errors import UserError
+from utils.place import place_of
 from utils.reproducibility import peak_memory_bytes, seed_everything, set_threads
 
 logger = logging.getLogger(__name__)
 
 MIB = 2**20
+ECHO_SECONDS = 5.0  # in which torchrun passes on a signal that its processes have got already
 
 StageMaker = Callable[[Run], Stage]
 
@@ -86,19 +91,63 @@ def check_route(config: RunConfig) -> None:
 def train(config: RunConfig) -> int:
     """Train a run to its end, or until a signal asks to stop. Returns the exit code."""
     check_route(config)
-    with claimed_folder(config) as (folder, config):
-        state = state_to_go_on_from(config, folder)
-        run = begin_run(config, folder, _prepare_torch(config.train), state)
-        write_beginning(folder, config, run.scene, anew=state is None)
+    place = place_of()
+    check_batch(config, place.world)
+    device = own_device(_prepare_torch(config.train), place)
+    with joined_ranks(place, device) as ranks, claimed_folder(config, ranks) as (folder, config):
+        if not ranks.first:
+            config = replace(config, train=replace(config.train, quiet=True))
+        set_threads(ranks.threads(config.train.threads))
+        with ranks.together():
+            state = state_to_go_on_from(config, folder)
+            check_same_start(state, folder, ranks)
+            run = begin_run(config, folder, device, state, ranks)
+            check_view_count(run)
+        with ranks.together():
+            if ranks.first:
+                write_beginning(folder, config, run.scene, anew=state is None)
         logger.info("Optimizing %s\nOutput folder: %s", config.model.source_path, folder)
-        with StopRequest() as stop:
+        with StopRequest(ECHO_SECONDS if ranks.world > 1 else 0.0) as stop:
             return Loop(run, stop).run(state)
 
 
+def check_same_start(state: dict[str, Any] | None, folder: Path, ranks: Ranks) -> None:
+    """UserError where the processes do not go on from the same step."""
+    steps = ranks.gathered(None if state is None else int(state["iteration"]))
+    if len(set(steps)) > 1:
+        raise UserError(
+            f"the processes find other checkpoints in {folder} (steps {steps}); all machines of a "
+            "run must see the same folder"
+        )
+
+
+def check_batch(config: RunConfig, processes: int) -> None:
+    """UserError where some process would have no view in a step."""
+    size = config.optimization.batch_size
+    if size < processes:
+        raise UserError(
+            f"--batch_size {size} is smaller than the {processes} processes that torchrun has "
+            f"started; pass --batch_size {processes} or more"
+        )
+
+
+def check_view_count(run: Run) -> None:
+    """UserError where a step would look at a view twice."""
+    size, views = run.config.optimization.batch_size, len(run.scene.train)
+    learns = run.method is not None and run.config.segmentation.instance_iterations > 0
+    if learns and not METHODS[run.config.segmentation.method].closed_form:
+        views = min(views, len(run.masked_views()))
+    if size > max(views, 1):
+        most = f", so at most {views} processes" if run.ranks.world > views else ""
+        raise UserError(
+            f"--batch_size {size} is more than the {views} views that there are to learn from; "
+            f"pass --batch_size {views} or less{most}"
+        )
+
+
 def _prepare_torch(options: TrainParams) -> torch.device:
-    """Seeds, threads and modes of the process; returns where to compute."""
+    """Seeds and modes of the process; returns where to compute."""
     seed_everything(options.seed)
-    set_threads(options.threads)
     torch.autograd.set_detect_anomaly(options.detect_anomaly)
     if options.deterministic:  # cuBLAS reads this when a GPU is first used
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -112,9 +161,10 @@ class Loop:
 
     def __init__(self, run: Run, stop: StopRequest) -> None:
         self.training, self.stop = run, stop
-        self.options = run.config.train
+        self.options, self.ranks = run.config.train, run.ranks
         self.monitor = Monitor(run)
         self.started = time.monotonic()
+        self.asked = 0  # number of the signal that any process got
 
     def run(self, state: dict[str, Any] | None) -> int:
         """All stages that are not done yet, from a checkpoint's state if there is one."""
@@ -127,8 +177,8 @@ class Loop:
                 if state is not None and state["stage"] == stage.name:
                     stage.load_state_dict(state["stage_state"])
                 self._run_stage(stage, max(stage.first, done + 1))
-                if self.stop.number is not None:
-                    return self.stop.exit_code
+                if self._is_asked_to_stop():
+                    return SIGNAL_EXIT + self.asked
         finally:
             self.monitor.close()
         minutes = (time.monotonic() - self.started) / 60
@@ -153,29 +203,57 @@ class Loop:
             disable=self.options.quiet,
             mininterval=0.5,
         ) as bar:
+            self._check_same(first - 1)
             for iteration in range(first, stage.last + 1):
-                self.monitor.step(iteration, take_step(stage, iteration), bar)
+                self.monitor.step(iteration, take_step(stage, iteration, self.ranks), bar)
                 if self._after_step(stage, iteration):
                     return
-        set_threads(self.options.threads)
+        set_threads(self.ranks.threads(self.options.threads))
         self.monitor.stage_done(stage, time.monotonic() - began, peak_memory_bytes())
 
     def _after_step(self, stage: Stage, iteration: int) -> bool:
-        """Save, checkpoint and test where that is due; returns whether to stop here."""
-        ends, stopping = iteration == stage.last, self.stop.number is not None
-        if ends or stopping or iteration in self.options.save_iterations:
+        """Save, checkpoint and test where that is due; returns whether to stop here.
+
+        Of several processes the first does it, while the others wait; all stop where one is asked.
+        """
+        ends, stopping = iteration == stage.last, self._is_asked_to_stop()
+        interval = self.training.config.optimization.densification_interval
+        if ends or stopping or iteration % interval == 0:
+            self._check_same(iteration)
+        save = ends or stopping or iteration in self.options.save_iterations
+        keep = ends or stopping or self._checkpoint_due(iteration)
+        wanted = self.options.test_iterations
+        test = not stopping and (iteration in wanted if wanted else ends)
+        if save or keep or test:
+            with self.ranks.together():
+                if self.ranks.first:
+                    self._write(iteration, stage, save, keep, test)
+        if stopping:
+            whose = "" if self.stop.number else ", as another process was asked to"
+            logger.info("stopped at step %d%s; --resume auto goes on from here", iteration, whose)
+        return stopping
+
+    def _is_asked_to_stop(self) -> bool:
+        self.asked = self.ranks.largest(self.stop.number or 0)
+        return self.asked > 0
+
+    def _check_same(self, iteration: int) -> None:
+        """Stop where several processes have not the same parameters any more."""
+        run = self.training
+        fitted = METHODS[run.config.segmentation.method].closed_form  # by the first alone
+        state = {} if run.method is None or fitted else run.method.state_dict()
+        tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
+        self.ranks.check_same([*run.gaussians.params.values(), *tensors], iteration)
+
+    def _write(self, iteration: int, stage: Stage, save: bool, keep: bool, test: bool) -> None:
+        if save:
             with stage.up_to_date():
                 self._save(iteration, stage)
-        if ends or stopping or self._checkpoint_due(iteration):
+        if keep:
             self._checkpoint(iteration, stage)
-        if stopping:
-            logger.info("stopped at step %d; --resume auto goes on from here", iteration)
-            return True
-        wanted = self.options.test_iterations
-        if ends if not wanted else iteration in wanted:
+        if test:
             with stage.up_to_date():
                 self.monitor.test(iteration, stage.learns_instances)
-        return False
 
     def _checkpoint_due(self, iteration: int) -> bool:
         interval = self.options.checkpoint_interval

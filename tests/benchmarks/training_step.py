@@ -108,7 +108,7 @@ def parts_of(stage: Stage, method: IQGS) -> list[Part]:
             Part("optimizers", color.optimizer, "step"),
             Part("render", Renderer, "render"),
             Part("image losses", color, "terms"),
-            Part("densification signal", color.densifier, "observe"),
+            Part("densification signal", color, "take"),
         ]
     if isinstance(stage, JointTraining):
         parts += [

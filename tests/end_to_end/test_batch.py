@@ -25,6 +25,7 @@ echo "$@" >>"$RECORD"
 case "$1" in
   train.py) [[ "$*" == *"$BREAKS"* ]] && { echo "error: no sparse/0" >&2; exit 2; }
             [[ "$*" == *"$KILLED"* ]] && exit 130
+            [[ "$*" == *"$SLOW"* ]] && sleep 100
             mkdir -p "$5" ;;
   evaluate.py) echo '{"ours_10": {"test": {"PSNR": 30.5, "mIoU_pred": 0.91, "mIoU_gt": 0.5}},
                        "vote_10": {"test": {"PSNR": 1}}, "ours_9": {"test": {"PSNR": 2}}}' \\
@@ -56,6 +57,7 @@ class Batch:
             "REAL": sys.executable,
             "BREAKS": NOTHING,
             "KILLED": NOTHING,
+            "SLOW": NOTHING,
             **environment,
         }
         return subprocess.run(
@@ -142,6 +144,15 @@ def test_an_interrupt_ends_the_batch(lerf: Batch) -> None:
     done = lerf.run("train_lerf.sh", KILLED="figurines")
     assert done.returncode == 130 and "goes on from here" in done.stderr
     assert len(lerf.calls("train.py")) == 1
+
+
+def test_a_scene_that_takes_too_long_fails_and_stops_no_other(lerf: Batch) -> None:
+    done = lerf.run("train_lerf.sh", LIMIT_MINUTES="0.1", SLOW="ramen")
+    assert done.returncode == 1
+    assert "ramen: FAILED with exit code 124: error: it took longer than LIMIT_MI" in done.stderr
+    assert len(lerf.calls("train.py")) == 3 and len(lerf.calls("evaluate.py")) == 2
+    wrong = lerf.run("train_lerf.sh", LIMIT_MINUTES="an hour")
+    assert wrong.returncode == 2 and "LIMIT_MINUTES must be a number of minutes" in wrong.stderr
 
 
 def test_a_missing_data_folder_is_a_usage_error(tmp_path: Path) -> None:

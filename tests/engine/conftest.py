@@ -74,6 +74,17 @@ def make_config(blobs: Path, tmp_path: Path) -> Callable[..., RunConfig]:
     return make
 
 
+@pytest.fixture
+def settings(blobs: Path) -> Callable[..., dict[str, object]]:
+    """settings(folder, **changes) -> flat settings of a run with two views a step."""
+
+    def make(folder: Path, **changes: object) -> dict[str, object]:
+        own = {"source_path": str(blobs), "model_path": str(folder), "batch_size": 2}
+        return {**SHORT, **own, **changes}
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def labelled_run(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three balls whose scene is not where it was."""

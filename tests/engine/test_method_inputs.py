@@ -79,7 +79,7 @@ def test_a_step_knows_the_masks_and_the_neighbors_of_its_pixels(run: Run) -> Non
     pairs = batch.pairs.view(len(batch.touched), K, 2)
     assert torch.equal(pairs[..., 0], batch.touched[:, None].expand(-1, K))
     # The rows of the step stand for splats; their distances are those of the K nearest.
-    step = stage.loss(2)
+    step = stage.loss(2, *stage.draw(2))
     means = run.gaussians.means.detach()[step.carried.rows]
     batch = run.learning_method.batches[-1]
     pairs = batch.pairs.view(len(batch.touched), K, 2)
@@ -95,7 +95,7 @@ def test_a_step_brings_its_own_dice(run: Run) -> None:
     stage, again = InstanceLearning(run, 1), InstanceLearning(run, 1)
     draws = []
     for iteration, of in ((1, stage), (2, stage), (1, again)):
-        of.loss(iteration)
+        of.loss(iteration, *of.draw(iteration))
         draws.append(torch.rand(5, generator=run.learning_method.batches[-1].generator))
     assert torch.equal(draws[0], draws[2]) and not torch.equal(draws[0], draws[1])
 

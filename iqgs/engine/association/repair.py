@@ -26,6 +26,7 @@ from iqgs.engine.run import Run
 from iqgs.engine.run_folder import IDS_FILE
 from iqgs.methods import METHODS
 from scene.view import View
+from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,8 @@ def agree_on_masks(run: Run) -> WeightCache | None:
     """Decide once which masks the run learns from, where `--repair_masks` asks for it.
 
     With repaired masks come other ids and a method that is built for them. Returns the weights
-    of the views that were looked at, if any were.
+    of the views that were looked at, if any were. Of several processes the first decides and
+    writes, while the others wait and then read what it has written.
     """
     if run.masks_settled or run.config.segmentation.repair_masks == "off":
         return None
@@ -45,11 +47,19 @@ def agree_on_masks(run: Run) -> WeightCache | None:
     views = run.masked_views()
     if not views:
         return None
-    cache = run_cache(run, views)
-    run.repaired = MaskRepair(run, views, cache).run_through()
-    if run.repaired is not None:
+    cache, ranks = run_cache(run, views), run.ranks
+    with ranks.together():
+        if ranks.first:
+            run.repaired = MaskRepair(run, views, cache).run_through()
+            if run.repaired is not None:
+                run.repaired.table.save(run.folder / IDS_FILE)
+    if ranks.from_first(run.repaired is not None):
+        folder = run.folder / AssociatedMasks.IN_RUN
+        with ranks.together():
+            run.repaired = run.repaired if ranks.first else AssociatedMasks.read(folder)
+            if run.repaired is None:
+                raise UserError(f"{folder} is not there: all machines of a run must see it")
         run.ids = run.repaired.table
-        run.ids.save(run.folder / IDS_FILE)
         give_method(run)
     return cache
 

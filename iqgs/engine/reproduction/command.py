@@ -21,6 +21,7 @@ from iqgs.engine.reproduction.launching import (
     run_subprocess,
     slurm_executor,
 )
+from iqgs.engine.reproduction.limits import Limit, can_measure_memory
 from iqgs.engine.reproduction.mask_folders import link_scene, write_masks
 from iqgs.engine.reproduction.rows import ROWS, cells_of
 from iqgs.engine.reproduction.running import Plan, finished_cells, run_cells
@@ -52,6 +53,8 @@ def reproduce(params: ReproductionParams, run: Runner | None = None) -> tuple[st
     for name in params.methods:
         if name not in known:
             raise UserError(f"--methods of {params.table} are {', '.join(known)}, got {name!r}")
+    if params.limit_memory_gb and not can_measure_memory():
+        raise UserError("--limit_memory_gb needs Linux, whose /proc tells what a process uses")
     output = Path(params.output).resolve()
     jobs = params.jobs or torch.cuda.device_count() or os.cpu_count() or 1
     run = run or (run_subprocess if params.slurm else default_runner(jobs))
@@ -103,6 +106,7 @@ def _plan(params: ReproductionParams, data: Data, output: Path) -> Plan:
         train=(*data.train, "--quiet", *size),
         evaluate=data.evaluate,
         threads=("--threads", str(threads)) if threads else (),
+        limit=Limit(params.limit_minutes, params.limit_memory_gb),
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import torch
 
+from iqgs.engine.reproduction.limits import NO_LIMIT, POLL_SECONDS, Limit, Watch
 from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,8 +28,8 @@ PRELOADED = ("__main__", "iqgs.engine.training", "iqgs.engine.scoring.results")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left: exit code, seconds, peak host memory (MiB), its last words, and
-    processor seconds of all its threads.
+    """What a command left: exit code, seconds, peak host memory (MiB), its last words, processor
+    seconds of all its threads, and why it was ended, if it was.
     """
 
     code: int
@@ -36,9 +37,26 @@ class Outcome:
     peak: float
     words: str
     cpu: float = 0.0
+    ended: str = ""
 
 
-Runner = Callable[[list[str], Path], Outcome]
+# (command, file of what it says[, limit]); without a limit it is called with the first two.
+Runner = Callable[..., Outcome]
+
+
+@dataclass
+class Limited:
+    """Runs the commands of one cell, which share its time."""
+
+    run: Runner
+    limit: Limit
+
+    def __call__(self, command: list[str], log_file: Path) -> Outcome:
+        if not self.limit.is_set:
+            return self.run(command, log_file)
+        outcome = self.run(command, log_file, self.limit)
+        self.limit = self.limit.after(outcome.seconds)
+        return outcome
 
 
 class Promised(Protocol):
@@ -53,7 +71,7 @@ class Executor(Protocol):
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Promised: ...
 
 
-def run_subprocess(command: list[str], log_file: Path) -> Outcome:
+def run_subprocess(command: list[str], log_file: Path, limit: Limit = NO_LIMIT) -> Outcome:
     """Run a command of this checkout in a new interpreter; all it says goes to `log_file`."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
@@ -62,10 +80,16 @@ def run_subprocess(command: list[str], log_file: Path) -> Outcome:
         process = subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT
         )
-        _, status, usage = os.wait4(process.pid, 0)
+        watch = Watch(limit, process.pid)
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG if limit.is_set else 0)
+        while not ended:
+            watch.look()
+            time.sleep(POLL_SECONDS)
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.monotonic() - start
-    return Outcome(process.returncode, seconds, *_used(usage, _last_words(log_file, begin)))
+    used = _used(usage, _last_words(log_file, begin))
+    return Outcome(process.returncode, seconds, *used, watch.reason)
 
 
 class ForkedRunner:
@@ -82,7 +106,7 @@ class ForkedRunner:
         for number in range(jobs):
             self.slots.put(str(number % gpus) if gpus > 1 else None)
 
-    def __call__(self, command: list[str], log_file: Path) -> Outcome:
+    def __call__(self, command: list[str], log_file: Path, limit: Limit = NO_LIMIT) -> Outcome:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         begin = log_file.stat().st_size if log_file.exists() else 0
         gpu = self.slots.get()
@@ -92,6 +116,10 @@ class ForkedRunner:
             process = self.context.Process(target=_forked, args=(command, log_file, gpu, theirs))
             process.start()
             theirs.close()
+            watch = Watch(limit, process.pid)
+            while limit.is_set and process.is_alive():
+                watch.look()
+                process.join(POLL_SECONDS)
             process.join()
             seconds = time.monotonic() - start
         finally:
@@ -102,8 +130,8 @@ class ForkedRunner:
             usage = None
         words = _last_words(log_file, begin)
         if usage is None:
-            return Outcome(process.exitcode, seconds, 0.0, words)
-        return Outcome(process.exitcode, seconds, *_used(usage, words))
+            return Outcome(process.exitcode, seconds, 0.0, words, 0.0, watch.reason)
+        return Outcome(process.exitcode, seconds, *_used(usage, words), watch.reason)
 
 
 def _forked(command: list[str], log_file: Path, gpu: str | None, told: Connection) -> None:

@@ -17,7 +17,15 @@ from typing import Any
 
 import torch
 
-from iqgs.engine.reproduction.launching import ROOT, Executor, Outcome, Promised, Runner
+from iqgs.engine.reproduction.launching import (
+    ROOT,
+    Executor,
+    Limited,
+    Outcome,
+    Promised,
+    Runner,
+)
+from iqgs.engine.reproduction.limits import NO_LIMIT, Limit
 from iqgs.engine.reproduction.mask_folders import FOLDERS, TRUTH
 from iqgs.engine.reproduction.rows import Cell
 from iqgs.engine.scoring.run_scores import SWAPPED
@@ -43,6 +51,7 @@ class Plan:
     train: tuple[str, ...]
     evaluate: tuple[str, ...]
     threads: tuple[str, ...] = ()
+    limit: Limit = NO_LIMIT
 
 
 def revision() -> str:
@@ -70,6 +79,8 @@ def machine() -> str:
 
 def _must(run: Runner, command: list[str], log_file: Path) -> Outcome:
     outcome = run(command, log_file)
+    if outcome.code and outcome.ended:
+        raise RunError(f"{Path(command[0]).name} was ended: {outcome.ended}")
     if outcome.code:
         words = outcome.words.removeprefix("error: ")
         raise RunError(f"{Path(command[0]).name} ended with {outcome.code}: {words}")
@@ -120,7 +131,7 @@ def shared_splats(plan: Plan, cell: Cell, run: Runner) -> Path | str:
     path, command = _reconstruction(plan, cell)
     model = path.with_suffix("")
     try:
-        took = _must(run, [*command, *plan.threads], path.with_suffix(".log"))
+        took = _must(Limited(run, plan.limit), [*command, *plan.threads], path.with_suffix(".log"))
     except RunError as error:
         return f"no reconstruction: {error}"
     plies = sorted(model.glob("point_cloud/iteration_*/point_cloud.ply"), key=_iteration)
@@ -184,6 +195,7 @@ def run_cell(plan: Plan, cell: Cell, splats: Path | str, run: Runner) -> dict[st
     path, command = _command(plan, cell, splats)
     model = path.with_suffix("")
     content["command"] = [*command, *plan.evaluate]
+    run = Limited(run, plan.limit)
     try:
         took = _must(run, [*command, *plan.threads], path.with_suffix(".log"))
         content |= {"minutes": took.seconds / 60, "peak_MiB": took.peak}

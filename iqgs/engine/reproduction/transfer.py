@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from arguments.reproduction import ReproductionParams
-from iqgs.engine.reproduction.launching import Executor, Runner
+from iqgs.engine.reproduction.launching import Executor, Limited, Runner
 from iqgs.engine.reproduction.rows import Cell, Row
 from iqgs.engine.reproduction.running import (
     Plan,
@@ -118,7 +118,7 @@ def _transferred(
             content |= {key: learned[key] for key in told if key in learned}
         else:
             matching = ("--decoder", str(other), "--matching", "scene")
-            found = scores_of(plan, model, matching, run)
+            found = scores_of(plan, model, matching, Limited(run, plan.limit))
             content |= {"state": "done", "scores": {"scene": found}}
     except (IQGSError, ValueError, LookupError) as error:
         content |= {"state": "failed", "reason": str(error)}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from iqgs.engine.ranks import Ranks
 from iqgs.engine.run import Run
 from iqgs.engine.stages.protocol import StepLoss
 from iqgs.methods import METHODS
@@ -31,7 +32,7 @@ def fit_view(run: Run, view: View, number: int, done: int = 0) -> FitView:
 
 class Fitting:
     """Hands the training views to the method, one a step, as often as the method's entry says;
-    nothing is optimised."""
+    nothing is optimised. Of several processes the first does it: it alone saves what comes out."""
 
     name = "fitting"
     learns_instances = True
@@ -45,20 +46,27 @@ class Fitting:
         steps = len(self.views) * entry.rounds(run.config.method)
         self.first, self.last = first, first + steps - 1
 
-    def loss(self, iteration: int) -> StepLoss:
-        """No loss: the view of this step."""
-        done, number = divmod(iteration - self.first, len(self.views))
-        view = self.views[number]
-        return StepLoss(view.name, {}, None, fit_view(self.run, view, number, done))
-
-    def parameters(self) -> list[Tensor]:
-        """None."""
+    @torch.no_grad()
+    def draw(self, iteration: int) -> list[int]:
+        """Let the method take the step's view into account; there is none to learn from."""
+        if self.run.ranks.first:
+            done, number = divmod(iteration - self.first, len(self.views))
+            self.method.fit([fit_view(self.run, self.views[number], number, done)])
         return []
 
-    @torch.no_grad()
-    def update(self, iteration: int, step: StepLoss) -> None:
-        """Let the method take the view into account."""
-        self.method.fit([step.carried])
+    def loss(self, iteration: int, view: int, slot: int = 0) -> StepLoss:
+        """ValueError: nothing is optimised."""
+        raise ValueError("a closed form has no loss")
+
+    def take(self, step: StepLoss) -> Any:
+        """Nothing."""
+
+    def exchange(self, ranks: Ranks, seen: list[Any]) -> list[Any]:
+        """Nothing."""
+        return seen
+
+    def update(self, iteration: int, seen: list[Any]) -> None:
+        """Nothing."""
 
     def up_to_date(self) -> AbstractContextManager[None]:
         """They always are."""

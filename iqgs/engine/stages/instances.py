@@ -15,6 +15,7 @@ from torch import Tensor
 
 from iqgs.engine.lifting.neighbors import NeighborPairs
 from iqgs.engine.lifting.weight_cache import SampledPixels, WeightCache, run_cache, sample_pixels
+from iqgs.engine.ranks import Ranks
 from iqgs.engine.run import MOST_VIEWS, Run
 from iqgs.engine.stages.fitting import fit_view
 from iqgs.engine.stages.protocol import StepLoss, step_generator
@@ -59,7 +60,8 @@ class InstanceLearning:
         """`cache`: weights of these splats that exist already."""
         self.run, self.options = run, run.config.segmentation
         self.method = run.learning_method
-        self.views = run.masked_views()
+        self.views, self.size = run.masked_views(), run.config.optimization.batch_size
+        self._looked: list[tuple[Tensor, Tensor]] = []  # rows of the step's views, with gradients
         self.first, self.last = first, first + self.options.instance_iterations - 1
         self.cheap_steps = 0 < self.options.pixels_per_step < FEW_PIXELS
         self.attribute = LazyAdam(run.gaussians.params["instance"], ADAM_EPS)
@@ -71,26 +73,29 @@ class InstanceLearning:
         self.neighbors = NeighborPairs(run.gaussians.means, self.method.neighbors[0])
         self.cache = cache or run_cache(run, self.views)
 
-    def loss(self, iteration: int) -> StepLoss:
-        """Sample pixels of one view and compare them with its masks."""
+    def draw(self, iteration: int) -> list[int]:
+        """Show the method all views before the first step; choose the views of this one."""
         if iteration == self.first:
             self.method.fit(fit_view(self.run, view, i) for i, view in enumerate(self.views))
-        index = self.sampler.draw()
-        generator = step_generator(self.run.config.train.seed, iteration, 2)
-        sampled = sample_pixels(self.cache.view(index), self.options.pixels_per_step, generator)
+        return self.sampler.batch(self.size)
+
+    def loss(self, iteration: int, view: int, slot: int = 0) -> StepLoss:
+        """Sample pixels of one view and compare them with its masks."""
+        generator = step_generator(self.run.config.train.seed, iteration, 2, slot)
+        sampled = sample_pixels(self.cache.view(view), self.options.pixels_per_step, generator)
         _, wanted, interval = self.method.neighbors
         due = (iteration - self.first) % interval == 0
         if wanted == ALL_TOUCHED:
             pairs = self.neighbors.of(sampled.touched if due else sampled.touched[:0])
         else:
             pairs = self.neighbors.sample(wanted if due else 0, generator)
-        batch, rows = self._batch(index, sampled, pairs)
-        own = step_generator(self.run.config.train.seed, iteration, 3)
+        batch, rows = self._batch(view, sampled, pairs)
+        own = step_generator(self.run.config.train.seed, iteration, 3, slot)
         batch = replace(batch, generator=own)
         made = self.method.terms(batch)
         total = total_loss(made.terms, self.method.weights)
         carried = LookedAt(rows, batch.instance, made.seen)
-        return StepLoss(self.views[index].name, made.terms, total, carried)
+        return StepLoss(self.views[view].name, made.terms, total, carried)
 
     def _batch(self, index: int, sampled: SampledPixels, pairs: Tensor) -> tuple[Batch, Tensor]:
         """What the method sees, and which splats [R] that is about."""
@@ -115,18 +120,45 @@ class InstanceLearning:
         return batch, rows
 
     def parameters(self) -> list[Tensor]:
-        """The method's own parameters; the attribute's gradient is in the step's leaf."""
+        """The method's own parameters; the attribute's gradient is in the step's leaves."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def update(self, iteration: int, step: StepLoss) -> None:
-        """Move attribute, queries and decoder."""
+    def take(self, step: StepLoss) -> Any:
+        """Keep the rows that the view looked at, with their gradient."""
         looked: LookedAt = step.carried
-        done, steps = iteration - self.first, self.options.instance_iterations
-        falling = cosine(done, 1.0, self.options.lr_iqgs_final, steps)
-        self.method.observe(looked.seen)
         gradient = looked.leaf.grad
         gradient = torch.zeros_like(looked.leaf) if gradient is None else gradient
-        self.attribute.step(looked.rows, gradient, self.options.lr_instance * falling)
+        self._looked.append((looked.rows, gradient))
+        return looked.seen
+
+    @torch.no_grad()
+    def exchange(self, ranks: Ranks, seen: list[Any]) -> list[Any]:
+        """Sum the gradients of the method, and of all rows that any view looked at."""
+        if self.size == 1:
+            return seen
+        parameter = self.run.gaussians.params["instance"]
+        looked_at = torch.zeros(len(parameter), dtype=torch.uint8, device=parameter.device)
+        for rows, _ in self._looked:
+            looked_at[rows] = 1
+        ranks.any_(looked_at)
+        every = looked_at.nonzero().flatten()
+        total = torch.zeros(len(every), parameter.shape[1], device=parameter.device)
+        for rows, gradient in self._looked:
+            total[torch.searchsorted(every, rows)] += gradient
+        ranks.sum_gradients(self.parameters(), [total])
+        self.attribute.look_at(every)  # those of other views too
+        self._looked = [(every, total)]
+        return ranks.in_order(seen, parameter.device)
+
+    def update(self, iteration: int, seen: list[Any]) -> None:
+        """Move attribute, queries and decoder."""
+        done, steps = iteration - self.first, self.options.instance_iterations
+        falling = cosine(done, 1.0, self.options.lr_iqgs_final, steps)
+        for left in seen:
+            self.method.observe(left)
+        ((rows, gradient),) = self._looked
+        self._looked = []
+        self.attribute.step(rows, gradient, self.options.lr_instance * falling)
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.lr_iqgs * falling
         self.optimizer.step()

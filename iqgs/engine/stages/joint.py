@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from iqgs.engine.lifting.neighbors import NeighborPairs
+from iqgs.engine.ranks import Ranks
 from iqgs.engine.run import Run
 from iqgs.engine.stages.instances import ADAM_EPS, view_labels
 from iqgs.engine.stages.protocol import StepLoss, step_generator
@@ -56,14 +57,21 @@ class JointTraining:
         self._neighbors: NeighborPairs | None = None
         self._neighbors_key = (-1, -1)
 
-    def loss(self, iteration: int) -> StepLoss:
-        """One view: colour terms and, where it has masks, instance terms."""
+    def draw(self, iteration: int) -> list[int]:
+        """Set all rates, choose the views, and find the neighbours anew when it is time."""
         self._set_rates(iteration)
-        color = self.color.loss(iteration)
-        view = color.carried.view
-        if view.masks is None:
+        batch = self.color.draw(iteration)
+        if any(self.run.scene.train[index].mask_path is not None for index in batch):
+            self._refresh_neighbors(iteration)
+        return batch
+
+    def loss(self, iteration: int, view: int, slot: int = 0) -> StepLoss:
+        """One view: colour terms and, where it has masks, instance terms."""
+        color = self.color.loss(iteration, view, slot)
+        shown = color.carried.view
+        if shown.masks is None:
             return StepLoss(color.view, color.terms, color.total, BothSteps(color, None))
-        made = self.method.terms(self._batch(view, iteration))
+        made = self.method.terms(self._batch(shown, iteration, slot))
         assert color.total is not None
         total = color.total + total_loss(made.terms, self.method.weights)
         terms = {**color.terms, **made.terms}
@@ -82,17 +90,28 @@ class JointTraining:
         own = [p for group in self.decoder_optimizer.param_groups for p in group["params"]]
         return [*self.color.parameters(), *own]
 
-    def update(self, iteration: int, step: StepLoss) -> None:
-        """Move the method, then the splats."""
+    def take(self, step: StepLoss) -> Any:
+        """As the colour half; what the method saw is left."""
         both: BothSteps = step.carried
-        if both.seen is not None:
-            self.method.observe(both.seen)
+        self.color.take(both.color)
+        return both.seen
+
+    def exchange(self, ranks: Ranks, seen: list[Any]) -> list[Any]:
+        """Sum all gradients and signals over all processes."""
+        self.color.exchange_of(ranks, self.parameters())
+        return ranks.in_order(seen, self.run.gaussians.device)
+
+    def update(self, iteration: int, seen: list[Any]) -> None:
+        """Move the method, then the splats."""
+        for left in seen:
+            if left is not None:
+                self.method.observe(left)
         self.decoder_optimizer.step()
         self.decoder_optimizer.zero_grad(set_to_none=True)
-        self.color.update(iteration, both.color)
+        self.color.update(iteration, seen)
 
-    def _batch(self, view: View, iteration: int) -> Batch:
-        generator = step_generator(self.run.config.train.seed, iteration, 2)
+    def _batch(self, view: View, iteration: int, slot: int) -> Batch:
+        generator = step_generator(self.run.config.train.seed, iteration, 2, slot)
         gaussians, camera = self.run.gaussians, view.camera
         size = camera.width * camera.height
         count = self.segmentation.pixels_per_step or size
@@ -119,12 +138,15 @@ class JointTraining:
             view=view.camera.uid,
         )
 
-    def _pairs(self, iteration: int, generator: torch.Generator) -> Tensor:
-        k, wanted, interval = self.method.neighbors
+    def _refresh_neighbors(self, iteration: int) -> None:
         key = (len(self.run.gaussians), iteration // NEIGHBOR_REFRESH)
         if self._neighbors is None or key != self._neighbors_key:
-            self._neighbors = NeighborPairs(self.run.gaussians.means, k)
+            self._neighbors = NeighborPairs(self.run.gaussians.means, self.method.neighbors[0])
             self._neighbors_key = key
+
+    def _pairs(self, iteration: int, generator: torch.Generator) -> Tensor:
+        _, wanted, interval = self.method.neighbors
+        assert self._neighbors is not None  # `draw` has found them
         return self._neighbors.sample(0 if iteration % interval else wanted, generator)
 
     def up_to_date(self) -> AbstractContextManager[None]:

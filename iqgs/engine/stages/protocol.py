@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,7 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from iqgs.engine.ranks import ALONE, Ranks
 from utils.errors import RunError
+
+SLOT_STRIDE = 1_000_000_007 * 2_000_003 * 31  # between the generators of two views of a step
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class StepLoss:
 class Stage(Protocol):
     """A stretch of training with its own loss and optimizers.
 
-    The loop alone calls `backward`, between `loss` and `update`.
+    A step is `draw`, then for each of the views that are this process's `loss` and `take`, between
+    them the backward pass, which the loop alone calls, then `exchange` and `update`.
     """
 
     name: str
@@ -35,13 +40,20 @@ class Stage(Protocol):
     learns_instances: bool
     cheap_steps: bool  # a step looks at so few pixels that more threads cost more than they bring
 
-    def loss(self, iteration: int) -> StepLoss:
-        """The loss of one step; changes no parameter."""
+    def draw(self, iteration: int) -> list[int]:
+        """Begin a step: its views, the same in every process; none for a step without a loss."""
 
-    def parameters(self) -> list[Tensor]:
-        """The tensors whose gradients the step needs, after `loss`."""
+    def loss(self, iteration: int, view: int, slot: int = 0) -> StepLoss:
+        """The loss of one view, which has place `slot` in the step; changes no parameter."""
 
-    def update(self, iteration: int, step: StepLoss) -> None:
+    def take(self, step: StepLoss) -> Any:
+        """Keep what `update` needs of a view after its backward pass; returns what it leaves for
+        the running statistics of the method."""
+
+    def exchange(self, ranks: Ranks, seen: list[Any]) -> list[Any]:
+        """Sum the gradients over all processes; returns what all views of the step left."""
+
+    def update(self, iteration: int, seen: list[Any]) -> None:
         """Move the parameters by their gradients, and forget these."""
 
     def up_to_date(self) -> AbstractContextManager[None]:
@@ -57,20 +69,55 @@ class Stage(Protocol):
         """Put back what `state_dict` gave."""
 
 
-def step_generator(seed: int, iteration: int, purpose: int) -> torch.Generator:
-    """A generator that depends on nothing but its arguments, so a resumed run draws the same."""
-    mixed = (seed * 2_000_003 + iteration) * 31 + purpose
+def step_generator(seed: int, iteration: int, purpose: int, slot: int = 0) -> torch.Generator:
+    """A generator that depends on nothing but its arguments, so a resumed run draws the same, and
+    every process what one alone would for a view in this place of the step."""
+    mixed = (seed * 2_000_003 + iteration) * 31 + purpose + slot * SLOT_STRIDE
     return torch.Generator().manual_seed(mixed % (2**63))
 
 
-def take_step(stage: Stage, iteration: int) -> StepLoss:
-    """One step of a stage. Nowhere else is a backward pass."""
-    step = stage.loss(iteration)
+def take_step(stage: Stage, iteration: int, ranks: Ranks = ALONE) -> StepLoss:
+    """One step of a stage; the mean loss of the views that are this process's. Nowhere else is a
+    backward pass.
+    """
+    with ranks.together():
+        batch = stage.draw(iteration)
+        own = ranks.share(list(enumerate(batch)))
+        made = [_learn_view(stage, iteration, view, slot, len(batch)) for slot, view in own]
+    stage.update(iteration, stage.exchange(ranks, [seen for _, seen in made]))
+    return mean_loss([step for step, _ in made])
+
+
+def _learn_view(
+    stage: Stage, iteration: int, view: int, slot: int, views: int
+) -> tuple[StepLoss, Any]:
+    """Add the gradient of one of so many views; its loss, and what it leaves. All else of it is
+    gone before the next, except where there is none."""
+    step = stage.loss(iteration, view, slot)
     check_finite(step, iteration)
-    if step.total is not None:
-        step.total.backward()
-    stage.update(iteration, step)
-    return step
+    assert step.total is not None
+    (step.total if views == 1 else step.total / views).backward()
+    seen = stage.take(step)
+    return (step if views == 1 else detached(step)), seen
+
+
+def detached(step: StepLoss) -> StepLoss:
+    """The numbers alone, without what they were made of."""
+    assert step.total is not None
+    terms = {name: term.detach() for name, term in step.terms.items()}
+    return StepLoss(step.view, terms, step.total.detach())
+
+
+def mean_loss(steps: Sequence[StepLoss]) -> StepLoss:
+    """The mean over views of the total and of each term, over the views that have it."""
+    if not steps:
+        return StepLoss("", {}, None)
+    if len(steps) == 1:
+        return steps[0]
+    names = dict.fromkeys(name for step in steps for name in step.terms)
+    terms = {n: torch.stack([s.terms[n] for s in steps if n in s.terms]).mean() for n in names}
+    totals = [step.total for step in steps if step.total is not None]
+    return StepLoss(", ".join(step.view for step in steps), terms, torch.stack(totals).mean())
 
 
 def check_finite(step: StepLoss, iteration: int) -> None:

@@ -14,10 +14,11 @@ from torch import Tensor
 from arguments import OptimizationParams, RunConfig
 from diff_surfel_rasterization.losses import image_loss
 from gaussian_renderer import Renderer, RenderOutput, primitive_of
+from iqgs.engine.ranks import Ranks
 from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.methods.protocol import total_loss
 from scene.dataset import Scene
-from scene.densification import Densifier, DensifyThresholds
+from scene.densification import Densifier, DensifyThresholds, view_signal
 from scene.gaussian_model import GaussianModel
 from scene.optimizer import make_optimizer, set_rates
 from scene.sampler import ViewSampler
@@ -105,7 +106,7 @@ class ColorStep:
 
 
 class Reconstruction:
-    """Fits splats to photographs, one view a step."""
+    """Fits splats to photographs, one view or a few a step."""
 
     name = "reconstruction"
     learns_instances = False
@@ -126,36 +127,66 @@ class Reconstruction:
         self.optimizer = make_optimizer(gaussians, rates, ADAM_EPS)
         self.densifier = make_densifier(config, scene, gaussians, self.optimizer)
         self.sampler = ViewSampler(len(scene.train), config.train.seed)
+        self._signals: tuple[Tensor, Tensor] | None = None  # of the views of a step
 
-    def loss(self, iteration: int) -> StepLoss:
+    def draw(self, iteration: int) -> list[int]:
+        """Set the rates and the active bands of the step, and choose its views."""
+        set_rates(self.optimizer, learning_rates(self.options, self.scene.extent, iteration))
+        bands = min(self.gaussians.sh_degree, iteration // self.options.sh_interval)
+        self.gaussians.active_sh_degree = bands
+        return self.sampler.batch(self.options.batch_size)
+
+    def loss(self, iteration: int, view: int, slot: int = 0) -> StepLoss:
         """Render one view and compare it with its photograph."""
-        self.prepare(iteration)
-        view = self.scene.train[self.sampler.draw()]
-        rendered = self.render_view(view, iteration)
-        terms = self.terms(rendered, view, iteration)
+        shown = self.scene.train[view]
+        rendered = self.render_view(shown, iteration)
+        terms = self.terms(rendered, shown, iteration)
         return StepLoss(
-            view.name, terms, total_loss(terms, self.weights()), ColorStep(view, rendered)
+            shown.name, terms, total_loss(terms, self.weights()), ColorStep(shown, rendered)
         )
 
     def parameters(self) -> list[Tensor]:
         """Everything that the optimizer moves."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def update(self, iteration: int, step: StepLoss) -> None:
-        """Move the splats, and densify when it is time."""
+    @torch.no_grad()
+    def take(self, step: StepLoss) -> Any:
+        """Add the view's signal to that of the step: what its own loss gives, not its share."""
         rendered = step.carried.rendered
-        signal = rendered.screen_grad.grad
-        if signal is not None:
-            self.densifier.observe(rendered.radii, signal[:, :2])
+        gradient = rendered.screen_grad.grad
+        if gradient is None:
+            return
+        size = self.options.batch_size
+        gradient = gradient[:, :2] if size == 1 else gradient[:, :2] * size
+        signal, shown = view_signal(rendered.radii, gradient)
+        before = self._signals
+        self._signals = (
+            (signal, shown) if before is None else (before[0] + signal, before[1] + shown)
+        )
+
+    def exchange(self, ranks: Ranks, seen: list[Any]) -> list[Any]:
+        """Sum gradients and signals over all processes."""
+        self.exchange_of(ranks, self.parameters())
+        return []
+
+    @torch.no_grad()
+    def exchange_of(self, ranks: Ranks, parameters: list[Tensor]) -> None:
+        """Sum the gradients of these parameters and the signals of the step."""
+        if ranks.world == 1:
+            return
+        if self._signals is None:
+            nothing = torch.zeros(len(self.gaussians), device=self.gaussians.device)
+            self._signals = nothing, nothing.clone()
+        ranks.sum_gradients(parameters, self._signals)
+
+    def update(self, iteration: int, seen: list[Any]) -> None:
+        """Move the splats, and densify when it is time."""
+        if self._signals is not None:
+            self.densifier.add(*self._signals)
+            self._signals = None
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.densifier.step(iteration, step_generator(self.config.train.seed, iteration, 1))
-
-    def prepare(self, iteration: int) -> None:
-        """Set the rates and the active bands of the step."""
-        set_rates(self.optimizer, learning_rates(self.options, self.scene.extent, iteration))
-        bands = min(self.gaussians.sh_degree, iteration // self.options.sh_interval)
-        self.gaussians.active_sh_degree = bands
 
     def uses_normals(self, iteration: int) -> bool:
         """Whether the normal term is on: it alone needs surface normals."""
