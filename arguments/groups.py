@@ -292,6 +292,12 @@ class RunConfig:
     train: TrainParams
 
     def __post_init__(self) -> None:
+        require(
+            not (self.optimization.exposure and self.train.start_ply),
+            "exposure",
+            True,
+            "left out with --start_ply: splats and colours do not move then",
+        )
         if self.pipeline.primitive != "3dgs":
             return
         weight = self.optimization.lambda_normal

@@ -178,6 +178,7 @@ def test_regularisers_are_means_without_units(make_config: MakeConfig) -> None:
         {"scale_reg": -0.1},
         {"noise_lr": -1.0},
         {"densify_rule": "mcmc"},
+        {"exposure": True, "start_ply": "a.ply"},
     ],
 )
 def test_a_bad_value_is_one_sentence_that_names_the_flag(wrong: dict[str, object]) -> None:

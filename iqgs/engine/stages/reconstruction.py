@@ -94,13 +94,17 @@ def make_densifier(
 
 
 def photometric_terms(
-    rendered: RenderOutput, image: Tensor, valid: Tensor | None = None
+    rendered: RenderOutput,
+    image: Tensor,
+    valid: Tensor | None = None,
+    taken: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """L1 and 1 - SSIM between a rendered view and its photograph [3, H, W].
 
-    `valid` [H, W]: the pixels that the photograph shows; None for all.
+    `valid` [H, W]: the pixels that the photograph shows; None for all. `taken` [3, H, W]: the
+    rendered colours as the view's camera takes them; None where that is not fitted.
     """
-    l1, dssim = image_loss(rendered.color, image, valid)
+    l1, dssim = image_loss(rendered.color if taken is None else taken, image, valid)
     return {"l1": l1, "dssim": dssim}
 
 
@@ -213,9 +217,10 @@ class Reconstruction:
     def terms(self, rendered: RenderOutput, view: View, iteration: int) -> dict[str, Tensor]:
         """Unweighted terms; those whose weight is zero at this step are not computed."""
         device = self.gaussians.device
+        taken = None
         if self.exposures is not None:
-            rendered = replace(rendered, color=self.exposures.apply(view.name, rendered.color))
-        terms = photometric_terms(rendered, view.image_on(device), view.valid_on(device))
+            taken = self.exposures.apply(view.name, rendered.color)
+        terms = photometric_terms(rendered, view.image_on(device), view.valid_on(device), taken)
         if self.exposures is not None and self.options.lambda_exposure > 0:
             terms["exposure"] = self.exposures.penalty(view.name)
         if self.options.opacity_reg > 0:
