@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from scene.gaussian_model import GaussianModel
+from scene.gaussian_model import GaussianModel, rotation_matrices
 from scene.optimizer import edit_rows, forget_rows
 from utils.errors import RunError
 
@@ -106,5 +106,5 @@ def perturb(model: GaussianModel, strength: float, generator: torch.Generator) -
     rows = (opacities < GATED).nonzero()[:, 0]
     gate = torch.sigmoid(SHARPNESS * (FAINT - opacities[rows]))
     wander = strength * gate[:, None] * model.scales[rows].square() * noise[rows]
-    axes = model.axes()[rows]
+    axes = rotation_matrices(model.params["quaternions"][rows])[:, :, : model.scale_dims]
     model.params["means"].data[rows] += torch.einsum("nij,nj->ni", axes, wander)
