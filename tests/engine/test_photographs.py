@@ -167,6 +167,22 @@ def test_regularisers_are_means_without_units(make_config: MakeConfig) -> None:
     assert (weights["opacity"], weights["scale"]) == (0.01, 0.02)
 
 
+def test_a_random_background_is_another_one_in_every_step(make_config: MakeConfig) -> None:
+    """Where nothing is, the picture is the background; a step that is taken again has its own."""
+    config = make_config("run", no_masks=True, random_background=True)
+    run = begin_run(config, Path(config.model.model_path), torch.device("cpu"))
+    stage = Reconstruction(config, run.scene, run.gaussians, run.renderer)
+    view, seen = run.scene.train[0], []
+    for iteration in (1, 2, 1):
+        rendered = stage.render_view(view, iteration)
+        empty = rendered.color.detach()[:, rendered.alpha.detach()[0] == 0]
+        assert empty.shape[1] > 100 and bool((empty == empty[:, :1]).all())
+        seen.append(empty[:, 0])
+    assert not torch.equal(seen[0], seen[1]) and torch.equal(seen[0], seen[2])
+    plain = run.renderer.render(view.camera, run.gaussians, with_surface=False)
+    assert float(plain.color.detach()[:, plain.alpha.detach()[0] == 0].abs().max()) == 0
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
