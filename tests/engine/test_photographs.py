@@ -17,7 +17,7 @@ from arguments.rendering import RenderParams
 from iqgs.engine.opening import begin_run, open_run
 from iqgs.engine.pictures.views import render_run
 from iqgs.engine.settings import going_on_settings, resolve_run, scene_of
-from iqgs.engine.stages.reconstruction import Reconstruction, learning_rates
+from iqgs.engine.stages.reconstruction import Reconstruction, learning_rates, mean_of
 from iqgs.engine.training import train
 from utils.checkpoints import load_checkpoint
 from utils.errors import UserError
@@ -155,16 +155,33 @@ def test_relocation_reaches_its_cap_and_brings_its_own_settings(
     assert len(open_run(tmp_path / "run").gaussians) == SHORT["splat_cap"]
 
 
-def test_regularisers_are_means_without_units(make_config: MakeConfig) -> None:
+def test_regularisers_look_at_the_splats_of_the_view_and_have_no_units(
+    make_config: MakeConfig,
+) -> None:
     config = make_config("run", no_masks=True, opacity_reg=0.01, scale_reg=0.02)
     run = begin_run(config, Path(config.model.model_path), torch.device("cpu"))
-    stage = Reconstruction(config, run.scene, run.gaussians, run.renderer)
-    terms, weights = stage.loss(1).terms, stage.weights()
-    opacities, scales = run.gaussians.opacities.detach(), run.gaussians.scales.detach()
-    assert float(terms["opacity"].detach()) == pytest.approx(float(opacities.mean()))
-    share = float((scales / run.scene.extent).mean())
-    assert float(terms["scale"].detach()) == pytest.approx(share)
-    assert (weights["opacity"], weights["scale"]) == (0.01, 0.02)
+    model = run.gaussians
+    model.params["means"].data[::3] += 100.0  # where no camera looks
+    with torch.no_grad():
+        model.params["opacity_logits"] += torch.linspace(-1, 1, len(model))[:, None]
+    stage = Reconstruction(config, run.scene, model, run.renderer)
+    step = stage.loss(1)
+    shown = [i for i, radius in enumerate(step.carried.rendered.radii.tolist()) if radius > 0]
+    assert 0 < len(shown) <= 2 * len(model) // 3
+    opacities = [float(model.opacities[i].detach()) for i in shown]
+    scales = [float(scale) / run.scene.extent for i in shown for scale in model.scales[i].detach()]
+    assert float(step.terms["opacity"].detach()) == pytest.approx(np.mean(opacities), rel=1e-5)
+    assert float(step.terms["scale"].detach()) == pytest.approx(np.mean(scales), rel=1e-5)
+    assert (stage.weights()["opacity"], stage.weights()["scale"]) == (0.01, 0.02)
+    (step.terms["opacity"] + step.terms["scale"]).backward()
+    for name in ("opacity_logits", "log_scales"):
+        gradient = model.params[name].grad
+        assert gradient is not None and not bool(gradient[::3].any())
+
+
+def test_a_view_of_nothing_has_no_regulariser() -> None:
+    values = torch.ones(3, requires_grad=True)
+    assert float(mean_of(values, torch.zeros(3, dtype=torch.bool)).detach()) == 0
 
 
 def test_a_random_background_is_another_one_in_every_step(make_config: MakeConfig) -> None:

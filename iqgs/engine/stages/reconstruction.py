@@ -108,6 +108,11 @@ def photometric_terms(
     return {"l1": l1, "dssim": dssim}
 
 
+def mean_of(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of those of `values` [N] that boolean `chosen` [N] names; 0 where it names none."""
+    return torch.where(chosen, values, 0.0).sum() / chosen.sum().clamp_min(1)
+
+
 @dataclass(frozen=True)
 class ColorStep:
     """One rendered training view, with gradients."""
@@ -223,10 +228,14 @@ class Reconstruction:
         terms = photometric_terms(rendered, view.image_on(device), view.valid_on(device), taken)
         if self.exposures is not None and self.options.lambda_exposure > 0:
             terms["exposure"] = self.exposures.penalty(view.name)
+        # Of what the view shows: Adam makes full steps of any gradient, so splats that other views
+        # need would fade at its whole rate while these are not drawn.
+        shown = rendered.radii > 0
         if self.options.opacity_reg > 0:
-            terms["opacity"] = self.gaussians.opacities.mean()
+            terms["opacity"] = mean_of(self.gaussians.opacities[:, 0], shown)
         if self.options.scale_reg > 0:
-            terms["scale"] = self.gaussians.scales.mean() / self.scene.extent
+            scales = self.gaussians.scales.mean(dim=1) / self.scene.extent
+            terms["scale"] = mean_of(scales, shown)
         if self.uses_normals(iteration):
             agreement = (rendered.normal * rendered.surface_normal).sum(0)
             terms["normal"] = (1 - agreement).mean()
