@@ -111,6 +111,7 @@ class OptimizationParams:
     )
     lr_scale: float = option(1.0, "multiplies all rates; 0: sqrt(30000 / iterations) in [1, 5]")
     lr_final: float = option(1.0, "final fraction of the rates other than position")
+    warmup_steps: int = option(0, "first steps, over which all rates rise from zero")
     position_lr_init: float = option(0.00016, "first rate of positions, times the scene's extent")
     position_lr_final: float = option(0.0000016, "last rate of positions")
     position_lr_delay_mult: float = option(0.01, "inert as in 2DGS", inert=True)
@@ -125,12 +126,25 @@ class OptimizationParams:
     lambda_normal: float = option(0.05, "weight of the normal consistency (3dgs: 0)")
     dist_from_iter: int = option(3000, "first step of the distortion term")
     normal_from_iter: int = option(7000, "first step of the normal term")
+    exposure: bool = option(
+        False, "fit a colour transform for every training view: what its camera metered"
+    )
+    exposure_lr_init: float = option(0.01, "first rate of these transforms")
+    exposure_lr_final: float = option(0.001, "last rate of these transforms")
+    lambda_exposure: float = option(0.1, "weight of their distance from the identity")
+    opacity_reg: float = option(0.0, "weight of the mean opacity (relocation: 0.01)")
+    scale_reg: float = option(0.0, "weight of the mean scale over the extent (relocation: 0.01)")
+    random_background: bool = option(False, "another colour behind everything in every step")
     densify_rule: str = option(
         "threshold",
-        "2DGS's threshold, or a budget that grows to --splat_cap",
-        choices=("threshold", "budget"),
+        "2DGS's threshold, a budget that grows to --splat_cap, or one whose transparent splats "
+        "are relocated and wander (3DGS-MCMC)",
+        choices=("threshold", "budget", "relocation"),
     )
-    splat_cap: int = option(0, "with --densify_rule budget: number of splats to grow to; 0: auto")
+    splat_cap: int = option(
+        0, "with --densify_rule budget, relocation: number of splats to grow to; 0: auto"
+    )
+    noise_lr: float = option(500_000.0, "--densify_rule relocation: how far faint splats wander")
     densify_grad_threshold: float = option(0.0002, "screen gradient above which a splat divides")
     percent_dense: float = option(0.01, "small splats clone, large split: share of the extent")
     densification_interval: int = option(100, "steps between densifications")
@@ -151,8 +165,11 @@ class OptimizationParams:
         )
         require(self.lr_scale >= 0, "lr_scale", self.lr_scale, "0 or positive")
         require(0 <= self.opacity_cull < 1, "opacity_cull", self.opacity_cull, "in [0, 1)")
-        for name in ("lambda_dist", "lambda_normal", "splat_cap", "opacity_reset_interval"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or positive")
+        require_at_least(self, 0, "lambda_dist", "lambda_normal", "splat_cap", "warmup_steps")
+        require_at_least(self, 0, "opacity_reset_interval", "opacity_reg", "scale_reg", "noise_lr")
+        require_at_least(self, 0, "lambda_exposure")
+        for name in ("exposure_lr_init", "exposure_lr_final"):
+            require(getattr(self, name) > 0, name, getattr(self, name), "positive")
 
 
 @dataclass(frozen=True)
@@ -279,6 +296,12 @@ class RunConfig:
     train: TrainParams
 
     def __post_init__(self) -> None:
+        require(
+            not (self.optimization.exposure and self.train.start_ply),
+            "exposure",
+            True,
+            "left out with --start_ply: splats and colours do not move then",
+        )
         if self.pipeline.primitive != "3dgs":
             return
         weight = self.optimization.lambda_normal

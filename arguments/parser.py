@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from arguments.groups import GROUPS, RunConfig
 from arguments.options import add_options, default_of, options_of, types_of
-from arguments.presets import OF_PRIMITIVE, PRESETS
+from arguments.presets import OF_PRIMITIVE, OF_RULE, PRESETS
 from utils.errors import FormatError, UserError
 
 MATCHINGS = {"id": "iqgs", "hungarian": "iqgs-h"}  # what --matching means
@@ -132,7 +132,8 @@ def resolve(*layers: Mapping[str, Any], methods: Methods) -> RunConfig:
         raise UserError(f"--preset must be one of {sorted(PRESETS)}, got {preset!r}")
     of_primitive = OF_PRIMITIVE.get(given.get("primitive", ""), {})
     shared = _scaled_to_length(presets_of(methods[chosen])[preset], given)
-    merged = {**shared, **of_primitive, **given}
+    of_rule = OF_RULE.get(given.get("densify_rule", shared.get("densify_rule", "")), {})
+    merged = {**shared, **of_primitive, **of_rule, **given}
     values: dict[str, dict[str, Any]] = {name: {} for name in groups}
     for key, value in merged.items():
         choices = _field(groups[homes[key]], key).metadata["choices"]

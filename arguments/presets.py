@@ -49,3 +49,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 # What a primitive changes of every preset: ellipsoids have no normal term.
 OF_PRIMITIVE: dict[str, dict[str, Any]] = {"3dgs": {"lambda_normal": 0.0}}
+
+# What a rule of densification changes of every preset: relocation needs splats that become
+# transparent, and takes those whose opacity is below what 3DGS-MCMC calls dead.
+OF_RULE: dict[str, dict[str, Any]] = {
+    "relocation": {
+        "opacity_reg": 0.01,
+        "scale_reg": 0.01,
+        "opacity_cull": 0.005,
+        "opacity_reset_interval": 0,
+    }
+}

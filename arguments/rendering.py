@@ -24,6 +24,9 @@ class RenderParams(MeshParams):
     path_frames: int = option(120, "frames of that video")
     fps: int = option(24, "frames per second")
     masks: bool = option(False, "also one binary mask per instance and view, masks/<view>/<id>.png")
+    exposure: bool = option(
+        False, "training views as their cameras took them, after train.py --exposure"
+    )
     skip_mesh: bool = option(False, "a mesh is made with --mesh only", inert=True)
     num_classes: int = option(0, "the method knows how many objects there are", inert=True)
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the Gaussians grow and shrink: thresholds, four verbs, and two rules that apply them.
+"""Where the Gaussians grow and shrink: thresholds, four verbs, and three rules that apply them.
 
 The signal is the mean, over the views that see a splat, of the norm of its screen-space gradient.
 Rule "threshold" (that of 2DGS and Gaussian Grouping): clone or split every splat above a threshold.
 Rule "budget": prune, then add the splats with the largest signal so that N grows linearly to a cap.
+Rule "relocation": nothing is pruned or divided; see `scene.relocation`. N grows like a budget's.
 Pruning by size on the screen is left out: in the code of the family it never fires, because the
 radii are cleared before they are read, and published numbers depend on that.
 """
@@ -20,45 +21,46 @@ from torch.optim import Optimizer
 
 from scene.gaussian_model import GaussianModel
 from scene.optimizer import edit_rows, replace_values
+from scene.relocation import relocate
 from utils.errors import DataError, RunError
 
 SPLIT_CHILDREN = 2
 SPLIT_SHRINK = 1.6  # scale of a child: two children, spread like their parent, cover it
 RESET_OPACITY = 0.01  # low enough that only splats that the images need come back
-RULES = ("threshold", "budget")
+RULES = ("threshold", "budget", "relocation")
 
 
 @dataclass(frozen=True)
 class DensifyThresholds:
     """When and how much; lengths in world units."""
 
-    rule: str  # "threshold" or "budget"
+    rule: str  # one of RULES
     interval: int  # iterations between two edits
     from_iter: int  # edits happen after this iteration
-    until_iter: int  # threshold: before this iteration; budget: up to and with it
+    until_iter: int  # threshold: before this iteration; others: up to and with it
     grad_threshold: float  # rule threshold: grow where the mean signal reaches this
     small_extent: float  # splats with a larger scale are split, not cloned
-    min_opacity: float  # fainter splats are removed
+    min_opacity: float  # fainter splats are removed, or relocated
     max_extent: float  # splats with a larger scale are removed after the first reset; 0 = never
     opacity_reset_interval: int  # 0 = never
-    cap: int  # rule budget: how many splats to grow to
+    cap: int  # how many splats to grow to; not of rule threshold
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
             raise ValueError(f"expected a rule of {RULES}, got {self.rule!r}")
         if self.interval < 1 or self.opacity_reset_interval < 0:
             raise ValueError("interval must be positive and opacity_reset_interval not negative")
-        if self.rule == "budget" and self.cap < 1:
-            raise ValueError("rule 'budget' needs a positive cap")
+        if self.rule != "threshold" and self.cap < 1:
+            raise ValueError(f"rule {self.rule!r} needs a positive cap")
 
 
 @dataclass(frozen=True)
 class DensifyCounts:
     """What one step did; `total` is N afterwards."""
 
-    cloned: int
+    cloned: int  # of rule relocation: added
     split: int
-    pruned: int
+    pruned: int  # of rule relocation: relocated
     reset: bool
     total: int
 
@@ -99,7 +101,7 @@ class Densifier:
     def is_active(self, iteration: int) -> bool:
         """Whether statistics of this iteration can still matter."""
         until = self.thresholds.until_iter
-        return iteration <= until if self.thresholds.rule == "budget" else iteration < until
+        return iteration < until if self.thresholds.rule == "threshold" else iteration <= until
 
     @torch.no_grad()
     def step(self, iteration: int, generator: torch.Generator | None = None) -> DensifyCounts:
@@ -115,8 +117,12 @@ class Densifier:
             generator = torch.Generator().manual_seed(_mix(self.seed, iteration))
         if self.is_active(iteration):
             if iteration > t.from_iter and iteration % t.interval == 0:
-                rule = self._grow_by_budget if t.rule == "budget" else self._grow_by_threshold
-                cloned, split, pruned = rule(iteration, generator)
+                rules = {
+                    "threshold": self._grow_by_threshold,
+                    "budget": self._grow_by_budget,
+                    "relocation": self._relocate,
+                }
+                cloned, split, pruned = rules[t.rule](iteration, generator)
                 self._clear_statistics()
             if t.opacity_reset_interval and iteration % t.opacity_reset_interval == 0:
                 reset_opacity(self.model, self.optimizer)
@@ -138,13 +144,22 @@ class Densifier:
 
     def _grow_by_budget(self, iteration: int, generator: torch.Generator) -> tuple[int, int, int]:
         """Prune, then add what the linear plan allows, strongest signal first."""
-        t = self.thresholds
         pruned = self._prune(iteration)
-        done = (iteration - t.from_iter) / max(t.until_iter - t.from_iter, 1)
-        plan = self.initial_count + round((t.cap - self.initial_count) * min(done, 1.0))
         signal = self._signal()
-        chosen = _strongest(signal, signal > 0, plan - len(self.model))
+        chosen = _strongest(signal, signal > 0, self._planned(iteration) - len(self.model))
         return (*self._grow(chosen, generator), pruned)
+
+    def _relocate(self, iteration: int, generator: torch.Generator) -> tuple[int, int, int]:
+        """Put transparent splats where others are opaque, and more there up to the plan."""
+        least, plan = self.thresholds.min_opacity, self._planned(iteration)
+        moved, added = relocate(self.model, self.optimizer, least, plan, generator)
+        return added, 0, moved
+
+    def _planned(self, iteration: int) -> int:
+        """How many splats there are to be: linear from the first to the cap."""
+        t = self.thresholds
+        done = (iteration - t.from_iter) / max(t.until_iter - t.from_iter, 1)
+        return self.initial_count + round((t.cap - self.initial_count) * min(done, 1.0))
 
     def _grow(self, chosen: Tensor, generator: torch.Generator) -> tuple[int, int]:
         """Clone the small and split the large of `chosen` [N]; each adds one splat."""

@@ -81,6 +81,16 @@ def replace_values(
     model.params[name] = new
 
 
+def forget_rows(model: GaussianModel, optimizer: Optimizer | None, rows: Tensor) -> None:
+    """Zero the Adam moments of these rows (indices) of every parameter."""
+    if optimizer is None:
+        return
+    for parameter in model.params.values():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if key in _MOMENTS:
+                value[rows] = 0.0
+
+
 def _edited(rows: Tensor, keep: Tensor | None, extra: Tensor) -> Tensor:
     return torch.cat([rows if keep is None else rows[keep], extra])
 

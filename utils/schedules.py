@@ -28,3 +28,8 @@ def cosine(step: int, start: float, final_fraction: float, steps: int) -> float:
     """Half a cosine from `start` down to `start * final_fraction` at `steps`, constant after it."""
     weight = 0.5 * (1 + math.cos(math.pi * progress(step, steps)))
     return start * (final_fraction + (1 - final_fraction) * weight)
+
+
+def warm_up(step: int, steps: int) -> float:
+    """Factor that rises linearly from 0 to 1 at `steps` and stays there; 1 where there are none."""
+    return progress(step, steps)

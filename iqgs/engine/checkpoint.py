@@ -16,6 +16,7 @@ from arguments import RunConfig, config_to_json, harmless_settings
 from iqgs.engine.run_folder import checkpoint_files, iteration_folder
 from iqgs.methods import METHODS, build_method
 from iqgs.methods.protocol import Method, SceneFacts, SplatLabels
+from scene.exposure import EXPOSURE_FILE, Exposures
 from scene.frame import SceneFrame
 from scene.gaussian_model import GaussianModel
 from utils.checkpoints import load_checkpoint, newest_good, save_checkpoint
@@ -66,6 +67,16 @@ def save_iteration(
             }
             save_checkpoint(temporary / METHODS[saved.name].file, state)
     return target
+
+
+def save_exposures(folder: Path, iteration: int, exposures: Exposures | None) -> None:
+    """Write exposure.json beside the splats of an iteration, and in the run's folder, where other
+    programs look for it; nothing where there are none.
+    """
+    if exposures is None:
+        return
+    for place in (iteration_folder(folder, iteration), folder):
+        exposures.save(place / EXPOSURE_FILE)
 
 
 def find_method(folder: Path) -> Path | None:

@@ -32,6 +32,7 @@ from iqgs.engine.transfer import fixed_decoder
 from iqgs.methods import METHODS, build_method
 from iqgs.methods.protocol import IdKind, SceneFacts, SplatLabels
 from scene.dataset import Scene
+from scene.exposure import EXPOSURE_FILE, Exposures
 from scene.frame import FRAME_FILE, SceneFrame
 from scene.gaussian_model import GaussianModel, random_instance
 from scene.points import background_seeds
@@ -83,6 +84,8 @@ def open_run(
     )
     run.repaired = AssociatedMasks.read(folder / AssociatedMasks.IN_RUN)
     _take_cameras(run, reread=bool(set(changed) & _decide_on_cameras(config)))
+    if (saved / EXPOSURE_FILE).is_file():
+        run.exposures = Exposures.load(saved / EXPOSURE_FILE, torch.device(device))
     method_path = find_method(saved)
     if method_path is not None:
         opened = load_method(method_path)
@@ -161,6 +164,7 @@ def begin_run(
         loaded_scene=scene,
         ranks=ranks,
     )
+    run.exposures = _exposures(run, state)
     if state is not None:
         _take_masks_of(run, state)
     if scene.id_table is not None:
@@ -169,6 +173,17 @@ def begin_run(
         if state is not None and state.get("method") is not None:
             run.method.load_state_dict(state["method"])
     return run
+
+
+def _exposures(run: Run, state: Mapping[str, Any] | None) -> Exposures | None:
+    """Identities for the training views, or what a checkpoint's run has made of them."""
+    if not run.config.optimization.exposure or run.config.train.start_ply:
+        return None
+    names = [view.name for view in run.scene.train]
+    exposures = Exposures(names, run.gaussians.device)
+    if state is not None:
+        exposures.load_state_dict(state["exposures"])
+    return exposures
 
 
 def _take_masks_of(run: Run, state: Mapping[str, Any]) -> None:

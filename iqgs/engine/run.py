@@ -27,6 +27,7 @@ from iqgs.engine.settings import scene_of
 from iqgs.methods.protocol import IdKind, Method, SceneFacts, SplatLabels
 from scene.cameras import Camera
 from scene.dataset import Scene
+from scene.exposure import Exposures
 from scene.frame import SceneFrame
 from scene.gaussian_model import GaussianModel
 from scene.masks import IdTable
@@ -58,6 +59,7 @@ class Run:
     masks_settled: bool = False  # the masks to learn from are decided: repaired, or as they are
     repaired: AssociatedMasks | None = None  # None: as they are in the scene
     ranks: Ranks = ALONE  # the processes that train it
+    exposures: Exposures | None = None  # of the training views; None: not fitted
 
     @property
     def scene(self) -> Scene:

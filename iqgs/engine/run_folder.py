@@ -3,6 +3,7 @@
 
 config.json cfg_args frame.json cameras.json input.ply ids.json log.jsonl events.out.tfevents*
 chkpntN.pth  point_cloud/iteration_N/{point_cloud.ply, point_cloud_viewer.ply, iqgs.pth}
+exposure.json, in the run's folder and in the iteration's
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from iqgs.engine.association.masks_folder import AssociatedMasks
 from iqgs.engine.ranks import ALONE, Ranks
 from scene.cameras import Camera
 from scene.dataset import Scene
+from scene.exposure import EXPOSURE_FILE
 from scene.frame import FRAME_FILE
 from scene.masks import IdTable
 from utils.cfg_args import format_cfg_args
@@ -107,7 +109,8 @@ def open_folder(folder: Path, *, may_exist: bool) -> None:
 
 def remove_results(folder: Path) -> None:
     """Remove what an older run would leave beside the new one's files."""
-    for name in ("log.jsonl", "results.json", "per_view.json", EDITS_FILE, UNDONE_FILE):
+    files = ("log.jsonl", "results.json", "per_view.json", EXPOSURE_FILE, EDITS_FILE, UNDONE_FILE)
+    for name in files:
         (folder / name).unlink(missing_ok=True)
     stale = [
         *folder.glob("chkpnt*.pth*"),

@@ -20,6 +20,7 @@ from arguments.groups import TrainParams
 from iqgs.engine.association.repair import agree_on_masks
 from iqgs.engine.checkpoint import (
     SavedMethod,
+    save_exposures,
     save_iteration,
     save_training,
     state_to_go_on_from,
@@ -50,7 +51,7 @@ StageMaker = Callable[[Run], Stage]
 
 def reconstruct(run: Run) -> Stage:
     """First stage of the two-stage route."""
-    return Reconstruction(run.config, run.scene, run.gaussians, run.renderer)
+    return Reconstruction(run.config, run.scene, run.gaussians, run.renderer, run.exposures)
 
 
 def learn_instances(run: Run) -> Stage:
@@ -277,6 +278,7 @@ class Loop:
             save_iteration(run.folder, iteration, run.gaussians, saved, labels, run.frame)
             if iteration < stage.last:  # saving must not change what comes after
                 run.method.load_state_dict(running)
+        save_exposures(run.folder, iteration, run.exposures)
         logger.info("[ITER %d] Saving Gaussians", iteration)
 
     def _checkpoint(self, iteration: int, stage: Stage) -> None:
@@ -289,6 +291,7 @@ class Loop:
                 "stage": stage.name,
                 "stage_state": stage.state_dict(),
                 "gaussians": run.gaussians.state_dict(),
+                "exposures": None if run.exposures is None else run.exposures.state_dict(),
                 "masks_settled": run.masks_settled,
                 "repaired": run.repaired is not None,
                 "method": None if run.method is None else run.method.state_dict(),

@@ -283,7 +283,7 @@ def test_a_non_finite_loss_names_step_view_and_term(
 ) -> None:
     import iqgs.engine.stages.reconstruction as module
 
-    def broken(_: object, image: torch.Tensor, valid: object) -> dict[str, torch.Tensor]:
+    def broken(_: object, image: torch.Tensor, *others: object) -> dict[str, torch.Tensor]:
         return {"l1": image.sum() * float("nan"), "dssim": image.sum()}
 
     monkeypatch.setattr(module, "photometric_terms", broken)

@@ -27,6 +27,7 @@ from iqgs.engine.pictures.files import (
 from iqgs.engine.run import Run
 from scene.camera_path import path_cameras
 from scene.cameras import Camera
+from scene.exposure import Exposures
 from scene.view import View
 from utils.colors import (
     FeaturePalette,
@@ -36,6 +37,7 @@ from utils.colors import (
     colorize_normals,
     fit_feature_palette,
 )
+from utils.errors import UserError
 from utils.images import LARGEST_PNG_ID
 
 SURFACE_ALPHA = 0.5  # below it a pixel shows more background than surface: no depth is written
@@ -102,8 +104,10 @@ def picture_ids(run: Run, ids: NDArray[np.int32]) -> NDArray[np.integer]:
     return ids if largest > LARGEST_PNG_ID else ids.astype(np.uint16)
 
 
-def picture_view(run: Run, camera: Camera, palette: Palette) -> Pictures:
-    """Render and segment one view."""
+def picture_view(
+    run: Run, camera: Camera, palette: Palette, exposures: Exposures | None = None
+) -> Pictures:
+    """Render and segment one view; in the colours of its own camera if `exposures` has them."""
     lens = run.lens(camera)
     rendered = lens.image
     surface = rendered.alpha[0] > SURFACE_ALPHA
@@ -112,12 +116,15 @@ def picture_view(run: Run, camera: Camera, palette: Palette) -> Pictures:
     if run.method is not None:
         found = run.method.segment(lens)
         ids = picture_ids(run, run.file_ids(found.label_map, found.ids))
+    color = rendered.color
+    if exposures is not None and camera.name in exposures.numbers:
+        color = exposures.apply(camera.name, color)
     depths = depth.cpu().numpy().astype(np.float32)
     features = None
     if palette.features is not None:
         features = colorize_features(rendered.instance.cpu().numpy(), palette.features)
     return Pictures(
-        color=to_bytes(rendered.color),
+        color=to_bytes(color),
         depth=depths,
         depth_color=colorize_depth(depths, *palette.depth),
         normals=colorize_normals(rendered.normal.cpu().numpy()),
@@ -183,7 +190,7 @@ def _written_panels(
     title = f"Rendering {folder.parent.name}"
     for camera in tqdm(cameras, desc=title, disable=params.quiet):
         name = names[camera.name] + ".png"
-        pictures = picture_view(run, camera, palette)
+        pictures = picture_view(run, camera, palette, run.exposures if params.exposure else None)
         view = views.get(camera.name)
         photo, truth = None, None
         if view is not None:
@@ -232,6 +239,11 @@ def render_path(run: Run, params: RenderParams, palette: Palette) -> Path:
 
 def render_run(run: Run, params: RenderParams) -> list[Path]:
     """Write all that `params` asks for; returns the folders and videos that were written."""
+    if params.exposure and run.exposures is None:
+        raise UserError(
+            f"--exposure: {run.folder} was trained without it, so its views have no exposures; "
+            "leave it out"
+        )
     if params.masks and run.method is None:
         logger.warning("--masks: this run was trained without masks, so it has none to write")
     if params.splits and not run.has_scene:

@@ -45,7 +45,9 @@ class JointTraining:
 
     def __init__(self, run: Run) -> None:
         self.run, self.method = run, run.learning_method
-        self.color = Reconstruction(run.config, run.scene, run.gaussians, run.renderer)
+        self.color = Reconstruction(
+            run.config, run.scene, run.gaussians, run.renderer, run.exposures
+        )
         self.options, self.segmentation = run.config.optimization, run.config.segmentation
         self.first, self.last = self.color.first, self.color.last
         # The attribute shares the splats' optimizer, so densification edits its moments too.

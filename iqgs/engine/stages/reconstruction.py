@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,11 +19,13 @@ from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.methods.protocol import total_loss
 from scene.dataset import Scene
 from scene.densification import Densifier, DensifyThresholds, view_signal
+from scene.exposure import Exposures
 from scene.gaussian_model import GaussianModel
 from scene.optimizer import make_optimizer, set_rates
+from scene.relocation import perturb
 from scene.sampler import ViewSampler
 from scene.view import View
-from utils.schedules import log_linear
+from utils.schedules import log_linear, warm_up
 
 ADAM_EPS = 1e-15  # 3DGS's: splats with vanishing gradients still move
 REST_LR_DIVISOR = 20.0  # higher bands of the spherical harmonics learn this much slower
@@ -42,8 +44,11 @@ def learning_rate_scale(options: OptimizationParams) -> float:
 
 
 def learning_rates(options: OptimizationParams, extent: float, iteration: int) -> dict[str, float]:
-    """Rate of each parameter at a step; positions fall log-linearly, the rest to `lr_final`."""
-    scale = learning_rate_scale(options)
+    """Rate of each parameter at a step; positions fall log-linearly, the rest to `lr_final`.
+
+    All of them rise from zero over the first `warmup_steps`.
+    """
+    scale = learning_rate_scale(options) * warm_up(iteration, options.warmup_steps)
     steps = options.position_lr_max_steps or options.iterations
     position = log_linear(iteration, options.position_lr_init, options.position_lr_final, steps)
     rest = scale * log_linear(iteration, 1.0, options.lr_final, options.iterations)
@@ -54,6 +59,9 @@ def learning_rates(options: OptimizationParams, extent: float, iteration: int) -
         "opacity_logits": options.opacity_lr * rest,
         "log_scales": options.scaling_lr * rest,
         "quaternions": options.rotation_lr * rest,
+        "exposure": log_linear(
+            iteration, options.exposure_lr_init, options.exposure_lr_final, options.iterations
+        ),
     }
 
 
@@ -87,14 +95,23 @@ def make_densifier(
 
 
 def photometric_terms(
-    rendered: RenderOutput, image: Tensor, valid: Tensor | None = None
+    rendered: RenderOutput,
+    image: Tensor,
+    valid: Tensor | None = None,
+    taken: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """L1 and 1 - SSIM between a rendered view and its photograph [3, H, W].
 
-    `valid` [H, W]: the pixels that the photograph shows; None for all.
+    `valid` [H, W]: the pixels that the photograph shows; None for all. `taken` [3, H, W]: the
+    rendered colours as the view's camera takes them; None where that is not fitted.
     """
-    l1, dssim = image_loss(rendered.color, image, valid)
+    l1, dssim = image_loss(rendered.color if taken is None else taken, image, valid)
     return {"l1": l1, "dssim": dssim}
+
+
+def mean_of(values: Tensor, chosen: Tensor) -> Tensor:
+    """Mean of those of `values` [N] that boolean `chosen` [N] names; 0 where it names none."""
+    return torch.where(chosen, values, 0.0).sum() / chosen.sum().clamp_min(1)
 
 
 @dataclass(frozen=True)
@@ -113,10 +130,16 @@ class Reconstruction:
     cheap_steps = False
 
     def __init__(
-        self, config: RunConfig, scene: Scene, gaussians: GaussianModel, renderer: Renderer
+        self,
+        config: RunConfig,
+        scene: Scene,
+        gaussians: GaussianModel,
+        renderer: Renderer,
+        exposures: Exposures | None = None,
     ) -> None:
+        """`exposures`: of the training views, where they are fitted too."""
         self.config, self.scene, self.gaussians = config, scene, gaussians
-        self.renderer = renderer
+        self.renderer, self.exposures = renderer, exposures
         self.options = config.optimization
         asked = {name for name in GEOMETRY_TERMS if self.weights()[name] > 0}
         unknown = asked - primitive_of(gaussians).terms
@@ -124,7 +147,12 @@ class Reconstruction:
             raise ValueError(f"splats of kind {gaussians.kind} have no term {sorted(unknown)}")
         self.first, self.last = 1, self.options.iterations
         rates = learning_rates(self.options, scene.extent, 0)
-        self.optimizer = make_optimizer(gaussians, rates, ADAM_EPS)
+        own = {name: rate for name, rate in rates.items() if name in gaussians.params}
+        self.optimizer = make_optimizer(gaussians, own, ADAM_EPS)
+        if exposures is not None:
+            self.optimizer.add_param_group(
+                {"params": exposures.parameters, "name": "exposure", "lr": 0.0}
+            )
         self.densifier = make_densifier(config, scene, gaussians, self.optimizer)
         self.sampler = ViewSampler(len(scene.train), config.train.seed)
         self._signals: tuple[Tensor, Tensor] | None = None  # of the views of a step
@@ -186,7 +214,18 @@ class Reconstruction:
             self._signals = None
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.exposures is not None:
+            self.exposures.fix_gauge()
         self.densifier.step(iteration, step_generator(self.config.train.seed, iteration, 1))
+        if self.options.densify_rule == "relocation" and self.options.noise_lr > 0:
+            self._perturb(iteration)
+
+    def _perturb(self, iteration: int) -> None:
+        """The noise of one step; the rate of positions is in world units, the extent takes them
+        out."""
+        rate = learning_rates(self.options, self.scene.extent, iteration)["means"]
+        strength = self.options.noise_lr * rate / self.scene.extent**2
+        perturb(self.gaussians, strength, step_generator(self.config.train.seed, iteration, 3))
 
     def uses_normals(self, iteration: int) -> bool:
         """Whether the normal term is on: it alone needs surface normals."""
@@ -199,7 +238,11 @@ class Reconstruction:
 
     def render_view(self, view: View, iteration: int) -> RenderOutput:
         """The view with gradients to all that this stage learns (no instances)."""
-        return self.renderer.render(
+        renderer = self.renderer
+        if self.options.random_background:
+            generator = step_generator(self.config.train.seed, iteration, 4)
+            renderer = replace(renderer, background=torch.rand(3, generator=generator))
+        return renderer.render(
             view.camera,
             self.gaussians,
             with_instance=False,
@@ -210,7 +253,20 @@ class Reconstruction:
     def terms(self, rendered: RenderOutput, view: View, iteration: int) -> dict[str, Tensor]:
         """Unweighted terms; those whose weight is zero at this step are not computed."""
         device = self.gaussians.device
-        terms = photometric_terms(rendered, view.image_on(device), view.valid_on(device))
+        taken = None
+        if self.exposures is not None:
+            taken = self.exposures.apply(view.name, rendered.color)
+        terms = photometric_terms(rendered, view.image_on(device), view.valid_on(device), taken)
+        if self.exposures is not None and self.options.lambda_exposure > 0:
+            terms["exposure"] = self.exposures.penalty(view.name)
+        # Of what the view shows: Adam makes full steps of any gradient, so splats that other views
+        # need would fade at its whole rate while these are not drawn.
+        shown = rendered.radii > 0
+        if self.options.opacity_reg > 0:
+            terms["opacity"] = mean_of(self.gaussians.opacities[:, 0], shown)
+        if self.options.scale_reg > 0:
+            scales = self.gaussians.scales.mean(dim=1) / self.scene.extent
+            terms["scale"] = mean_of(scales, shown)
         if self.uses_normals(iteration):
             agreement = (rendered.normal * rendered.surface_normal).sum(0)
             terms["normal"] = (1 - agreement).mean()
@@ -226,6 +282,9 @@ class Reconstruction:
             "dssim": options.lambda_dssim,
             "normal": options.lambda_normal,
             "distortion": options.lambda_dist,
+            "exposure": options.lambda_exposure,
+            "opacity": options.opacity_reg,
+            "scale": options.scale_reg,
         }
 
     def up_to_date(self) -> AbstractContextManager[None]:
@@ -237,7 +296,7 @@ class Reconstruction:
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Moments, densification statistics, view order."""
+        """Moments, densification statistics, view order; the exposures are kept by the run."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "sampler": self.sampler.state_dict(),
