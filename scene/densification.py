@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from diff_surfel_rasterization.training import add_screen_signal
 from scene.gaussian_model import GaussianModel
 from scene.optimizer import edit_rows, replace_values
 from utils.errors import DataError, RunError
@@ -85,17 +86,23 @@ class Densifier:
 
     @torch.no_grad()
     def observe(self, radii: Tensor, screen_grad: Tensor) -> None:
-        """Add one view: `radii` [N] (> 0 where visible), `screen_grad` [N, 2 or 3]."""
+        """Add one view: `radii` [N] int32 (> 0 where visible), `screen_grad` [N, 3], whose third
+        number is not read."""
         if len(radii) != len(self.model) or len(screen_grad) != len(self.model):
             raise ValueError(f"expected rows of {len(self.model)} splats, got {len(radii)}")
-        visible = radii > 0
-        self.gradient_sum += screen_grad.norm(dim=-1) * visible
-        self.view_count += visible
+        add_screen_signal(self.gradient_sum, self.view_count, radii, screen_grad)
 
     def is_active(self, iteration: int) -> bool:
-        """Whether statistics of this iteration can still matter."""
+        """Whether the model may be edited at this iteration."""
         until = self.thresholds.until_iter
         return iteration <= until if self.thresholds.rule == "budget" else iteration < until
+
+    def listens(self, iteration: int) -> bool:
+        """Whether an edit at this iteration or later reads its statistics."""
+        t = self.thresholds
+        until = t.until_iter if t.rule == "budget" else t.until_iter - 1
+        last_edit = until // t.interval * t.interval
+        return iteration <= last_edit and last_edit > t.from_iter
 
     @torch.no_grad()
     def step(self, iteration: int, generator: torch.Generator | None = None) -> DensifyCounts:

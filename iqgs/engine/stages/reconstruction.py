@@ -144,9 +144,8 @@ class Reconstruction:
     def update(self, iteration: int, step: StepLoss) -> None:
         """Move the splats, and densify when it is time."""
         rendered = step.carried.rendered
-        signal = rendered.screen_grad.grad
-        if signal is not None:
-            self.densifier.observe(rendered.radii, signal[:, :2])
+        if rendered.screen_grad is not None and rendered.screen_grad.grad is not None:
+            self.densifier.observe(rendered.radii, rendered.screen_grad.grad)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.densifier.step(iteration, step_generator(self.config.train.seed, iteration, 1))
@@ -162,9 +161,10 @@ class Reconstruction:
         return self.options.lambda_normal > 0 and iteration >= self.options.normal_from_iter
 
     def screen_signal(self, iteration: int) -> str:
-        """Which signal the densifier wants; the absolute one costs a fifth of the backward pass."""
-        growing = self.densifier.is_active(iteration)
-        return "absolute" if growing and self.options.densify_rule == "budget" else "signed"
+        """Which signal the densifier wants; none once it has made its last edit."""
+        if not self.densifier.listens(iteration):
+            return "none"
+        return "absolute" if self.options.densify_rule == "budget" else "signed"
 
     def render_view(self, view: View, iteration: int) -> RenderOutput:
         """The view with gradients to all that this stage learns (no instances)."""
@@ -181,8 +181,7 @@ class Reconstruction:
         device = self.gaussians.device
         terms = photometric_terms(rendered, view.image_on(device), view.valid_on(device))
         if self.uses_normals(iteration):
-            agreement = (rendered.normal * rendered.surface_normal).sum(0)
-            terms["normal"] = (1 - agreement).mean()
+            terms["normal"] = rendered.normal_loss(self.renderer.backend)
         if self.options.lambda_dist > 0 and iteration >= self.options.dist_from_iter:
             terms["distortion"] = rendered.distortion.mean()
         return terms
