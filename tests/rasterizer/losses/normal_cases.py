@@ -40,7 +40,8 @@ def make_images(height: int, width: int, seed: int = 0) -> RasterOutput:
     alpha = smooth(1)
     alpha[:, torch.rand(height, width, generator=g) < 0.1] = 0.0
     depth = 2.0 + smooth(1) + 0.02 * torch.rand(1, height, width, generator=g)
-    normal = torch.nn.functional.normalize(smooth(3) - torch.tensor([0.5, 0.5, 2.0])[:, None, None])
+    towards = smooth(3) - torch.tensor([0.5, 0.5, 2.0])[:, None, None]
+    normal = torch.nn.functional.normalize(towards, dim=0)
     nothing = torch.zeros(0, height, width)
     return RasterOutput(
         color=nothing,

@@ -36,10 +36,11 @@ struct NormalLossParams {
   float* slopes;  // [5 or 6, H, W] out; null where not wanted
 };
 
-// Depth of the surface at a pixel.
+// Depth of the surface at a pixel. Neighbours are subtracted from each other, so every unit in the
+// last place counts: a true quotient.
 template <class R>
 SURFEL_HD R surface_depth(const R& depth, const R& alpha) {
-  return depth * reciprocal(larger(alpha, R(LEAST_ALPHA)));
+  return depth / larger(alpha, R(LEAST_ALPHA));
 }
 
 // Difference of two points on rays of slopes (x, y): t behind on the second ray, s on the first.
