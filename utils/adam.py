@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
+
+log = logging.getLogger(__name__)
 
 # Of torch.optim.Optimizer: the methods that torch hides from its compiler, at their first call.
 _HIDDEN = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
@@ -86,3 +89,14 @@ class Adam(torch.optim.Adam):
             amsgrad=False,
             maximize=False,
         )
+
+
+def fastest_adam(params: Any, **options: Any) -> Adam:
+    """The fused kind where this torch has it for the parameters' device, else the plain one. They
+    agree to rounding, not to the bit.
+    """
+    try:
+        return Adam(params, fused=True, **options)
+    except RuntimeError as error:
+        log.debug("no fused Adam here: %s", error)
+        return Adam(params, **options)

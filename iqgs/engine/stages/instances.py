@@ -22,7 +22,7 @@ from iqgs.methods.protocol import ALL_TOUCHED, Batch, total_loss
 from scene.lazy_adam import LazyAdam
 from scene.sampler import ViewSampler
 from scene.view import View
-from utils.adam import Adam
+from utils.adam import fastest_adam
 from utils.schedules import cosine
 
 ADAM_EPS = 1e-15  # the paper's
@@ -86,7 +86,7 @@ class InstanceLearning:
         learned = [] if run.config.train.decoder else self.method.parameter_groups()
         groups = [{**group, "lr": self.options.lr_iqgs} for group in learned]
         # torch refuses no groups, but not an empty one: a method may learn the attribute alone.
-        self.optimizer = Adam(groups or [{"params": []}], eps=ADAM_EPS)
+        self.optimizer = fastest_adam(groups or [{"params": []}], eps=ADAM_EPS)
         self.sampler = ViewSampler(len(self.views), run.config.train.seed)
         self.neighbors = NeighborPairs(run.gaussians.means, self.method.neighbors[0])
         self.numbering = RowNumbering(len(run.gaussians), run.gaussians.device)

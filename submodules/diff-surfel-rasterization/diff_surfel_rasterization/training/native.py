@@ -64,3 +64,30 @@ def activate_native(
 def add_signal_native(total: Tensor, seen: Tensor, radii: Tensor, signal: Tensor) -> None:
     """See `add_screen_signal`."""
     operators().add_screen_signal(total, seen, radii, signal, _stream(total))
+
+
+@torch.no_grad()
+def look_at_native(
+    value: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    last: Tensor,
+    rows: Tensor,
+    *due: Any,
+) -> Tensor:
+    """Values [R, C]; see `look_at_rows`."""
+    found: Tensor = operators().look_at_rows(value, mean, square, last, rows, *due, _stream(value))
+    return found
+
+
+@torch.no_grad()
+def step_native(
+    value: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    last: Tensor,
+    rows: Tensor,
+    *step: Any,
+) -> None:
+    """See `step_rows`."""
+    operators().step_rows(value, mean, square, last, rows, *step, _stream(value))

@@ -4,6 +4,7 @@
 
 #include "../../bindings/library.h"
 #include "../cpu/splats.h"
+#include "row_inputs.h"
 #include "splat_inputs.h"
 
 namespace iqgs {
@@ -31,10 +32,25 @@ void add_screen_signal(Tensor& sum, Tensor& seen, const Tensor& radii, const Ten
   add_signals(s.params, at::get_num_threads());
 }
 
+Tensor look_at(Tensor& value, Tensor& mean, Tensor& square, Tensor& last, const Tensor& rows,
+               const Tensor& glide, const Tensor& decay, int64_t step, int64_t) {
+  const Look l = take_look(value, mean, square, last, rows, glide, decay, step);
+  look_at_rows(l.params, at::get_num_threads());
+  return l.out;
+}
+
+void step(Tensor& value, Tensor& mean, Tensor& square, Tensor& last, const Tensor& rows,
+          const Tensor& gradient, at::ArrayRef<double> numbers, int64_t number, int64_t) {
+  const Step s = take_step(value, mean, square, last, rows, gradient, numbers, number);
+  step_rows(s.params, at::get_num_threads());
+}
+
 IQGS_IMPLEMENT_CPU(m) {
   m.impl("activate_splats", activate);
   m.impl("activate_splats_backward", activate_backward);
   m.impl("add_screen_signal", add_screen_signal);
+  m.impl("look_at_rows", look_at);
+  m.impl("step_rows", step);
 }
 
 }  // namespace

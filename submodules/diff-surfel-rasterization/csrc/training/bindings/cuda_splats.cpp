@@ -3,6 +3,7 @@
 #include "../../bindings/cuda_prepare.h"
 #include "../../bindings/library.h"
 #include "../cuda/splats.h"
+#include "row_inputs.h"
 #include "splat_inputs.h"
 
 namespace iqgs {
@@ -34,10 +35,27 @@ void add_screen_signal(Tensor& sum, Tensor& seen, const Tensor& radii, const Ten
   cuda::add_signals(s.params, on.stream);
 }
 
+Tensor look_at(Tensor& value, Tensor& mean, Tensor& square, Tensor& last, const Tensor& rows,
+               const Tensor& glide, const Tensor& decay, int64_t step, int64_t stream) {
+  const OnDevice on(value.device(), stream);
+  const Look l = take_look(value, mean, square, last, rows, glide, decay, step);
+  cuda::look_at_rows(l.params, on.stream);
+  return l.out;
+}
+
+void step(Tensor& value, Tensor& mean, Tensor& square, Tensor& last, const Tensor& rows,
+          const Tensor& gradient, at::ArrayRef<double> numbers, int64_t number, int64_t stream) {
+  const OnDevice on(value.device(), stream);
+  const Step s = take_step(value, mean, square, last, rows, gradient, numbers, number);
+  cuda::step_rows(s.params, on.stream);
+}
+
 IQGS_IMPLEMENT_CUDA(m) {
   m.impl("activate_splats", activate);
   m.impl("activate_splats_backward", activate_backward);
   m.impl("add_screen_signal", add_screen_signal);
+  m.impl("look_at_rows", look_at);
+  m.impl("step_rows", step);
 }
 
 }  // namespace

@@ -12,4 +12,10 @@ IQGS_ADD_OPERATORS(m) {
   m.def(
       "add_screen_signal(Tensor(a!) sum, Tensor(b!) seen, Tensor radii, Tensor signal, int stream) "
       "-> ()");
+  m.def(
+      "look_at_rows(Tensor(a!) value, Tensor(b!) mean, Tensor(c!) square, Tensor(d!) last, "
+      "Tensor rows, Tensor glide, Tensor decay, int step, int stream) -> Tensor");
+  m.def(
+      "step_rows(Tensor(a!) value, Tensor(b!) mean, Tensor(c!) square, Tensor(d!) last, "
+      "Tensor rows, Tensor gradient, float[] numbers, int step, int stream) -> ()");
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../../cpu/kernels.h"
+#include "../row_params.h"
 #include "../splat_params.h"
 
 namespace iqgs {
@@ -12,6 +13,9 @@ struct SplatKernels {
   void (*activate)(const ActivateParams&, int64_t first, int64_t last);
   void (*activate_grads)(const ActivateGradParams&, int64_t first, int64_t last);
   void (*add_signal)(const SignalParams&, int64_t first, int64_t last);
+  // Chosen rows first .. last.
+  void (*look_at)(const LookParams&, int64_t first, int64_t last);
+  void (*step)(const StepParams&, int64_t first, int64_t last);
 };
 
 // Few enough that a piece stays in the first-level cache, enough that calling costs nothing.

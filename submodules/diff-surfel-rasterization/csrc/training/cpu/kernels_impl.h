@@ -3,12 +3,13 @@
 // functions that another set could share are allowed here: no containers, no streams.
 #include "kernels.h"
 //
+#include "adam_rows.h"
 #include "splat_rows.h"
 
 namespace iqgs {
 namespace IQGS_ISA {
 
-const SplatKernels SPLATS = {activate, activate_grads, add_signal};
+const SplatKernels SPLATS = {activate, activate_grads, add_signal, look_at, step};
 
 }  // namespace IQGS_ISA
 }  // namespace iqgs

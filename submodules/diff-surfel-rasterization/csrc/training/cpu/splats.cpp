@@ -40,4 +40,12 @@ void add_signals(const SignalParams& p, int threads) {
   for_pieces(splat_kernels().add_signal, p, threads);
 }
 
+void look_at_rows(const LookParams& p, int threads) {
+  for_pieces(splat_kernels().look_at, p, threads);
+}
+
+void step_rows(const StepParams& p, int threads) {
+  for_pieces(splat_kernels().step, p, threads);
+}
+
 }  // namespace iqgs

@@ -63,6 +63,38 @@ __global__ void __launch_bounds__(THREADS) signal_kernel(SignalParams p) {
   p.seen[n] += 1.0f;
 }
 
+// A thread a number; `last` is written by another kernel, once all numbers of a row have read it.
+__global__ void __launch_bounds__(THREADS) look_kernel(LookParams p) {
+  const int64_t at = own_index();
+  if (at >= p.count * p.rows.channels) return;
+  const int64_t row = p.chosen[at / p.rows.channels];
+  const int64_t i = row * p.rows.channels + at % p.rows.channels;
+  const int64_t last = p.rows.last[row], rested = p.step - last;
+  const float value =
+      catch_up(p.rows.value[i], static_cast<float>(p.glide[last]), p.rows.mean[i],
+               p.rows.square[i]);
+  p.out[at] = p.rows.value[i] = value;
+  p.rows.mean[i] *= p.decay[rested];
+  p.rows.square[i] *= p.decay[p.table + rested];
+}
+
+__global__ void __launch_bounds__(THREADS) step_kernel(StepParams p) {
+  const int64_t at = own_index();
+  if (at >= p.count * p.rows.channels) return;
+  const int64_t row = p.chosen[at / p.rows.channels];
+  const int64_t i = row * p.rows.channels + at % p.rows.channels;
+  float mean = p.rows.mean[i], square = p.rows.square[i];
+  p.rows.value[i] = adam_step(p, p.rows.value[i], p.gradient[at], mean, square);
+  p.rows.mean[i] = mean;
+  p.rows.square[i] = square;
+}
+
+__global__ void __launch_bounds__(THREADS)
+    date_kernel(AdamRows rows, const int64_t* chosen, int64_t count, int64_t step) {
+  const int64_t n = own_index();
+  if (n < count) rows.last[chosen[n]] = step;
+}
+
 template <class Params>
 void launch_over(const char* name, void* stream, int64_t items, void (*kernel)(Params),
                  const Params& p) {
@@ -83,6 +115,18 @@ void activate_splats_backward(const ActivateGradParams& p, void* stream) {
 
 void add_signals(const SignalParams& p, void* stream) {
   launch_over("densification_signal", stream, p.count, &signal_kernel, p);
+}
+
+void look_at_rows(const LookParams& p, void* stream) {
+  launch_over("look_at_rows", stream, p.count * p.rows.channels, &look_kernel, p);
+  launch("date_rows", stream, blocks_for(p.count, THREADS), THREADS, 0, &date_kernel, p.rows,
+         p.chosen, p.count, p.step);
+}
+
+void step_rows(const StepParams& p, void* stream) {
+  launch_over("step_rows", stream, p.count * p.rows.channels, &step_kernel, p);
+  launch("date_rows", stream, blocks_for(p.count, THREADS), THREADS, 0, &date_kernel, p.rows,
+         p.chosen, p.count, p.step);
 }
 
 }  // namespace cuda
