@@ -45,50 +45,56 @@ class Adam(torch.optim.Adam):
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         """As torch's, but for the wrapper that speaks to the compiler before and after."""
         if closure is None and all(self._is_plain(group) for group in self.param_groups):
-            for group in self.param_groups:
-                self._step_fused(group)
-            return None
+            return self._step_fused()
         plain = getattr(torch.optim.Adam.step, "__wrapped__", torch.optim.Adam.step)
         return plain(self, closure)
 
     def _is_plain(self, group: dict[str, Any]) -> bool:
         """Whether the kernel alone does the step: later ones, without any of the options."""
-        if not group["fused"] or any(group[name] for name in _OPTIONS):
+        if not group["fused"] or not isinstance(group["lr"], float):
             return False
+        for name in _OPTIONS:
+            if group[name]:
+                return False
         if any(getattr(self, name, None) is not None for name in ("grad_scale", "found_inf")):
             return False  # a gradient scaler speaks to the kernel
-        kinds = set()
+        kind = None
         for p in group["params"]:
             if p.grad is None:
                 continue
-            if p.grad.is_sparse or not self.state.get(p):
+            found = (p.device, p.dtype, p.grad.dtype)
+            if p.grad.is_sparse or not self.state.get(p) or (kind or found) != found:
                 return False
-            kinds.add((p.device, p.dtype, p.grad.dtype))
-        return len(kinds) <= 1 and isinstance(group["lr"], float)
+            kind = found
+        return True
 
-    def _step_fused(self, group: dict[str, Any]) -> None:
-        learning = [p for p in group["params"] if p.grad is not None]
-        if not learning:
+    def _step_fused(self) -> None:
+        groups = [
+            (group, [p for p in group["params"] if p.grad is not None])
+            for group in self.param_groups
+        ]
+        groups = [(group, learning) for group, learning in groups if learning]
+        states = [[self.state[p] for p in learning] for _, learning in groups]
+        if not groups:
             return
-        states = [self.state[p] for p in learning]
-        steps = [state["step"] for state in states]
-        first, second = group["betas"]
-        torch._foreach_add_(steps, 1)
-        torch._fused_adam_(
-            learning,
-            [p.grad for p in learning],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            steps,
-            lr=group["lr"],
-            beta1=first,
-            beta2=second,
-            weight_decay=0.0,
-            eps=group["eps"],
-            amsgrad=False,
-            maximize=False,
-        )
+        torch._foreach_add_([state["step"] for some in states for state in some], 1)
+        for (group, learning), some in zip(groups, states, strict=True):
+            first, second = group["betas"]
+            torch._fused_adam_(
+                learning,
+                [p.grad for p in learning],
+                [state["exp_avg"] for state in some],
+                [state["exp_avg_sq"] for state in some],
+                [],
+                [state["step"] for state in some],
+                lr=group["lr"],
+                beta1=first,
+                beta2=second,
+                weight_decay=0.0,
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=False,
+            )
 
 
 def fastest_adam(params: Any, **options: Any) -> Adam:
