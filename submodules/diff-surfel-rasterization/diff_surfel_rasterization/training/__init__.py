@@ -7,7 +7,8 @@ the judge of the kernels, and their stand-in where nothing is compiled.
 
 from __future__ import annotations
 
-from .rows import AdamRows, AdamStep, CatchUp, look_at_rows, step_rows
+from .records import AdamRows, AdamStep, CatchUp
+from .rows import look_at_rows, step_rows
 from .splats import activate_splats, add_screen_signal
 
 __all__ = [

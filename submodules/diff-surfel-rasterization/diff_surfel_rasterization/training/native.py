@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .records import AdamRows, AdamStep, CatchUp
+
 
 def operators() -> Any:
     """The compiled operators; the dispatcher chooses by the tensors' device."""
@@ -67,27 +69,13 @@ def add_signal_native(total: Tensor, seen: Tensor, radii: Tensor, signal: Tensor
 
 
 @torch.no_grad()
-def look_at_native(
-    value: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    last: Tensor,
-    rows: Tensor,
-    *due: Any,
-) -> Tensor:
+def look_at_native(state: AdamRows, rows: Tensor, due: CatchUp) -> Tensor:
     """Values [R, C]; see `look_at_rows`."""
-    found: Tensor = operators().look_at_rows(value, mean, square, last, rows, *due, _stream(value))
+    found: Tensor = operators().look_at_rows(*state, rows, *due, _stream(rows))
     return found
 
 
 @torch.no_grad()
-def step_native(
-    value: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    last: Tensor,
-    rows: Tensor,
-    *step: Any,
-) -> None:
+def step_native(state: AdamRows, rows: Tensor, gradient: Tensor, step: AdamStep) -> None:
     """See `step_rows`."""
-    operators().step_rows(value, mean, square, last, rows, *step, _stream(value))
+    operators().step_rows(*state, rows, gradient, step.numbers, step.step, _stream(rows))

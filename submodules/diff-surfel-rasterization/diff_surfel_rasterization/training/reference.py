@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
+
+from .records import AdamRows, AdamStep, CatchUp
 
 
 def activate_reference(
@@ -25,51 +25,31 @@ def add_signal_reference(total: Tensor, seen: Tensor, radii: Tensor, signal: Ten
 
 
 @torch.no_grad()
-def look_at_reference(
-    value: Tensor, mean: Tensor, square: Tensor, last: Tensor, rows: Tensor, *due: Any
-) -> Tensor:
+def look_at_reference(state: AdamRows, rows: Tensor, due: CatchUp) -> Tensor:
     """Values [R, C]; see `look_at_rows`."""
-    found = caught_up(value, mean, square, last, rows, *due)
-    for whole, part in zip((value, mean, square), found, strict=True):
-        whole.index_copy_(0, rows, part)
-    last.index_fill_(0, rows, due[2])
-    return found[0]
-
-
-def caught_up(
-    value: Tensor, mean: Tensor, square: Tensor, last: Tensor, rows: Tensor, *due: Any
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Values and moments of rows [R] as they are after all steps so far; changes nothing."""
-    glide, decay, step = due
-    since = last.index_select(0, rows)
-    value, mean, square = (tensor.index_select(0, rows) for tensor in (value, mean, square))
+    since = state.last.index_select(0, rows)
+    value, mean, square = (tensor.index_select(0, rows) for tensor in state[:3])
     tiny = torch.finfo(value.dtype).tiny  # rows that nobody ever looked at: 0 / sqrt(0)
-    owed = glide.to(rows.device)[since].to(value.dtype)[:, None]
+    owed = due.glide[since].to(value.dtype)[:, None]
     value -= owed * mean / square.sqrt().clamp_min(tiny)
-    mean *= decay[0][step - since][:, None]
-    square *= decay[1][step - since][:, None]
-    return value, mean, square
+    mean *= due.decay[0][due.step - since][:, None]
+    square *= due.decay[1][due.step - since][:, None]
+    for whole, part in zip(state[:3], (value, mean, square), strict=True):
+        whole.index_copy_(0, rows, part)
+    state.last.index_fill_(0, rows, due.step)
+    return value
 
 
 @torch.no_grad()
-def step_reference(
-    value: Tensor,
-    mean: Tensor,
-    square: Tensor,
-    last: Tensor,
-    rows: Tensor,
-    gradient: Tensor,
-    numbers: list[float],
-    step: int,
-) -> None:
+def step_reference(state: AdamRows, rows: Tensor, gradient: Tensor, step: AdamStep) -> None:
     """See `step_rows`."""
-    first, second, rate, correction, eps = numbers
-    moved = mean.index_select(0, rows).lerp_(gradient, 1 - first)
-    squares = square.index_select(0, rows).mul_(second)
-    squares.addcmul_(gradient, gradient, value=1 - second)
-    mean.index_copy_(0, rows, moved)
-    square.index_copy_(0, rows, squares)
-    values = value.index_select(0, rows)
-    values.addcdiv_(moved, squares.sqrt_().div_(correction).add_(eps), value=-rate)
-    value.index_copy_(0, rows, values)
-    last.index_fill_(0, rows, step)
+    first, second = step.betas
+    mean = state.mean.index_select(0, rows).lerp_(gradient, 1 - first)
+    square = state.square.index_select(0, rows).mul_(second)
+    square.addcmul_(gradient, gradient, value=1 - second)
+    state.mean.index_copy_(0, rows, mean)
+    state.square.index_copy_(0, rows, square)
+    value = state.value.index_select(0, rows)
+    value.addcdiv_(mean, square.sqrt_().div_(step.correction).add_(step.eps), value=-step.rate)
+    state.value.index_copy_(0, rows, value)
+    state.last.index_fill_(0, rows, step.step)

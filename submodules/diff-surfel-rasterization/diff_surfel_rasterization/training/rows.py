@@ -3,46 +3,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from torch import Tensor
 
 from ..backends import choose_backend
 from ..checks import check_shape
 from .native import look_at_native, step_native
+from .records import AdamRows, AdamStep, CatchUp
 from .reference import look_at_reference, step_reference
-
-
-class AdamRows(NamedTuple):
-    """A parameter and what Adam keeps of it; changed in place."""
-
-    value: Tensor  # [N, C] floating, contiguous, without requires_grad
-    mean: Tensor  # [N, C] of the gradients
-    square: Tensor  # [N, C] mean of their squares
-    last: Tensor  # [N] int64, the step in which each row was last up to date
-
-
-class CatchUp(NamedTuple):
-    """What rows that rested have to catch up after `step` steps."""
-
-    glide: Tensor  # [step + 1] float64: of a row last up to date in step t, in mean / root(square)
-    decay: Tensor  # [2, more than step] of the parameter's type: powers 0, 1, .. of the two betas
-    step: int
-
-
-class AdamStep(NamedTuple):
-    """The numbers of one step of Adam."""
-
-    betas: tuple[float, float]
-    rate: float  # over 1 - beta1^step
-    correction: float  # root of 1 - beta2^step
-    eps: float
-    step: int  # its number, from 1
-
-    @property
-    def numbers(self) -> list[float]:
-        """All but the last, in order."""
-        return [*self.betas, self.rate, self.correction, self.eps]
 
 
 def _check(function: str, state: AdamRows, rows: Tensor) -> None:
@@ -64,7 +31,7 @@ def look_at_rows(state: AdamRows, rows: Tensor, due: CatchUp, backend: str = "au
     _check("look_at_rows", state, rows)
     chosen = choose_backend("look_at_rows", backend, state.value)
     look = look_at_reference if chosen == "reference" else look_at_native
-    values: Tensor = look(*state, rows, *due)
+    values: Tensor = look(state, rows, due)
     return values
 
 
@@ -81,4 +48,4 @@ def step_rows(
     check_shape("step_rows", "gradient", gradient, (len(rows), state.value.shape[1]))
     chosen = choose_backend("step_rows", backend, state.value)
     move = step_reference if chosen == "reference" else step_native
-    move(*state, rows, gradient, step.numbers, step.step)
+    move(state, rows, gradient, step)
