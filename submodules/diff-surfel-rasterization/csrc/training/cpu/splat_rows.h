@@ -59,8 +59,8 @@ template <int USED>
 IQGS_PHASE void join_coefficients(const ActivateParams& p, int64_t first, int64_t last) {
   const int used = 3 * (USED ? USED : p.used);
   for (int64_t n = first; n < last; ++n) {
-    const float *dc = p.sh_dc + 3 * n, *rest = p.sh_rest + 3 * n * p.rest;
-    float* const out = p.sh + n * used;
+    const float *__restrict dc = p.sh_dc + 3 * n, *__restrict rest = p.sh_rest + 3 * n * p.rest;
+    float* const __restrict out = p.sh + n * used;
     for (int k = 0; k < 3; ++k) out[k] = dc[k];
     for (int k = 3; k < used; ++k) out[k] = rest[k - 3];
   }
@@ -70,11 +70,12 @@ template <int USED>
 IQGS_PHASE void split_coefficients(const ActivateGradParams& p, int64_t first, int64_t last) {
   const int used = 3 * (USED ? USED : p.used), all = 3 * p.rest + 3;
   for (int64_t n = first; n < last; ++n) {
-    const float* const in = p.grad_sh + n * used;
+    const float* const __restrict in = p.grad_sh + n * used;
+    float* const __restrict dc = p.sh_dc + 3 * n;
     if (p.sh_dc)
-      for (int k = 0; k < 3; ++k) p.sh_dc[3 * n + k] = in[k];
+      for (int k = 0; k < 3; ++k) dc[k] = in[k];
     if (!p.sh_rest) continue;
-    float* const rest = p.sh_rest + 3 * n * p.rest - 3;
+    float* const __restrict rest = p.sh_rest + 3 * n * p.rest - 3;
     for (int k = 3; k < used; ++k) rest[k] = in[k];
     for (int k = used; k < all; ++k) rest[k] = 0.0f;
   }
