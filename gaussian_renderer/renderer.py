@@ -23,9 +23,10 @@ from diff_surfel_rasterization import (
 )
 from gaussian_renderer.output import RenderOutput
 from gaussian_renderer.primitives import primitive_of
-from gaussian_renderer.surface import depth_to_normal
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+
+SIGNALS = {"signed": "screen_grad", "absolute": "screen_grad_abs"}  # by their names here and there
 
 
 def raster_settings(camera: Camera, background: Tensor, sh_degree: int = 0) -> RasterSettings:
@@ -59,38 +60,22 @@ def render(
 
     `background` [3] on the CPU; `depth_ratio` 0: surface normals from expected depth, 1: from
     median depth, None: no surface normals (zeros); `screen_signal`: which densification signal
-    the backward pass leaves in `screen_grad.grad`, `signed` (2DGS) or `absolute` (sum over
-    absolute pixel terms).
+    the backward pass leaves in `screen_grad.grad`, `signed` (2DGS), `absolute` (sum over
+    absolute pixel terms) or `none`.
     """
     means = gaussians.means
-    screen_grad = torch.zeros_like(means, requires_grad=means.requires_grad)
-    carried: dict[str, Any] = {
-        "sh": gaussians.sh,
-        "screen_grad" if screen_signal == "signed" else "screen_grad_abs": screen_grad,
-    }
+    carried: dict[str, Any] = {}
+    screen_grad = None
+    if screen_signal != "none":
+        screen_grad = torch.zeros_like(means, requires_grad=means.requires_grad)
+        carried[SIGNALS[screen_signal]] = screen_grad
     if with_instance:
         carried["features"] = gaussians.instance
-    splats = primitive_of(gaussians).pack(gaussians, **carried)
+    primitive = primitive_of(gaussians)
+    splats = primitive.pack_colored(gaussians, backend, **carried)
     settings = raster_settings(camera, background, gaussians.active_sh_degree)
     raw = rasterize(splats, settings, backend=backend)
-    expected = raw.depth / raw.alpha.clamp_min(torch.finfo(raw.alpha.dtype).eps)
-    normal = _to_world(camera, raw.normal)
-    surface_normal = torch.zeros_like(normal)
-    if depth_ratio is not None:
-        depth = (1 - depth_ratio) * expected + depth_ratio * raw.median_depth
-        surface_normal = depth_to_normal(camera, depth) * raw.alpha.detach()
-    return RenderOutput(
-        color=raw.color,
-        alpha=raw.alpha,
-        depth=expected,
-        median_depth=raw.median_depth,
-        distortion=raw.distortion,
-        normal=normal,
-        surface_normal=surface_normal,
-        instance=raw.features,
-        radii=raw.radii,
-        screen_grad=screen_grad,
-    )
+    return RenderOutput(camera, raw, settings, screen_grad, depth_ratio)
 
 
 def splat(
@@ -143,8 +128,3 @@ def _bare(camera: Camera, gaussians: GaussianModel) -> tuple[Splats, RasterSetti
     """Splats without colour, and their view."""
     background = torch.zeros(3, dtype=gaussians.means.dtype)
     return primitive_of(gaussians).pack(gaussians), raster_settings(camera, background)
-
-
-def _to_world(camera: Camera, normal: Tensor) -> Tensor:
-    rotation = camera.world_to_view[:3, :3].to(normal)
-    return torch.einsum("ji,jhw->ihw", rotation, normal)

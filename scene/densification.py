@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from diff_surfel_rasterization.training import add_screen_signal
 from scene.gaussian_model import GaussianModel
 from scene.optimizer import edit_rows, replace_values
 from scene.relocation import relocate
@@ -87,8 +88,11 @@ class Densifier:
 
     @torch.no_grad()
     def observe(self, radii: Tensor, screen_grad: Tensor) -> None:
-        """Add one view: `radii` [N] (> 0 where visible), `screen_grad` [N, 2 or 3]."""
-        self.add(*view_signal(radii, screen_grad))
+        """Add one view: `radii` [N] int32 (> 0 where visible), `screen_grad` [N, 3], whose third
+        number is not read."""
+        if len(radii) != len(self.model) or len(screen_grad) != len(self.model):
+            raise ValueError(f"expected rows of {len(self.model)} splats, got {len(radii)}")
+        add_screen_signal(self.gradient_sum, self.view_count, radii, screen_grad)
 
     @torch.no_grad()
     def add(self, signal: Tensor, views: Tensor) -> None:
@@ -98,10 +102,23 @@ class Densifier:
         self.gradient_sum += signal
         self.view_count += views
 
+    def no_signal(self) -> tuple[Tensor, Tensor]:
+        """Zeros [N] and [N] to sum the views of a step in, for `add`."""
+        return torch.zeros_like(self.gradient_sum), torch.zeros_like(self.view_count)
+
     def is_active(self, iteration: int) -> bool:
-        """Whether statistics of this iteration can still matter."""
+        """Whether the model may be edited at this iteration."""
         until = self.thresholds.until_iter
         return iteration < until if self.thresholds.rule == "threshold" else iteration <= until
+
+    def listens(self, iteration: int) -> bool:
+        """Whether an edit at this iteration or later reads its statistics."""
+        t = self.thresholds
+        if t.rule == "relocation":  # goes by opacity
+            return False
+        until = t.until_iter if t.rule == "budget" else t.until_iter - 1
+        last_edit = until // t.interval * t.interval
+        return iteration <= last_edit and last_edit > t.from_iter
 
     @torch.no_grad()
     def step(self, iteration: int, generator: torch.Generator | None = None) -> DensifyCounts:
@@ -210,13 +227,6 @@ class Densifier:
         self.view_count = state["view_count"].clone().to(device)
         self.initial_count = int(state["initial_count"])
 
-
-def view_signal(radii: Tensor, screen_grad: Tensor) -> tuple[Tensor, Tensor]:
-    """The signal [N] of one view, 0 where it does not show a splat, and 1 [N] where it does."""
-    if len(radii) != len(screen_grad):
-        raise ValueError(f"expected rows of as many splats, got {len(radii)}, {len(screen_grad)}")
-    visible = radii > 0
-    return screen_grad.norm(dim=-1) * visible, visible.to(screen_grad.dtype)
 
 
 def clone(model: GaussianModel, mask: Tensor) -> dict[str, Tensor]:

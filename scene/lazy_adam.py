@@ -10,6 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diff_surfel_rasterization.training import (
+    AdamRows,
+    AdamStep,
+    CatchUp,
+    look_at_rows,
+    step_rows,
+)
+
 WINDOW = 512  # steps after which a resting row has stopped: 0.9^512 is 4e-24
 BETAS = (0.9, 0.999)
 
@@ -35,49 +43,34 @@ class LazyAdam:
         self.last = torch.zeros(len(parameter), dtype=torch.int64, device=parameter.device)
         # glide[t]: what a row that was up to date in step t has to catch up, in m / sqrt(v).
         self.glide = torch.zeros(1, dtype=torch.float64)
+        # Powers of the betas up to more than the steps so far.
+        self._decay = torch.ones(2, 1, dtype=parameter.dtype, device=parameter.device)
 
-    @torch.no_grad()
+    @property
+    def _rows(self) -> AdamRows:
+        return AdamRows(self.parameter.detach(), self.mean, self.square, self.last)
+
+    @property
+    def _due(self) -> CatchUp:
+        """What resting rows have to catch up by now."""
+        if self._decay.shape[1] <= self.steps:
+            powers = torch.arange(2 * self.steps + 1, dtype=self.parameter.dtype)
+            decay = torch.stack([torch.pow(beta, powers) for beta in BETAS])
+            self._decay = decay.to(self.parameter.device)
+        return CatchUp(self.glide.to(self.parameter.device), self._decay, self.steps)
+
     def look_at(self, rows: Tensor) -> Tensor:
         """Bring rows [R] int64 (each once) up to date; returns a copy of their values [R, C]."""
-        values, mean, square = self._caught_up(rows)
-        self.parameter.index_copy_(0, rows, values)
-        self.mean.index_copy_(0, rows, mean)
-        self.square.index_copy_(0, rows, square)
-        self.last.index_fill_(0, rows, self.steps)
-        return values
+        return look_at_rows(self._rows, rows, self._due)
 
-    def _caught_up(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Values and moments of rows [R] as they are after all steps so far."""
-        first, second = BETAS
-        last = self.last.index_select(0, rows)
-        values, mean, square = (
-            tensor.index_select(0, rows) for tensor in (self.parameter, self.mean, self.square)
-        )
-        glide = self.glide.to(rows.device)[last].to(values.dtype)[:, None]
-        tiny = torch.finfo(values.dtype).tiny  # rows that nobody ever looked at: 0 / sqrt(0)
-        values -= glide * mean / square.sqrt().clamp_min(tiny)
-        rested = (self.steps - last).to(values.dtype)[:, None]
-        mean *= torch.pow(first, rested)
-        square *= torch.pow(second, rested)
-        return values, mean, square
-
-    @torch.no_grad()
     def step(self, rows: Tensor, gradient: Tensor, rate: float) -> None:
         """One step: rows [R], which have been looked at since the last, have gradient [R, C]."""
         first, second = BETAS
         self.steps += 1
-        bias = math.sqrt(1 - second**self.steps) / (1 - first**self.steps)
-        self._let_others_glide(rate * bias)
-        mean = self.mean.index_select(0, rows).lerp_(gradient, 1 - first)
-        square = self.square.index_select(0, rows)
-        square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        self.mean.index_copy_(0, rows, mean)
-        self.square.index_copy_(0, rows, square)
-        root = square.sqrt_().div_(math.sqrt(1 - second**self.steps)).add_(self.eps)
-        values = self.parameter.index_select(0, rows)
-        values.addcdiv_(mean, root, value=-rate / (1 - first**self.steps))
-        self.parameter.index_copy_(0, rows, values)
-        self.last.index_fill_(0, rows, self.steps)
+        scale, root = 1 - first**self.steps, math.sqrt(1 - second**self.steps)
+        self._let_others_glide(rate * (root / scale))
+        numbers = AdamStep(BETAS, rate / scale, root, self.eps, self.steps)
+        step_rows(self._rows, rows, gradient, numbers)
 
     def _let_others_glide(self, rate: float) -> None:
         """Enter a step of this bias-corrected rate into the sums of all rows that rest in it."""
@@ -90,7 +83,9 @@ class LazyAdam:
     @torch.no_grad()
     def current(self) -> Tensor:
         """A copy of all rows, up to date; changes nothing."""
-        return self._caught_up(torch.arange(len(self.parameter), device=self.last.device))[0]
+        everything = torch.arange(len(self.parameter), device=self.last.device)
+        copies = AdamRows(*(tensor.clone() for tensor in self._rows))
+        return look_at_rows(copies, everything, self._due)
 
     def state_dict(self) -> dict[str, Any]:
         """Moments, and what each row has to catch up."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -12,9 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from scene.gaussian_model import GaussianModel
-from utils.adam import Adam
-
-log = logging.getLogger(__name__)
+from utils.adam import Adam, fastest_adam
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # the state of Adam that has one entry per parameter entry
 
@@ -42,11 +39,7 @@ def make_optimizer(
     groups = [
         {"params": [model.params[name]], "lr": rate, "name": name} for name, rate in rates.items()
     ]
-    try:
-        return Adam(groups, lr=0.0, betas=betas, eps=eps, fused=True)
-    except RuntimeError as error:
-        log.debug("no fused Adam here: %s", error)
-        return Adam(groups, lr=0.0, betas=betas, eps=eps)
+    return fastest_adam(groups, lr=0.0, betas=betas, eps=eps)
 
 
 def edit_rows(

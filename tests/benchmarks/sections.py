@@ -15,6 +15,7 @@ from tests.benchmarks import (
     memory,
     rasterizer,
     rasterizer_cuda,
+    step_kernels,
     training_step,
 )
 from tests.benchmarks.options import Options
@@ -36,6 +37,7 @@ SECTIONS: dict[str, Section] = {
     "cached-weights": Section("Frozen geometry through stored weights", cached_weights.run),
     "image-loss": Section("The image losses", image_loss.run),
     "mask-loss": Section("The mask losses", mask_loss.run),
+    "step-kernels": Section("What a step does to all splats and pixels", step_kernels.run),
     "training-step": Section("A training step by parts", training_step.run),
     "commands": Section("Whole commands", commands.run),
     "memory": Section("Peak memory of a training step", memory.run),

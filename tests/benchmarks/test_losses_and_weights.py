@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.benchmarks import cached_weights, image_loss, mask_loss
+from tests.benchmarks import cached_weights, image_loss, mask_loss, step_kernels
 from tests.benchmarks.options import Options, choose_meters
 from tests.benchmarks.played_gpu import PlayedCuda
 from tests.benchmarks.scenes import SceneSize
@@ -78,3 +78,10 @@ def test_goals() -> None:
     assert image_loss.goals((640, 426), rows)[0].value == 19.0
     assert image_loss.goals((1600, 1060), rows) == []
     assert goal.value == 19.0 and not goal.reached
+
+
+def test_kernels_of_a_step(options: Options) -> None:
+    normals, activations = step_kernels.run(options)
+    for table in (normals, activations):
+        assert [row["name"] for row in table.rows] == ["kernel", "torch"]
+        assert all(row["forward_ms"] > 0 and row["backward_ms"] > 0 for row in table.rows)

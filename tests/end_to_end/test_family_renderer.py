@@ -12,12 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from arguments.synthetic import SyntheticParams
-from diff_surfel_rasterization import GaussianRasterizationSettings, GaussianRasterizer
-from gaussian_renderer import RenderOutput
+from diff_surfel_rasterization import (
+    GaussianRasterizationSettings,
+    GaussianRasterizer,
+    RasterOutput,
+)
+from gaussian_renderer import RenderOutput, raster_settings
 from iqgs.engine.opening import begin_run
 from iqgs.engine.settings import resolve_run
 from iqgs.engine.stages.protocol import take_step
-from iqgs.engine.stages.reconstruction import Reconstruction
+from iqgs.engine.stages.reconstruction import Reconstruction, photometric_terms
 from scene.cameras import Camera
 from scene.synthetic.writer import make_scene
 from scene.view import View
@@ -113,22 +117,29 @@ class FamilyReconstruction(Reconstruction):
         )
         alpha = allmap[1:2]
         self.empty_pixels += int((alpha == 0).sum())
-        normal = allmap[2:5].permute(1, 2, 0) @ camera.world_to_view[:3, :3].float()
-        expected = torch.nan_to_num(allmap[0:1] / alpha, 0, 0)
-        median = torch.nan_to_num(allmap[5:6], 0, 0)
-        surface = depth_to_normal(camera, expected) * alpha.detach()
-        return RenderOutput(
+        settings = raster_settings(camera, self.renderer.background, model.active_sh_degree)
+        raw = RasterOutput(
             color=color,
+            features=color[:0],
             alpha=alpha,
-            depth=expected,
-            median_depth=median,
+            depth=allmap[0:1],
+            median_depth=allmap[5:6],
+            normal=allmap[2:5],
             distortion=allmap[6:7],
-            normal=normal.permute(2, 0, 1),
-            surface_normal=surface,
-            instance=color[:0],
             radii=radii,
-            screen_grad=screen,
         )
+        return RenderOutput(camera, raw, settings, screen)
+
+    def terms(self, rendered: RenderOutput, view: View, iteration: int) -> dict[str, Tensor]:
+        terms = photometric_terms(rendered, view.image_on("cpu"))
+        terms["distortion"] = rendered.distortion.mean()
+        if self.uses_normals(iteration):
+            camera, raw = view.camera, rendered.raw
+            normal = raw.normal.permute(1, 2, 0) @ camera.world_to_view[:3, :3].float()
+            expected = torch.nan_to_num(raw.depth / raw.alpha, 0, 0)
+            surface = depth_to_normal(camera, expected) * raw.alpha.detach()
+            terms["normal"] = (1 - (normal.permute(2, 0, 1) * surface).sum(0)).mean()
+        return terms
 
 
 def train(stage_type: type[Reconstruction], scene: Path) -> tuple[Reconstruction, float]:

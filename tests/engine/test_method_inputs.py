@@ -15,7 +15,7 @@ from arguments import RunConfig
 from iqgs.engine.opening import begin_run
 from iqgs.engine.run import Run
 from iqgs.engine.stages.fitting import Fitting
-from iqgs.engine.stages.instances import InstanceLearning
+from iqgs.engine.stages.instances import InstanceLearning, RowNumbering
 from iqgs.engine.stages.protocol import take_step
 from iqgs.engine.training import train
 from iqgs.methods import METHODS
@@ -51,6 +51,18 @@ def run(make_config: Callable[..., RunConfig], tmp_path: Path) -> Run:
     run = begin_run(make_config("inputs"), tmp_path, torch.device("cpu"))
     run.method = Spy(run.learning_method)
     return run
+
+
+def test_rows_and_their_places_are_those_of_sorting_and_looking_up() -> None:
+    numbering = RowNumbering(50, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    for touched, pairs in ((12, 9), (5, 0), (0, 3), (0, 0), (50, 40)):
+        rows = torch.randperm(50, generator=generator)[:touched]
+        ends = torch.randint(50, (pairs, 2), generator=generator)
+        found = numbering.rows_of(rows, ends)
+        assert torch.equal(found, torch.unique(torch.cat([rows, ends.flatten()])))
+        for part in (rows, ends):
+            assert torch.equal(numbering.place[part], torch.searchsorted(found, part))
 
 
 def test_a_trained_method_sees_all_views_once(run: Run) -> None:

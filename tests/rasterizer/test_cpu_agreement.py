@@ -136,6 +136,31 @@ def test_screen_signals_reach_their_carriers(make):
     assert found.gradients["screen_grad_abs"] <= 1e-4
 
 
+@pytest.mark.parametrize("images", [("color",), ("color", "depth", "normal"), ("distortion",)])
+@both_kinds
+def test_the_absolute_signal_alone_is_that_beside_the_signed_one(make, images):
+    """Alone it is summed elsewhere; the agreement above is that of both."""
+    splats = detached(make(200, seed=13, log_scale=(-2.0, 0.0)), torch.float32)
+    view = make_view(40, 30)
+
+    def gradients(*carriers: str) -> dict[str, torch.Tensor]:
+        copy = map_tensors(splats, lambda t: t.clone().requires_grad_())
+        others = {name: None for name in ("screen_grad", "screen_grad_abs") if name not in carriers}
+        random_loss(rasterize_cpu(replace(copy, **others), view), 0, images).backward()
+        fields = {name: getattr(copy, name) for name in vars(copy) if name not in others}
+        return {name: t.grad for name, t in fields.items() if t is not None and t.grad is not None}
+
+    both, alone = gradients("screen_grad", "screen_grad_abs"), gradients("screen_grad_abs")
+    without = gradients()
+    assert set(both) - set(alone) == {"screen_grad"} and "screen_grad_abs" not in without
+    assert float(alone["screen_grad_abs"].max()) > 0
+    torch.testing.assert_close(
+        alone.pop("screen_grad_abs"), both["screen_grad_abs"], rtol=1e-5, atol=1e-9
+    )
+    for name, gradient in alone.items():
+        assert torch.equal(gradient, both[name]) and torch.equal(gradient, without[name]), name
+
+
 @pytest.mark.parametrize(
     "images", [("features",), ("color", "normal"), ("depth",), ("distortion",), ("alpha",)]
 )

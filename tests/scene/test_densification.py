@@ -54,18 +54,35 @@ def make_densifier(
 def feed(densifier: Densifier, signal: Tensor) -> None:
     """One view that sees every splat with a gradient of this norm."""
     n = len(densifier.model)
-    densifier.observe(torch.ones(n, dtype=torch.int32), torch.stack([signal, 0 * signal], dim=1))
+    rows = torch.stack([signal, 0 * signal, 0 * signal], dim=1)
+    densifier.observe(torch.ones(n, dtype=torch.int32), rows)
+
+
+def radii_of(*numbers: int) -> Tensor:
+    return torch.tensor(numbers, dtype=torch.int32)
 
 
 def test_signal_is_the_mean_norm_over_the_views_that_see_a_splat() -> None:
     model, densifier = make_densifier(THRESHOLD, n=3)
-    densifier.observe(torch.tensor([5, 0, 2]), torch.tensor([[3.0, 4.0], [9.0, 9.0], [0.0, 0.0]]))
-    densifier.observe(torch.tensor([1, 0, 2]), torch.tensor([[0.0, 1.0], [9.0, 9.0], [0.0, 2.0]]))
+    nothing = [9.0, 9.0, 9.0]
+    densifier.observe(radii_of(5, 0, 2), torch.tensor([[3.0, 4.0, 7.0], nothing, [0.0] * 3]))
+    densifier.observe(radii_of(1, 0, 2), torch.tensor([[0.0, 1.0, 7.0], nothing, [0.0, 2.0, 0.0]]))
     assert densifier._signal().tolist() == [3.0, 0.0, 1.0]
-    densifier.observe(torch.ones(3), torch.tensor([[0.0, 0.0, 3.0]] * 3))  # three columns as well
-    assert densifier._signal().tolist() == pytest.approx([3.0, 3.0, 5 / 3])
     with pytest.raises(ValueError, match="3 splats"):
-        densifier.observe(torch.ones(4), torch.zeros(4, 2))
+        densifier.observe(radii_of(1, 1, 1, 1), torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("rule", [THRESHOLD, BUDGET])
+def test_it_listens_as_long_as_an_edit_follows(rule: DensifyThresholds) -> None:
+    """Each step alone feeds the densifier, which then runs to its end."""
+    for interval, start, until in ((4, 0, 12), (4, 0, 13), (4, 9, 10), (5, 4, 5), (3, 6, 0)):
+        t = dataclasses.replace(rule, interval=interval, from_iter=start, until_iter=until)
+        for iteration in range(1, 16):
+            model, densifier = make_densifier(t)
+            feed(densifier, torch.ones(20))
+            for later in range(iteration, 16):
+                densifier.step(later)
+            assert densifier.listens(iteration) == (len(model) != 20), (t, iteration)
 
 
 def test_clone_copies_every_attribute() -> None:
@@ -206,7 +223,7 @@ def test_budget_takes_the_strongest_and_refills_what_it_pruned() -> None:
 def test_budget_does_not_multiply_what_nobody_saw() -> None:
     model, densifier = make_densifier(BUDGET)
     radii = (torch.arange(20) < 2).int()
-    densifier.observe(radii, torch.ones(20, 2))
+    densifier.observe(radii, torch.ones(20, 3))
     assert densifier.step(10).total == 22
 
 

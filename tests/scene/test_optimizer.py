@@ -154,14 +154,14 @@ def test_saved_optimizer_resumes_bit_for_bit() -> None:
 
 
 def test_falls_back_where_fused_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    import scene.optimizer as module
+    import utils.adam as module
 
-    real = torch.optim.Adam
+    real = module.Adam
 
-    def refusing(*args: object, fused: bool = False, **kwargs: object) -> torch.optim.Adam:
+    def refusing(*args: object, fused: bool = False, **kwargs: object) -> module.Adam:
         if fused:
             raise RuntimeError("`fused=True` requires ...")
-        return real(*args, **kwargs)  # type: ignore[arg-type]
+        return real(*args, **kwargs)
 
     fused_model, fused = make_pair(sh_degree=0)
     monkeypatch.setattr(module, "Adam", refusing)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,18 +33,30 @@ def test_a_step_does_not_import_the_compiler() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"amsgrad": True}])
 @pytest.mark.parametrize("fused", [False, True])
-def test_it_is_torchs_adam_to_the_bit(fused: bool) -> None:
+def test_it_is_torchs_adam_to_the_bit(fused: bool, options: dict[str, Any]) -> None:
+    """Two groups with rates of their own, a parameter that comes late, one that never learns."""
     generator = torch.Generator().manual_seed(0)
-    start = torch.randn(40, 3, generator=generator)
-    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
-    kinds = ((ours, Adam), (theirs, torch.optim.Adam))
-    optimizers = [kind([value], lr=0.03, eps=1e-15, fused=fused) for value, kind in kinds]
-    for _ in range(20):
+    start = [torch.randn(40, 3, generator=generator) for _ in range(4)]
+    kinds = []
+    for kind in (Adam, torch.optim.Adam):
+        values = [torch.nn.Parameter(value.clone()) for value in start]
+        groups = [{"params": values[:1], "lr": 0.03}, {"params": values[1:], "lr": 0.2}]
+        kinds.append((values, kind(groups, eps=1e-15, fused=fused, **options)))
+    for step in range(20):
         target = torch.randn(40, 3, generator=generator)
-        for optimizer, value in zip(optimizers, (ours, theirs), strict=True):
+        for values, optimizer in kinds:
             optimizer.zero_grad()
-            (value - target).pow(2).sum().backward()
+            for value in values[: 2 if step < 5 else 3]:
+                (value - target).pow(2).sum().backward()
+            optimizer.param_groups[0]["lr"] = 0.03 / (1 + step)
             optimizer.step()
-    assert torch.equal(ours, theirs)
-    assert not torch.equal(ours, start)
+    for index, (ours, theirs) in enumerate(zip(kinds[0][0], kinds[1][0], strict=True)):
+        assert torch.equal(ours, theirs), index
+        assert torch.equal(ours, start[index]) == (index == 3)
+    states = [optimizer.state_dict()["state"] for _, optimizer in kinds]
+    assert set(states[0]) == set(states[1]) == {0, 1, 2}
+    for key in (0, 1, 2):
+        for name, value in states[1][key].items():
+            assert torch.equal(states[0][key][name], value), (key, name)

@@ -23,7 +23,7 @@ from iqgs.methods.protocol import ALL_TOUCHED, Batch, total_loss
 from scene.lazy_adam import LazyAdam
 from scene.sampler import ViewSampler
 from scene.view import View
-from utils.adam import Adam
+from utils.adam import fastest_adam
 from utils.schedules import cosine
 
 ADAM_EPS = 1e-15  # the paper's
@@ -44,6 +44,26 @@ class LookedAt:
     rows: Tensor  # [R] int64, ascending
     leaf: Tensor  # [R, D_obj], which collects the gradient
     seen: Any
+
+
+class RowNumbering:
+    """The rows among N that a step looks at, and their places in that list: by tables that stay,
+    since sorting the rows and looking every one up takes several times as long.
+    """
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        self._marked = torch.zeros(count, dtype=torch.bool, device=device)
+        # [N] int64: where a row of the last list stands in it; of other rows any number.
+        self.place = torch.zeros(count, dtype=torch.int64, device=device)
+
+    def rows_of(self, *parts: Tensor) -> Tensor:
+        """All rows [R] int64 that occur in these index tensors of any shape, ascending."""
+        for part in parts:
+            self._marked[part.reshape(-1)] = True
+        rows = self._marked.nonzero()[:, 0]
+        self._marked[rows] = False
+        self.place[rows] = torch.arange(len(rows), device=rows.device)
+        return rows
 
 
 class InstanceLearning:
@@ -68,9 +88,10 @@ class InstanceLearning:
         learned = [] if run.config.train.decoder else self.method.parameter_groups()
         groups = [{**group, "lr": self.options.lr_iqgs} for group in learned]
         # torch refuses no groups, but not an empty one: a method may learn the attribute alone.
-        self.optimizer = Adam(groups or [{"params": []}], eps=ADAM_EPS)
+        self.optimizer = fastest_adam(groups or [{"params": []}], eps=ADAM_EPS)
         self.sampler = ViewSampler(len(self.views), run.config.train.seed)
         self.neighbors = NeighborPairs(run.gaussians.means, self.method.neighbors[0])
+        self.numbering = RowNumbering(len(run.gaussians), run.gaussians.device)
         self.cache = cache or run_cache(run, self.views)
 
     def draw(self, iteration: int) -> list[int]:
@@ -99,11 +120,9 @@ class InstanceLearning:
 
     def _batch(self, index: int, sampled: SampledPixels, pairs: Tensor) -> tuple[Batch, Tensor]:
         """What the method sees, and which splats [R] that is about."""
-        flat = pairs.reshape(-1)
-        looked_at = torch.cat([sampled.touched, flat])
-        rows = torch.unique(looked_at) if len(flat) else sampled.touched
+        rows = self.numbering.rows_of(sampled.touched, pairs)
         leaf = self.attribute.look_at(rows).requires_grad_()
-        touched = torch.searchsorted(rows, sampled.touched)
+        touched = self.numbering.place[sampled.touched]
         view, pixels = self.views[index], sampled.pixels
         batch = Batch(
             features=sampled.splat(leaf.index_select(0, touched)),
@@ -111,7 +130,7 @@ class InstanceLearning:
             instance=leaf,
             touched=touched,
             splat=sampled.splat,
-            pairs=torch.searchsorted(rows, pairs),
+            pairs=self.numbering.place[pairs],
             alpha=sampled.alpha,
             pixels=pixels,
             view=index,

@@ -18,7 +18,7 @@ from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.engine.stages.reconstruction import Reconstruction
 from iqgs.methods.protocol import Batch, total_loss
 from scene.view import View
-from utils.adam import Adam
+from utils.adam import fastest_adam
 from utils.schedules import cosine
 
 NEIGHBOR_REFRESH = 200  # steps after which moved splats get their neighbours anew
@@ -55,7 +55,7 @@ class JointTraining:
             {"params": [run.gaussians.params["instance"]], "name": "instance", "lr": 0.0}
         )
         groups = [{**group, "lr": 0.0} for group in self.method.parameter_groups()]
-        self.decoder_optimizer = Adam(groups, eps=ADAM_EPS)
+        self.decoder_optimizer = fastest_adam(groups, eps=ADAM_EPS)
         self._neighbors: NeighborPairs | None = None
         self._neighbors_key = (-1, -1)
 

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from arguments import OptimizationParams, RunConfig
 from diff_surfel_rasterization.losses import image_loss
+from diff_surfel_rasterization.training import add_screen_signal
 from gaussian_renderer import Renderer, RenderOutput, primitive_of
 from iqgs.engine.ranks import Ranks
 from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.methods.protocol import total_loss
 from scene.dataset import Scene
-from scene.densification import Densifier, DensifyThresholds, view_signal
+from scene.densification import Densifier, DensifyThresholds
 from scene.exposure import Exposures
 from scene.gaussian_model import GaussianModel
 from scene.optimizer import make_optimizer, set_rates
@@ -181,16 +182,14 @@ class Reconstruction:
     def take(self, step: StepLoss) -> Any:
         """Add the view's signal to that of the step: what its own loss gives, not its share."""
         rendered = step.carried.rendered
-        gradient = rendered.screen_grad.grad
-        if gradient is None:
+        if rendered.screen_grad is None or rendered.screen_grad.grad is None:
             return
         size = self.options.batch_size
-        gradient = gradient[:, :2] if size == 1 else gradient[:, :2] * size
-        signal, shown = view_signal(rendered.radii, gradient)
-        before = self._signals
-        self._signals = (
-            (signal, shown) if before is None else (before[0] + signal, before[1] + shown)
-        )
+        gradient = rendered.screen_grad.grad
+        if self._signals is None:
+            self._signals = self.densifier.no_signal()
+        gradient = gradient if size == 1 else gradient * size
+        add_screen_signal(*self._signals, rendered.radii, gradient)
 
     def exchange(self, ranks: Ranks, seen: list[Any]) -> list[Any]:
         """Sum gradients and signals over all processes."""
@@ -203,8 +202,7 @@ class Reconstruction:
         if ranks.world == 1:
             return
         if self._signals is None:
-            nothing = torch.zeros(len(self.gaussians), device=self.gaussians.device)
-            self._signals = nothing, nothing.clone()
+            self._signals = self.densifier.no_signal()
         ranks.sum_gradients(parameters, self._signals)
 
     def update(self, iteration: int, seen: list[Any]) -> None:
@@ -232,9 +230,10 @@ class Reconstruction:
         return self.options.lambda_normal > 0 and iteration >= self.options.normal_from_iter
 
     def screen_signal(self, iteration: int) -> str:
-        """Which signal the densifier wants; the absolute one costs a fifth of the backward pass."""
-        growing = self.densifier.is_active(iteration)
-        return "absolute" if growing and self.options.densify_rule == "budget" else "signed"
+        """Which signal the densifier wants; none once it has made its last edit."""
+        if not self.densifier.listens(iteration):
+            return "none"
+        return "absolute" if self.options.densify_rule == "budget" else "signed"
 
     def render_view(self, view: View, iteration: int) -> RenderOutput:
         """The view with gradients to all that this stage learns (no instances)."""
@@ -268,8 +267,7 @@ class Reconstruction:
             scales = self.gaussians.scales.mean(dim=1) / self.scene.extent
             terms["scale"] = mean_of(scales, shown)
         if self.uses_normals(iteration):
-            agreement = (rendered.normal * rendered.surface_normal).sum(0)
-            terms["normal"] = (1 - agreement).mean()
+            terms["normal"] = rendered.normal_loss(self.renderer.backend)
         if self.options.lambda_dist > 0 and iteration >= self.options.dist_from_iter:
             terms["distortion"] = rendered.distortion.mean()
         return terms

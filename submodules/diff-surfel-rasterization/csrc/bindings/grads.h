@@ -56,6 +56,7 @@ inline BlendGradParams blend_grad_params(const Inputs& in, const View& view,
   p.normal = grad(G_NORMAL);
   p.distortion = grad(G_DISTORTION);
   p.absolute = wanted[W_SCREEN_ABS] != 0;
+  p.signed_too = wanted[W_SCREEN] != 0;
   for (int i : {W_MEANS, W_SCALES, W_ROTATIONS, W_OPACITIES, W_SCREEN, W_SCREEN_ABS})
     p.geometry = p.geometry || wanted[i] != 0;
   choose_channels(in, wanted, p);

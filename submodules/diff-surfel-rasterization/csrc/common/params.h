@@ -161,6 +161,7 @@ struct BlendGradParams {
   const float* distortion;    // [H, W]
   bool geometry;              // moments are wanted
   bool absolute;              // M_ABS_* are wanted
+  bool signed_too;            // so is the signed signal
   int first_channel;          // the active channels are first .. first + count
   int channel_count;
   int row_floats;  // MOMENTS (if geometry) + channel_count, in whole cache lines

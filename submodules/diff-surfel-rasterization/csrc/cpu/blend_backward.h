@@ -71,29 +71,36 @@ IQGS_PHASE void add_median(const PixelState& state, const FP& grad, const PatchW
   }
 }
 
-// Adds the absolute signal of the patch to that of a splat. m: gradients of the pixels by Moment.
+// What is summed of the screen signal's absolute terms. In the moments' own sums there is room for
+// it where nobody asks for the signed signal as well, which needs M_HIT_DEPTH.
+enum class Absolute { NONE, IN_PASSING, BESIDE };
+
 template <class Pixels>
-IQGS_INLINE void add_signal(const SplatRecord& r, const FP* m, float* sums) {
-  const ScreenSignal<FP> signal =
-      Pixels::screen_signal(FP(r.a), FP(r.b), FP(r.c), FP(r.d), FP(r.e), FP(r.f), FP(r.depth), m);
-  sums[0] += lane_sum(magnitude(signal.x));
-  sums[1] += lane_sum(magnitude(signal.y));
+IQGS_INLINE Absolute absolute_sums(const BlendGradParams& p) {
+  if (!p.absolute) return Absolute::NONE;
+  return Pixels::FLAT && p.signed_too ? Absolute::BESIDE : Absolute::IN_PASSING;
 }
 
-IQGS_INLINE void add_signal(const SplatRecord& r, const PatchPixels& pixels, const PatchMoments& g,
-                            float* sums) {
+// |screen signal| of the pixels of a patch, as `Surfel::screen_signal` by fewer operations.
+IQGS_INLINE ScreenSignal<FP> absolute_signal(const SplatRecord& r, const PatchPixels& pixels,
+                                             const PatchMoments& g, const FP* hit_depth) {
   const FP dx = pixels.px - FP(r.x), dy = pixels.py - FP(r.y);
-  FP m[MOMENTS];
-  m[M_U] = g.of[RAW_U], m[M_V] = g.of[RAW_V], m[M_HIT_DEPTH] = g.rest[2];
-  m[M_U_DX] = m[M_U] * dx, m[M_U_DY] = m[M_U] * dy;
-  m[M_V_DX] = m[M_V] * dx, m[M_V_DY] = m[M_V] * dy;
-  add_signal<Surfel>(r, m, sums);
+  const FP j1(r.a * r.f - r.b * r.e), j2(r.d * r.e - r.c * r.f);
+  const FP u = g.of[RAW_U], v = g.of[RAW_V];
+  FP x = fused(u, fused(j1, dy, FP(r.a)), v * (FP(r.c) - j2 * dy));
+  FP y = fused(u, FP(r.b) - j1 * dx, v * fused(j2, dx, FP(r.d)));
+  if (hit_depth) {
+    x = x - FP(r.e * r.depth) * *hit_depth;
+    y = y - FP(r.f * r.depth) * *hit_depth;
+  }
+  return {magnitude(x), magnitude(y)};
 }
 
 // Adds the moments of each contributing splat to its row. See `vjp` of its kind.
-template <bool DEPTH, bool ABSOLUTE>
+template <bool DEPTH, Absolute ABSOLUTE>
 IQGS_PHASE void add_patch_moments(Surfel, const PatchPixels& pixels, const PixelOptions& o,
                                   const BackwardSpace& s) {
+  constexpr bool IN_PASSING = ABSOLUTE == Absolute::IN_PASSING;
   const FP zero(0.0f), px = pixels.px - FP(MIDDLE), py = pixels.py - FP(MIDDLE);
   const PatchWeights& from = s.patch;
   for (int i = 0; i < from.count; ++i) {
@@ -107,26 +114,37 @@ IQGS_PHASE void add_patch_moments(Surfel, const PatchPixels& pixels, const Pixel
     m.of[RAW_V] = through_hit * v;
     m.of[RAW_ANCHOR] = alpha_term * disc;
     m.rest[0] = alpha_term, m.rest[1] = m.rest[2] = m.rest[3] = zero;
-    FP by_ratio = fused(m.of[RAW_U], u, m.of[RAW_V] * v);
+    FP by_ratio = fused(m.of[RAW_U], u, m.of[RAW_V] * v), hit_depth;
     if (DEPTH) {
       const MaskP low_pass = disc > zero;
       const FP depth_term = FP::load(from.alpha + at);
       const FP plane = inverse * depth_term;
       m.rest[1] = plane;
-      m.rest[2] = select(low_pass, zero, plane);
+      m.rest[2] = hit_depth = select(low_pass, zero, plane);
       if (o.center_depth) m.rest[1] = select(low_pass, depth_term, plane);
-      const FP to_plane = o.center_depth ? m.rest[2] : plane;
+      const FP to_plane = o.center_depth ? hit_depth : plane;
       by_ratio = fused(to_plane * inverse, FP(s.batch.records[id].depth), by_ratio);
     }
     m.of[RAW_W] = -by_ratio;
-    add_moments<DEPTH ? 3 : 1>(m, px, py, s.moments + id * RAW_FLOATS);
-    if (ABSOLUTE) add_signal(s.batch.records[id], pixels, m, s.absolute + 2 * id);
+    if (ABSOLUTE != Absolute::NONE) {
+      const ScreenSignal<FP> signal =
+          absolute_signal(s.batch.records[id], pixels, m, DEPTH ? &hit_depth : nullptr);
+      if (IN_PASSING) {
+        m.rest[2] = signal.x, m.rest[3] = signal.y;
+      } else {
+        s.absolute[2 * id] += lane_sum(signal.x);
+        s.absolute[2 * id + 1] += lane_sum(signal.y);
+      }
+    }
+    constexpr int RESTS = IN_PASSING ? 4 : DEPTH ? 3 : 1;
+    add_moments<RESTS>(m, px, py, s.moments + id * RAW_FLOATS);
   }
 }
 
-template <bool DEPTH, bool ABSOLUTE>
+template <bool DEPTH, Absolute ABSOLUTE>
 IQGS_PHASE void add_patch_moments(Ellipsoid, const PatchPixels& pixels, const PixelOptions&,
                                   const BackwardSpace& s) {
+  constexpr bool SIGNAL = ABSOLUTE != Absolute::NONE;
   const FP px = pixels.px - FP(MIDDLE), py = pixels.py - FP(MIDDLE);
   const PatchWeights& from = s.patch;
   for (int i = 0; i < from.count; ++i) {
@@ -138,11 +156,12 @@ IQGS_PHASE void add_patch_moments(Ellipsoid, const PatchPixels& pixels, const Pi
     m.v = -(alpha_term * FP::load(from.v + at));
     m.alpha = alpha_term;
     m.depth = DEPTH ? FP::load(from.alpha + at) : FP(0.0f);
-    add_moments(m, px, py, s.moments + id * RAW_FLOATS);
-    if (!ABSOLUTE) continue;
-    FP moments[MOMENTS];
-    moments[M_U] = m.u, moments[M_V] = m.v;
-    add_signal<Ellipsoid>(s.batch.records[id], moments, s.absolute + 2 * id);
+    if (SIGNAL) {
+      const SplatRecord& r = s.batch.records[id];
+      m.signal_x = magnitude(FP(r.a) * m.u);
+      m.signal_y = magnitude(fused(FP(r.b), m.u, FP(r.d) * m.v));
+    }
+    add_moments<SIGNAL>(m, px, py, s.moments + id * RAW_FLOATS);
   }
 }
 
@@ -172,6 +191,7 @@ IQGS_PHASE void write_rows(const BlendGradParams& p, int64_t first, int64_t last
                            const BackwardSpace& s) {
   const F16 zero(0.0f);
   const int moments = p.geometry ? MOMENT_FLOATS : 0;
+  const Absolute absolute = absolute_sums<Pixels>(p);
   alignas(64) float m[MOMENT_FLOATS];
   for (int64_t i = first; i < last; ++i) {
     float* row = p.rows + static_cast<int64_t>(p.forward.lists.row[i]) * p.row_floats;
@@ -181,8 +201,11 @@ IQGS_PHASE void write_rows(const BlendGradParams& p, int64_t first, int64_t last
       continue;
     }
     if (p.geometry) {
-      finish_moments(Pixels(), s.batch.records[at], s.moments + at * RAW_FLOATS,
-                     p.absolute ? s.absolute + 2 * at : nullptr, wants_depth(p), m);
+      const float* const raw = s.moments + at * RAW_FLOATS;
+      const float* const sums = absolute == Absolute::NONE         ? nullptr
+                                : absolute == Absolute::IN_PASSING ? raw + RAW_ABSOLUTE
+                                                                   : s.absolute + 2 * at;
+      finish_moments(Pixels(), s.batch.records[at], raw, sums, wants_depth(p), m);
       F16::load(m).stream(row);
     }
     const float* grad = s.grads + at * s.wide;
@@ -204,10 +227,13 @@ IQGS_INLINE void geometry_patch(const BlendGradParams& p, int k, const PatchPixe
   (g.wild ? descend<Pixels, DEPTH, DISTORTION, true>
           : descend<Pixels, DEPTH, DISTORTION, false>)(o, state, g, s);
   if (DEPTH && p.median_depth) add_median(state, g.median_depth, s.patch);
-  if (p.absolute)
-    add_patch_moments<DEPTH, true>(Pixels(), pixels, o, s);
+  const Absolute absolute = absolute_sums<Pixels>(p);
+  if (absolute == Absolute::NONE)
+    add_patch_moments<DEPTH, Absolute::NONE>(Pixels(), pixels, o, s);
+  else if (absolute == Absolute::IN_PASSING)
+    add_patch_moments<DEPTH, Absolute::IN_PASSING>(Pixels(), pixels, o, s);
   else
-    add_patch_moments<DEPTH, false>(Pixels(), pixels, o, s);
+    add_patch_moments<DEPTH, Absolute::BESIDE>(Pixels(), pixels, o, s);
 }
 
 template <class Pixels>

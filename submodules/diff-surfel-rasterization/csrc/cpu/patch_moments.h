@@ -15,12 +15,14 @@ enum RawColumn { RAW_U, RAW_V, RAW_W, RAW_ANCHOR };  // of the first three
 // Of an ellipsoid, whose first row is all that it has beside the first two columns of the next two.
 enum EllipsoidColumn { RAW_ALPHA = RAW_W, RAW_DEPTH = RAW_ANCHOR };
 constexpr int RAW_FLOATS = 16;
+// Where the absolute signal is summed in passing: in the last two of RAW_REST.
+constexpr int RAW_ABSOLUTE = 4 * RAW_REST + 2;
 constexpr float MIDDLE = 0.5f * TILE;
 
 // Gradients of the pixels of a patch with respect to one splat.
 struct PatchMoments {
   FP of[4];    // dL/du / ratio, dL/dv / ratio, dL/dratio, dL/d(distance to the anchor)
-  FP rest[4];  // alpha dL/dalpha, dL/d(depth of the centre), M_HIT_DEPTH, nothing
+  FP rest[4];  // alpha dL/dalpha, dL/d(depth of the centre), then M_HIT_DEPTH or the signal
 };
 
 // Sums over the lanes, added to a row of RAW_FLOATS.
@@ -38,7 +40,8 @@ IQGS_INLINE void add_moments(const PatchMoments& m, const FP& px, const FP& py, 
     const NativeF nothing = {};
     const NativeF r = RESTS == 1
                           ? sum_first(m.rest[0].v[p])
-                          : sum_four(m.rest[0].v[p], m.rest[1].v[p], m.rest[2].v[p], nothing);
+                          : sum_four(m.rest[0].v[p], m.rest[1].v[p], m.rest[2].v[p],
+                                     RESTS == 4 ? m.rest[3].v[p] : nothing);
     sum = p ? sum + s : s;
     by_y = p ? by_y + sy : sy;
     by_x = p ? by_x + sx : sx;
@@ -50,10 +53,12 @@ IQGS_INLINE void add_moments(const PatchMoments& m, const FP& px, const FP& py, 
 // Gradients of the pixels of a patch with respect to one ellipsoid.
 struct EllipsoidMoments {
   FP u, v, alpha, depth;  // dL/du, dL/dv, alpha dL/dalpha, dL/d(depth of the centre)
+  FP signal_x, signal_y;  // |the screen signal|
 };
 
+template <bool ABSOLUTE>
 IQGS_INLINE void add_moments(const EllipsoidMoments& m, const FP& px, const FP& py, float* row) {
-  NativeF sum, by_y, by_x;
+  NativeF sum, by_y, by_x, rest = {};
   const NativeF nothing = {};
 #pragma GCC unroll 2
   for (int p = 0; p < PATCH_PARTS; ++p) {
@@ -64,14 +69,17 @@ IQGS_INLINE void add_moments(const EllipsoidMoments& m, const FP& px, const FP& 
     sum = p ? sum + s : s;
     by_y = p ? by_y + sy : sy;
     by_x = p ? by_x + sx : sx;
+    if (ABSOLUTE) rest += sum_four(nothing, nothing, m.signal_x.v[p], m.signal_y.v[p]);
   }
-  add_quads(sum, by_y, by_x, nothing, row);
+  add_quads(sum, by_y, by_x, rest, row);
 }
 
 // Moments about the splat's own centre, in the order of Moment; `absolute` may be null. Without
-// gradients of depth only the first of RAW_REST was summed: the others hold anything.
+// gradients of depth only the first of RAW_REST was summed, and maybe the signal: the others hold
+// anything.
 IQGS_INLINE void finish_moments(Surfel, const SplatRecord& s, const float* raw,
                                 const float* absolute, bool depth, float* out) {
+  const bool hit_depth = depth && absolute != raw + RAW_ABSOLUTE;
   const float x = s.x - MIDDLE, y = s.y - MIDDLE;
   const Quad at_x = {x, x, x, x + s.anchor_x}, at_y = {y, y, y, y + s.anchor_y};
   const Quad sum = load_quad(raw + 4 * RAW_SUM);
@@ -88,7 +96,7 @@ IQGS_INLINE void finish_moments(Surfel, const SplatRecord& s, const float* raw,
   out[M_ANCHOR_X] = dx[RAW_ANCHOR];
   out[M_ANCHOR_Y] = dy[RAW_ANCHOR];
   out[M_DEPTH] = depth ? rest[1] : 0.0f;
-  out[M_HIT_DEPTH] = depth ? rest[2] : 0.0f;
+  out[M_HIT_DEPTH] = hit_depth ? rest[2] : 0.0f;
   out[M_ABS_X] = absolute ? absolute[0] : 0.0f;
   out[M_ABS_Y] = absolute ? absolute[1] : 0.0f;
 }

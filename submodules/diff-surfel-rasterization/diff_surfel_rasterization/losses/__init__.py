@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from .image import image_loss
 from .mask import mask_loss
+from .normal import normal_loss
 from .reference import DICE_SMOOTHING
 from .similarity import ssim_map
 
-__all__ = ["DICE_SMOOTHING", "image_loss", "mask_loss", "ssim_map"]
+__all__ = ["DICE_SMOOTHING", "image_loss", "mask_loss", "normal_loss", "ssim_map"]

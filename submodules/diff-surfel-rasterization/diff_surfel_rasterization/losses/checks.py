@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_shape
+from ..types import RasterOutput, RasterSettings
 
 
 def _require(holds: bool, argument: str, expected: str, found: object) -> None:
@@ -77,3 +78,25 @@ def check_image_loss(image: Tensor, target: Tensor, weight: Tensor | None) -> No
     _require(not weight.requires_grad, f"{name}: weight", "without requires_grad", True)
     here = weight.device == image.device
     _require(here, f"{name}: weight", f"on {image.device} like image", weight.device)
+
+
+def check_normal_loss(images: RasterOutput, settings: RasterSettings, depth_ratio: float) -> None:
+    """Arguments of `normal_loss`.
+
+    Raises:
+        ValueError: with one sentence about the first thing that does not fit.
+    """
+    name = "normal_loss"
+    height, width = settings.height, settings.width
+    normal = images.normal
+    check_shape(name, "normal", normal, (3, height, width))
+    _require(normal.dtype.is_floating_point, f"{name}: normal", "of a floating type", normal.dtype)
+    for argument in ("depth", "alpha", "median_depth"):
+        value = getattr(images, argument)
+        check_shape(name, argument, value, (1, height, width))
+        fits = value.dtype == normal.dtype and value.device == normal.device
+        expected = f"{normal.dtype} on {normal.device} like normal"
+        _require(fits, f"{name}: {argument}", expected, f"{value.dtype} on {value.device}")
+    _require(0 <= depth_ratio <= 1, f"{name}: depth_ratio", "in 0..1", depth_ratio)
+    focal = settings.fx > 0 and settings.fy > 0
+    _require(focal, f"{name}: fx, fy", "positive", (settings.fx, settings.fy))

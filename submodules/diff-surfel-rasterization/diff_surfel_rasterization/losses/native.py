@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..types import RasterOutput
+
 
 def operators() -> Any:
     """The compiled operators; the dispatcher chooses by the tensors' device."""
@@ -92,3 +94,39 @@ def image_loss_native(
     losses = _ImageLoss.apply(image.contiguous(), target.contiguous(), given, learns)
     l1, dssim = losses.unbind()
     return l1, dssim
+
+
+class _NormalLoss(torch.autograd.Function):
+    """Disagreement of normals as a scalar; first derivatives only."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, pinhole: tuple[float, ...], ratio: float, learns: bool, *images: Tensor
+    ) -> Tensor:
+        stream = _stream(images[0])
+        loss, slopes = operators().normal_loss(*images, pinhole, ratio, learns, stream)
+        ctx.save_for_backward(slopes)
+        ctx.pixels = images[1].numel()
+        result: Tensor = loss
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (slopes,) = ctx.saved_tensors
+        scaled = slopes * (gradient * (-1.0 / ctx.pixels))
+        median = scaled[5:6] if len(scaled) > 5 else None
+        parts = (scaled[:3], scaled[3:4], scaled[4:5], median)
+        kept = (g if w else None for g, w in zip(parts, ctx.needs_input_grad[3:], strict=True))
+        return (None, None, None, *kept)
+
+
+def normal_loss_native(
+    images: RasterOutput, pinhole: tuple[float, float, float, float], depth_ratio: float
+) -> Tensor:
+    """See `normal_loss`; without a share of the median depth that image is not looked at."""
+    median = images.median_depth if depth_ratio else images.depth.new_empty(0)
+    used = (images.normal, images.depth, images.alpha, median)
+    learns = torch.is_grad_enabled() and any(image.requires_grad for image in used)
+    loss: Tensor = _NormalLoss.apply(pinhole, depth_ratio, learns, *used)
+    return loss

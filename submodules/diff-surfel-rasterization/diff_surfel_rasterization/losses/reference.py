@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..types import RasterOutput
 from .similarity import ssim_map
 
 # One pixel: keeps the ratio bounded for objects of few pixels. csrc/losses/mask_math.h has it too.
 DICE_SMOOTHING = 1.0
+LEAST_NORMAL = 1e-12  # of a cross product: shorter ones are no normals
 # Logits at a time. With more than one chunk these are made again in the backward pass.
 CELLS_PER_CHUNK = 1 << 20
 
@@ -70,3 +72,33 @@ def image_loss_reference(
     l1 = (share * (image - target).abs()).sum() / divisor
     dssim = (share * (1.0 - ssim_map(image, target))).sum() / divisor
     return l1, dssim
+
+
+def normal_loss_reference(
+    images: RasterOutput, pinhole: tuple[float, float, float, float], depth_ratio: float
+) -> Tensor:
+    """Disagreement of normals; see `normal_loss`."""
+    alpha = images.alpha
+    # That of single precision for every type: a threshold of the images, not of the arithmetic.
+    depth = images.depth / alpha.clamp_min(torch.finfo(torch.float32).eps)
+    if depth_ratio:
+        depth = (1 - depth_ratio) * depth + depth_ratio * images.median_depth
+    surface = surface_normals(depth, pinhole) * alpha.detach()
+    return (1 - (images.normal * surface).sum(0)).mean()
+
+
+def surface_normals(depth: Tensor, pinhole: tuple[float, float, float, float]) -> Tensor:
+    """Unit normals [3, H, W] of a depth image [1, H, W] in the camera's frame, facing the camera;
+    zero on the border."""
+    fx, fy, cx, cy = pinhole
+    height, width = depth.shape[-2:]
+    if min(height, width) < 3:
+        return (0 * depth).expand(3, height, width)
+    x = ((torch.arange(width).to(depth) + 0.5 - cx) / fx).expand(height, width)
+    y = ((torch.arange(height).to(depth) + 0.5 - cy) / fy)[:, None].expand(height, width)
+    points = torch.stack([x, y, torch.ones_like(x)]) * depth
+    down = points[:, 2:, 1:-1] - points[:, :-2, 1:-1]
+    right = points[:, 1:-1, 2:] - points[:, 1:-1, :-2]
+    crossed = torch.linalg.cross(down, right, dim=0)
+    square = (crossed * crossed).sum(dim=0, keepdim=True)
+    return F.pad(crossed * square.clamp_min(LEAST_NORMAL**2).rsqrt(), (1, 1, 1, 1))

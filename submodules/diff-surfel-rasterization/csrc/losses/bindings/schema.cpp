@@ -15,4 +15,7 @@ IQGS_ADD_OPERATORS(m) {
   m.def(
       "image_loss_backward(Tensor image, Tensor target, Tensor weight, Tensor total, Tensor slope, "
       "Tensor grad_losses, int stream) -> Tensor");
+  m.def(
+      "normal_loss(Tensor normal, Tensor depth, Tensor alpha, Tensor median, float[] pinhole, "
+      "float median_share, bool learns, int stream) -> Tensor[]");
 }

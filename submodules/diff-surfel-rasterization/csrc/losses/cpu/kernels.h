@@ -5,6 +5,7 @@
 #include "../../cpu/kernels.h"
 #include "../image_math.h"
 #include "../mask_math.h"
+#include "../normal_math.h"
 
 namespace iqgs {
 
@@ -24,6 +25,8 @@ struct LossKernels {
   // Pixels first .. last of one channel.
   void (*image_grad)(const ImageGradParams&, const ImageScales&, int channel, int64_t first,
                      int64_t last);
+  // Rows first .. last: the sum of each, and the slopes where they are wanted.
+  void (*compare_normals)(const NormalLossParams&, int first, int last, double* sums, Arena&);
 };
 
 namespace baseline {

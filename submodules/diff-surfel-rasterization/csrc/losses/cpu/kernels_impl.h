@@ -6,11 +6,12 @@
 #include "image_rows.h"
 #include "mask_backward.h"
 #include "mask_forward.h"
+#include "normal_rows.h"
 
 namespace iqgs {
 namespace IQGS_ISA {
 
-const LossKernels LOSSES = {mask_sums, mask_grads, compare_images, image_grad};
+const LossKernels LOSSES = {mask_sums, mask_grads, compare_images, image_grad, compare_normals};
 
 }  // namespace IQGS_ISA
 }  // namespace iqgs
