@@ -7,6 +7,7 @@ from .api import rasterize
 from .backends import available_backends, backend_problem
 from .checks import check_quads
 from .compat import GaussianRasterizationSettings, GaussianRasterizer
+from .constants import LABEL_WEIGHT_PARTS
 from .quads import drop_unseen, keep_pixels, keep_quads
 from .types import (
     BlendWeights,
@@ -18,11 +19,19 @@ from .types import (
     Splats,
     Surfels,
 )
-from .weights import blend_weights, quad_weights, sample_quads, splat_quads, splat_weights
+from .weights import (
+    add_label_weights,
+    blend_weights,
+    quad_weights,
+    sample_quads,
+    splat_quads,
+    splat_weights,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LABEL_WEIGHT_PARTS",
     "BlendWeights",
     "Ellipsoids",
     "GaussianRasterizationSettings",
@@ -33,6 +42,7 @@ __all__ = [
     "SampledWeights",
     "Splats",
     "Surfels",
+    "add_label_weights",
     "available_backends",
     "backend_problem",
     "blend_weights",
