@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +23,8 @@ from gaussian_renderer.renderer import (
 )
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+
+T = TypeVar("T")
 
 # Weights below one grey level are not listed: a quarter of the entries, about 1 % of the weight.
 MIN_WEIGHT = 1 / 255
@@ -75,6 +79,14 @@ class Lens:
         self.gaussians = gaussians
         self.renderer = renderer
         self._weights: dict[float, BlendWeights] = {}
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gave under this key when it was first asked for through this lens."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
 
     @cached_property
     def image(self) -> RenderOutput:

@@ -6,9 +6,11 @@ Imports nothing that may be missing, and runs on any Python 3.
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 OLDEST_PYTHON = (3, 10)
 SIGINT_EXIT = 130
@@ -19,6 +21,20 @@ def configure_logging(verbose: bool = False) -> None:
     """Plain messages on stderr; called once, by a command."""
     level = logging.DEBUG if verbose else logging.INFO
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+
+
+@contextmanager
+def quick_imports() -> Iterator[None]:
+    """Around a command's imports: no search for garbage among modules, now or later.
+
+    They are a million objects that all stay; the searches cost a fifth of the imports' time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def run_command(main: Callable[[], int]) -> int:

@@ -26,7 +26,6 @@ from iqgs.engine.training import train
 from iqgs.evaluation.scorer import SceneScorer
 from iqgs.methods.vote import VoteSums
 from scene.lenses import Lens, Pinhole, sampled_image, valid_pixels
-
 from tests.iqgs.test_vote import TableLens
 
 from .blobs import FOCAL, HEIGHT, WIDTH, write_blobs

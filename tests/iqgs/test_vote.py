@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -102,6 +104,9 @@ class WeightsLens:
     def __init__(self, view: ToyView, n_splats: int) -> None:
         self.view, self.gaussians = view, range(n_splats)
         self.camera = SimpleNamespace(height=SIZE, width=SIZE)
+
+    def once(self, key: object, make: Callable[[], Any]) -> Any:
+        return make()
 
     def weights(self, min_weight: float) -> BlendWeights:
         return self.view.blend_weights(len(self.gaussians))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from .api import rasterize
 from .backends import available_backends, backend_problem
-from .checks import check_quads
+from .checks import MOST_LABEL_MAPS, check_quads
 from .compat import GaussianRasterizationSettings, GaussianRasterizer
 from .constants import LABEL_WEIGHT_PARTS
 from .quads import drop_unseen, keep_pixels, keep_quads
@@ -32,6 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "LABEL_WEIGHT_PARTS",
+    "MOST_LABEL_MAPS",
     "BlendWeights",
     "Ellipsoids",
     "GaussianRasterizationSettings",
