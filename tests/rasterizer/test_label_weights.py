@@ -22,7 +22,7 @@ COLUMNS = 9
 
 
 def label_maps(height: int, width: int) -> Tensor:
-    """Regions, noise, and a map that is silent but for a stripe; the columns of each are its own."""
+    """Regions, noise, and a map that is silent but for a stripe; each has columns of its own."""
     generator = torch.Generator().manual_seed(3)
     x, y = torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy")
     regions = (x // 11 + y // 7) % 4

@@ -12,10 +12,7 @@ from typing import Any
 
 from arguments.evaluation import EvaluationParams
 from iqgs.engine.opening import open_for
-from iqgs.engine.reporting.report_page import report_path, write_report
-from iqgs.engine.reporting.run_section import run_section
 from iqgs.engine.run import Run
-from iqgs.engine.scoring.point_instances import point_rows
 from iqgs.engine.scoring.run_scores import (
     IMAGE_SCORES,
     SWAPPED,
@@ -25,7 +22,6 @@ from iqgs.engine.scoring.run_scores import (
     vote_of,
 )
 from iqgs.engine.scoring.shared import Shared, in_groups
-from iqgs.engine.scoring.single_objects import single_object_rows
 from iqgs.engine.settings import saved_settings
 from iqgs.engine.transfer import with_decoder_of
 from iqgs.evaluation.lerf_mask import lerf_mask_scores
@@ -56,7 +52,11 @@ def evaluate_runs(
     """
     rows: list[dict[str, Any]] = []
     objects, sections = "", []
-    report = report_path(params.report, params.model_paths) if params.report else None
+    report = None
+    if params.report:
+        from iqgs.engine.reporting.report_page import report_path, write_report
+
+        report = report_path(params.report, params.model_paths)
     outcomes = _outcomes(params, overrides or {})
     for path, outcome in zip(params.model_paths, outcomes, strict=True):
         if outcome.error:
@@ -84,16 +84,10 @@ def evaluate_runs(
 
 def _outcomes(params: EvaluationParams, overrides: Mapping[str, Any]) -> list[Outcome]:
     """What became of each run, under the protocol."""
-    special: dict[str, Callable[..., Rows]] = {
-        "binary_masks": _lerf_rows,
-        "single_object": single_object_rows,
-        "points": point_rows,
-    }
-    kind = PROTOCOLS[params.protocol].kind
     paths = [Path(path) for path in params.model_paths]
-    if kind in special:
-        score = special[kind]
-        return [_tried(p, lambda p=p: Outcome(score(p, params, overrides))) for p in paths]
+    special = _special(PROTOCOLS[params.protocol].kind)
+    if special is not None:
+        return [_tried(p, lambda p=p: Outcome(special(p, params, overrides))) for p in paths]
     found: list[Outcome | None] = [None] * len(paths)
     places: dict[int, int] = {}
 
@@ -116,6 +110,21 @@ def _outcomes(params: EvaluationParams, overrides: Mapping[str, Any]) -> list[Ou
                 paths[place], partial(_run_rows, run, paths[place], params, shared)
             )
     return [outcome for outcome in found if outcome is not None]
+
+
+def _special(kind: str) -> Callable[..., Rows] | None:
+    """How runs are scored under a protocol that takes no label maps; imported where it is asked."""
+    if kind == "binary_masks":
+        return _lerf_rows
+    if kind == "single_object":
+        from iqgs.engine.scoring.single_objects import single_object_rows
+
+        return single_object_rows
+    if kind == "points":
+        from iqgs.engine.scoring.point_instances import point_rows
+
+        return point_rows
+    return None
 
 
 def _tried(path: Path, score: Callable[[], Outcome]) -> Outcome:
@@ -157,7 +166,11 @@ def _run_rows(run: Run, path: Path, params: EvaluationParams, shared: Shared) ->
             )
         )
     views = views_of(run, params.split)
-    return Outcome(rows, run_section(run, views, evaluated[0]) if params.report else "")
+    if not params.report:
+        return Outcome(rows)
+    from iqgs.engine.reporting.run_section import run_section  # slow to import
+
+    return Outcome(rows, run_section(run, views, evaluated[0]))
 
 
 def _lerf_rows(path: Path, params: EvaluationParams, overrides: Mapping[str, Any]) -> Rows:

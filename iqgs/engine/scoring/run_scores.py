@@ -37,6 +37,7 @@ from scene.masks import IdTable
 from scene.view import View
 from utils.errors import UserError
 from utils.image_quality import affine_corrected, only_valid, psnr, ssim
+from utils.read_ahead import read_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +82,13 @@ class Contestant(Segmenter):
     scorer: SceneScorer
     maps: dict[str, KeptMaps] | None = None  # None: nobody needs them
 
-    def add(self, lens: Lens, name: str, truth: Ids) -> None:
-        """Segment one view with and without the panoptic filter, and count it."""
-        kept, strict = (self.method.segment(lens, panoptic=filtered) for filtered in (True, False))
+    def segmented(self, lens: Lens) -> tuple[Segmentation, Segmentation]:
+        """One view with the panoptic filter, and without."""
+        return self.method.segment(lens, panoptic=True), self.method.segment(lens, panoptic=False)
+
+    def add(self, name: str, found: tuple[Segmentation, Segmentation], truth: Ids) -> None:
+        """Count what `segmented` gave of one view."""
+        kept, strict = found
         prediction = self._ids(kept)
         if self.maps is not None:
             self.maps[name] = KeptMaps.of(prediction, truth)
@@ -101,6 +106,16 @@ class Contestant(Segmenter):
             return dict(found.scores)
         originals = (0, *self.table.originals)
         return {originals[i]: score for i, score in found.scores.items()}
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """One view before it is counted."""
+
+    name: str
+    row: dict[str, float]  # scores of the image
+    truth: Ids | None
+    found: list[tuple[Segmentation, Segmentation]]  # of each contestant
 
 
 def views_of(run: Run, split: str) -> Sequence[View]:
@@ -130,14 +145,24 @@ def evaluate_run(
     if contestants and params.oracle:
         contestants.append(_oracle(run, params, truth, views))
     rows: dict[str, dict[str, float]] = {}
-    for view in tqdm(views, desc=f"Scoring {run.folder.name}", disable=params.quiet, leave=False):
+
+    @torch.no_grad()
+    def looked_at(view: View) -> _Looked:
         lens = run.lens(view.camera)
-        rows[view.name] = shared.once(view.name, partial(score_image, lens, view))
+        row = shared.once(view.name, partial(score_image, lens, view))
         mask = truth.of(view) if contestants else None
-        if mask is not None:
-            for contestant in contestants:
-                contestant.add(lens, view.name, mask)
+        found = [] if mask is None else [one.segmented(lens) for one in contestants]
         view.forget()
+        return _Looked(view.name, row, mask, found)
+
+    # A view is rendered while the one before is counted.
+    looked = read_ahead(views, looked_at)
+    about = f"Scoring {run.folder.name}"
+    for one in tqdm(looked, desc=about, total=len(views), disable=params.quiet, leave=False):
+        rows[one.name] = one.row
+        if one.truth is not None:
+            for contestant, found in zip(contestants, one.found, strict=True):
+                contestant.add(one.name, found, one.truth)
     return _evaluated(run, params, truth, contestants, rows, shared)
 
 

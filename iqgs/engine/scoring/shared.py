@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from diff_surfel_rasterization import MOST_LABEL_MAPS
 from iqgs.engine.lifting.weight_files import geometry_digest, view_fingerprint
@@ -23,8 +24,10 @@ from iqgs.engine.opening import scene_facts
 from iqgs.engine.run import Run
 from iqgs.methods import METHODS, build_method
 from iqgs.methods.vote import VoteMethod, VoteSums
+from scene.cameras import Camera
 from scene.frozen_gaussians import FrozenGaussians
 from utils.errors import IQGSError
+from utils.read_ahead import read_ahead
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -77,11 +80,8 @@ class Shared:
 
 
 def _bytes(pairs: Sequence[tuple[Run, bool]]) -> int:
-    return sum(
-        8 * len(run.gaussians) * (run.facts.num_ids + 1)
-        for run, _ in pairs
-        if run.facts is not None
-    )
+    classes = sum(run.facts.num_ids + 1 for run, _ in pairs if run.facts is not None)
+    return 8 * classes * max(len(run.gaussians) for run, _ in pairs)
 
 
 @torch.no_grad()
@@ -93,15 +93,21 @@ def _counted(pairs: Sequence[tuple[Run, bool]]) -> list[VoteMethod]:
     votes = [build_method("vote", params, about).to(device) for about in facts]
     sums = VoteSums(len(run.gaussians), [about.num_ids for about in facts], device)
     given = [{view.name: view for view in one.masked_views(raw=raw)} for one, raw in pairs]
-    for name in dict.fromkeys(name for views in given for name in views):
+    names = list(dict.fromkeys(name for views in given for name in views))
+
+    def maps_of(name: str) -> tuple[Camera, list[Tensor]]:
         camera = next(views[name].camera for views in given if name in views)
-        nothing = torch.full((camera.height, camera.width), -1, dtype=torch.int32, device=device)
         maps = []
         for views, vote in zip(given, votes, strict=True):
-            view = views.get(name)
-            maps.append(nothing if view is None else vote.voters(view.label_map_on(device)))
-            if view is not None:
-                view.forget()
+            if name in views:
+                maps.append(vote.voters(views[name].label_map_on(device)))
+                views[name].forget()
+            else:
+                shape = camera.height, camera.width
+                maps.append(torch.full(shape, -1, dtype=torch.int32, device=device))
+        return camera, maps
+
+    for camera, maps in read_ahead(names, maps_of):
         sums.add(run.lens(camera), maps)
     for number, vote in enumerate(votes):
         vote.decide(sums.votes(number))

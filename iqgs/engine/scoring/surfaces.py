@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from gaussian_renderer import primitive_of
 from iqgs.engine.run import Run, splat_labels
@@ -55,6 +54,8 @@ def surface_scores(
 
 
 def _surface(run: Run, path: Path) -> Surface:
+    from scipy.spatial import cKDTree  # slow to import, and few scenes have labelled surfaces
+
     try:
         with np.load(path, allow_pickle=False) as data:
             positions, labels = data["positions"] - run.frame.origin, data["labels"]
