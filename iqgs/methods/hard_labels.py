@@ -142,6 +142,10 @@ class ClosedForm(SplatAnswer):
     def observe(self, seen: Any) -> None:
         """Nothing to remember."""
 
+    def seen(self) -> Tensor | None:
+        """Which splats [N] bool the views showed, where the method knows."""
+        return None
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """No parameters."""
         return []

@@ -114,6 +114,10 @@ class VoteMethod(ClosedForm):
         """Decide every splat by votes [N, K + 1] that were counted elsewhere."""
         self.labels, self.confidence = decided(votes)
 
+    def seen(self) -> Tensor:
+        """Which splats [N] bool a view gave a vote: of others nothing is known."""
+        return self.confidence > 0
+
     def state_dict(self) -> dict[str, Any]:
         """Labels, and while votes are being counted these too (most splats have few: sparse)."""
         state = super().state_dict()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,14 +14,22 @@ from iqgs.engine.run import Run
 from iqgs.engine.stages.protocol import StepLoss
 from iqgs.methods import METHODS
 from iqgs.methods.protocol import FitView
+from scene.frozen_gaussians import FrozenGaussians
+from scene.gaussian_model import GaussianModel
 from scene.view import View
+from utils.read_ahead import read_ahead
 
 
-def fit_view(run: Run, view: View, number: int, done: int = 0) -> FitView:
-    """A training view as methods see it whole, `done` rounds after its first time."""
+def fit_view(
+    run: Run, view: View, number: int, done: int = 0, splats: GaussianModel | None = None
+) -> FitView:
+    """A training view as methods see it whole, `done` rounds after its first time.
+
+    `splats`: the run's own in another form.
+    """
     device = run.gaussians.device
     return FitView(
-        run.lens(view.camera),
+        run.renderer.lens(view.camera, run.gaussians if splats is None else splats),
         view.label_map_on(device),
         layers=lambda: view.patches_on(device),
         image=lambda: view.image_on(device),
@@ -31,7 +40,7 @@ def fit_view(run: Run, view: View, number: int, done: int = 0) -> FitView:
 
 class Fitting:
     """Hands the training views to the method, one a step, as often as the method's entry says;
-    nothing is optimised."""
+    nothing is optimised. The masks of a view are read while the view before is looked at."""
 
     name = "fitting"
     learns_instances = True
@@ -42,14 +51,23 @@ class Fitting:
         self.method = run.learning_method
         self.views = run.masked_views()
         entry = METHODS[run.config.segmentation.method]
-        steps = len(self.views) * entry.rounds(run.config.method)
-        self.first, self.last = first, first + steps - 1
+        self.rounds = entry.rounds(run.config.method)
+        self.first, self.last = first, first + len(self.views) * self.rounds - 1
+        self.splats = FrozenGaussians(run.gaussians)
+        self._ahead: tuple[int, Iterator[FitView]] | None = None  # the step that comes next
 
     def loss(self, iteration: int) -> StepLoss:
         """No loss: the view of this step."""
+        if self._ahead is None or self._ahead[0] != iteration:
+            steps = range(iteration, self.last + 1)
+            self._ahead = iteration, read_ahead(steps, self._view)
+        view = next(self._ahead[1])
+        self._ahead = iteration + 1, self._ahead[1]
+        return StepLoss(self.views[view.number].name, {}, None, view)
+
+    def _view(self, iteration: int) -> FitView:
         done, number = divmod(iteration - self.first, len(self.views))
-        view = self.views[number]
-        return StepLoss(view.name, {}, None, fit_view(self.run, view, number, done))
+        return fit_view(self.run, self.views[number], number, done, self.splats)
 
     def parameters(self) -> list[Tensor]:
         """None."""
@@ -59,14 +77,17 @@ class Fitting:
     def update(self, iteration: int, step: StepLoss) -> None:
         """Let the method take the view into account."""
         self.method.fit([step.carried])
+        if self.rounds == 1:
+            self.views[step.carried.number].forget()
 
     def up_to_date(self) -> AbstractContextManager[None]:
         """They always are."""
         return nullcontext()
 
     def seen(self) -> Tensor | None:
-        """Not known here."""
-        return None
+        """What the method knows of it."""
+        seen: Tensor | None = getattr(self.method, "seen", lambda: None)()
+        return seen
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing beside what the method itself keeps."""
