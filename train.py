@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import sys
 
-from utils.entry import run_command
+from utils.entry import quick_imports, run_command
 
 
 def main() -> int:
-    from iqgs.engine.settings import parse_training_arguments
-    from iqgs.engine.training import train
+    with quick_imports():
+        from iqgs.engine.settings import parse_training_arguments
+        from iqgs.engine.training import train
 
     return train(parse_training_arguments(str(__doc__)))
 

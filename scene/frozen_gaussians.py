@@ -40,21 +40,21 @@ class FrozenGaussians(GaussianModel):
         return self
 
     @cached_property
-    def scales(self) -> Tensor:  # type: ignore[override]
+    def scales(self) -> Tensor:
         """Standard deviations [N, scale_dims] along `axes`."""
         return super().scales
 
     @cached_property
-    def rotations(self) -> Tensor:  # type: ignore[override]
+    def rotations(self) -> Tensor:
         """Unit quaternions [N, 4], wxyz, splat to world."""
         return super().rotations
 
     @cached_property
-    def opacities(self) -> Tensor:  # type: ignore[override]
+    def opacities(self) -> Tensor:
         """Opacities [N, 1] in (0, 1)."""
         return super().opacities
 
     @cached_property
-    def sh(self) -> Tensor:  # type: ignore[override]
+    def sh(self) -> Tensor:
         """All SH coefficients [N, K, 3]; the renderer uses those up to `active_sh_degree`."""
         return super().sh

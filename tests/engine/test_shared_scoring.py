@@ -12,14 +12,18 @@ import pytest
 import torch
 
 from arguments.evaluation import EvaluationParams
-from iqgs.engine.opening import open_run
+from gaussian_renderer import MIN_WEIGHT
+from iqgs.engine.opening import open_run, scene_facts
+from iqgs.engine.run import seen_splats, spread_cameras
 from iqgs.engine.run_folder import iteration_folder
 from iqgs.engine.scoring import run_scores
 from iqgs.engine.scoring.results import evaluate_runs
 from iqgs.engine.scoring.run_scores import votes_wanted
 from iqgs.engine.scoring.shared import Shared, fingerprint, in_groups
 from iqgs.engine.settings import resolve_run
+from iqgs.engine.stages.fitting import Fitting
 from iqgs.engine.training import train
+from iqgs.methods import METHODS, build_method
 from utils.errors import DataError
 
 from .conftest import LEARNED, SHORT
@@ -136,3 +140,38 @@ def test_damaged_masks_of_one_run_fail_that_run_alone(runs: tuple[Path, Path, Pa
     assert int(vote.labels.max()) > 0
     with pytest.raises(DataError):
         shared.votes(broken, votes_wanted)
+
+
+def test_seen_splats_are_those_that_the_weights_list(runs: tuple[Path, Path, Path]) -> None:
+    run = open_run(runs[0])
+    far = run.gaussians.params["means"].data
+    far[::7] += 50.0
+    listed = torch.zeros(len(run.gaussians), dtype=torch.bool)
+    for camera in spread_cameras(run):
+        listed[run.lens(camera).weights(MIN_WEIGHT).splat.long()] = True
+    assert torch.equal(seen_splats(run), listed)
+    assert 0 < int(listed.sum()) < len(listed)
+
+
+def test_fitting_reads_ahead_in_order_also_when_it_goes_on(runs: tuple[Path, Path, Path]) -> None:
+    run = open_run(runs[0])
+    facts = scene_facts(run)
+    whole, halves = (build_method("vote", METHODS["vote"].params(), facts) for _ in range(2))
+    count = len(run.masked_views())
+    run.method = whole
+    stage = Fitting(run, 1)
+    assert stage.last == count
+    for step in range(1, count + 1):
+        made = stage.loss(step)
+        assert made.view == run.masked_views()[step - 1].name
+        stage.update(step, made)
+    run.method = halves
+    for first, last in ((1, 3), (4, count)):  # another process goes on
+        stage = Fitting(run, 1)
+        for step in range(first, last + 1):
+            stage.update(step, stage.loss(step))
+    whole.finish([])
+    halves.finish([])
+    assert torch.equal(whole.labels, halves.labels)
+    assert torch.equal(stage.seen(), halves.confidence > 0)
+    assert bool((whole.labels > 0).any())

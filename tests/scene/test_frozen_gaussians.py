@@ -11,7 +11,12 @@ from scene.gaussian_model import GaussianModel
 
 def make_model() -> GaussianModel:
     generator = torch.Generator().manual_seed(0)
-    shapes = {"means": (7, 3), "log_scales": (7, 2), "quaternions": (7, 4), "opacity_logits": (7, 1)}
+    shapes = {
+        "means": (7, 3),
+        "log_scales": (7, 2),
+        "quaternions": (7, 4),
+        "opacity_logits": (7, 1),
+    }
     shapes |= {"sh_dc": (7, 1, 3), "sh_rest": (7, 3, 3), "instance": (7, 5)}
     values = {name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()}
     return GaussianModel(values, active_sh_degree=1)
@@ -40,4 +45,3 @@ def test_what_was_made_is_forgotten_with_the_parameters() -> None:
     assert frozen.to("cpu") is frozen
     assert not any(p.requires_grad for p in frozen.params.values())
     assert frozen.opacities is not before
-

@@ -87,7 +87,7 @@ def _outcomes(params: EvaluationParams, overrides: Mapping[str, Any]) -> list[Ou
     paths = [Path(path) for path in params.model_paths]
     special = _special(PROTOCOLS[params.protocol].kind)
     if special is not None:
-        return [_tried(p, lambda p=p: Outcome(special(p, params, overrides))) for p in paths]
+        return [_tried(p, partial(_alone, special, p, params, overrides)) for p in paths]
     found: list[Outcome | None] = [None] * len(paths)
     places: dict[int, int] = {}
 
@@ -110,6 +110,12 @@ def _outcomes(params: EvaluationParams, overrides: Mapping[str, Any]) -> list[Ou
                 paths[place], partial(_run_rows, run, paths[place], params, shared)
             )
     return [outcome for outcome in found if outcome is not None]
+
+
+def _alone(
+    rows: Callable[..., Rows], path: Path, params: EvaluationParams, overrides: Mapping[str, Any]
+) -> Outcome:
+    return Outcome(rows(path, params, overrides))
 
 
 def _special(kind: str) -> Callable[..., Rows] | None:

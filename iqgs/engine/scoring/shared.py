@@ -34,8 +34,10 @@ T = TypeVar("T")
 
 MOST_BYTES = 1 << 30  # of the votes that are counted in one pass
 # Settings that say nothing of cameras, photographs and splats.
-OF_MASKS = {"model_path": "", "object_path": "", "mask_orientation": "", "no_masks": False}
-OF_MASKS |= {"zero_label": "", "ignore_label": -1, "skip_missing": False}
+OF_MASKS: dict[str, Any] = {
+    **{"model_path": "", "object_path": "", "mask_orientation": "", "zero_label": ""},
+    **{"ignore_label": -1, "no_masks": False},
+}
 
 
 @dataclass

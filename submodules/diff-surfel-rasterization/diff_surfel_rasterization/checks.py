@@ -133,7 +133,7 @@ def check_label_sums(
         _fail(function, "labels", f"of 1 to {MOST_LABEL_MAPS} maps", len(labels))
     for name, tensor, kind in (("labels", labels, torch.int32), ("sums", sums, torch.int64)):
         if tensor.dtype != kind:
-            _fail(function, name, kind, tensor.dtype)
+            _fail(function, name, str(kind), tensor.dtype)
         if tensor.device != splats.means.device:
             _fail(function, name, f"on {splats.means.device} like the splats", tensor.device)
     if not sums.is_contiguous():
