@@ -8,9 +8,11 @@ from .backends import available_backends, backend_problem
 from .checks import MOST_LABEL_MAPS, check_quads
 from .compat import GaussianRasterizationSettings, GaussianRasterizer
 from .constants import LABEL_WEIGHT_PARTS
+from .contributors import contributing_splats, top_splats
 from .quads import drop_unseen, keep_pixels, keep_quads
 from .types import (
     BlendWeights,
+    ContributingSplats,
     Ellipsoids,
     QuadWeights,
     RasterOutput,
@@ -18,6 +20,7 @@ from .types import (
     SampledWeights,
     Splats,
     Surfels,
+    TopSplats,
 )
 from .weights import (
     add_label_weights,
@@ -34,6 +37,7 @@ __all__ = [
     "LABEL_WEIGHT_PARTS",
     "MOST_LABEL_MAPS",
     "BlendWeights",
+    "ContributingSplats",
     "Ellipsoids",
     "GaussianRasterizationSettings",
     "GaussianRasterizer",
@@ -43,11 +47,13 @@ __all__ = [
     "SampledWeights",
     "Splats",
     "Surfels",
+    "TopSplats",
     "add_label_weights",
     "available_backends",
     "backend_problem",
     "blend_weights",
     "check_quads",
+    "contributing_splats",
     "drop_unseen",
     "keep_pixels",
     "keep_quads",
@@ -56,4 +62,5 @@ __all__ = [
     "sample_quads",
     "splat_quads",
     "splat_weights",
+    "top_splats",
 ]
