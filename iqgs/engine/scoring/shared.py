@@ -32,7 +32,8 @@ from utils.read_ahead import read_ahead
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-MOST_BYTES = 1 << 30  # of the votes that are counted in one pass
+MOST_BYTES = 1 << 30  # of the votes that are counted in one pass, and of their masks
+MASK_BYTES = 8  # a pixel
 # Settings that say nothing of cameras, photographs and splats.
 OF_MASKS: dict[str, Any] = {
     **{"model_path": "", "object_path": "", "mask_orientation": "", "zero_label": ""},
@@ -82,8 +83,10 @@ class Shared:
 
 
 def _bytes(pairs: Sequence[tuple[Run, bool]]) -> int:
+    """Of the votes, and of the masks that are read before the first is counted."""
     classes = sum(run.facts.num_ids + 1 for run, _ in pairs if run.facts is not None)
-    return 8 * classes * max(len(run.gaussians) for run, _ in pairs)
+    pixels = sum(camera.width * camera.height for run, _ in pairs for camera in run.cameras.train)
+    return 8 * classes * max(len(run.gaussians) for run, _ in pairs) + MASK_BYTES * pixels
 
 
 @torch.no_grad()
