@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from utils.entry import run_command
+from utils.entry import quick_imports, run_command
 
 
 def main() -> int:
@@ -13,7 +13,8 @@ def main() -> int:
 
     params, overrides = parse_evaluation_arguments()
 
-    from iqgs.engine.scoring.results import evaluate_runs, write_table
+    with quick_imports():
+        from iqgs.engine.scoring.results import evaluate_runs, write_table
 
     text, code = evaluate_runs(params, overrides)
     if params.output:

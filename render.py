@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from utils.entry import run_command
+from utils.entry import quick_imports, run_command
 
 
 def main() -> int:
@@ -13,8 +13,9 @@ def main() -> int:
 
     params, overrides = parse_render_arguments()
 
-    from iqgs.engine.opening import open_for
-    from iqgs.engine.pictures.views import render_run
+    with quick_imports():
+        from iqgs.engine.opening import open_for
+        from iqgs.engine.pictures.views import render_run
 
     for path in render_run(open_for(params.model_path, params, overrides), params):
         print(path)

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import sys
 
-from utils.entry import for_many_processes, run_command
+from utils.entry import for_many_processes, quick_imports, run_command
 
 
 @for_many_processes
 def main() -> int:
-    from iqgs.engine.settings import parse_training_arguments
-    from iqgs.engine.training import train
+    with quick_imports():
+        from iqgs.engine.settings import parse_training_arguments
+        from iqgs.engine.training import train
 
     return train(parse_training_arguments(str(__doc__)))
 

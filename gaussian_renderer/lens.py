@@ -3,17 +3,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from diff_surfel_rasterization import BlendWeights, QuadWeights
 from gaussian_renderer.output import RenderOutput
-from gaussian_renderer.renderer import rasterize_values, render, splat, view_quads, view_weights
+from gaussian_renderer.renderer import (
+    add_view_labels,
+    rasterize_values,
+    render,
+    splat,
+    view_quads,
+    view_weights,
+)
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+
+T = TypeVar("T")
 
 # Weights below one grey level are not listed: a quarter of the entries, about 1 % of the weight.
 MIN_WEIGHT = 1 / 255
@@ -68,6 +79,14 @@ class Lens:
         self.gaussians = gaussians
         self.renderer = renderer
         self._weights: dict[float, BlendWeights] = {}
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gave under this key when it was first asked for through this lens."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: T = self._made[key]
+        return made
 
     @cached_property
     def image(self) -> RenderOutput:
@@ -110,6 +129,21 @@ class Lens:
                 self.camera, self.gaussians, min_weight, backend=self.renderer.backend
             )
         return self._weights[min_weight]
+
+    def add_label_weights(self, labels: Tensor, sums: Tensor) -> None:
+        """Add to `sums` [N, C] int64 the weights that every splat has in the pixels of each label.
+
+        The weights are those of `weights(MIN_WEIGHT)`, which are not listed; `labels` [L, H, W]
+        int32 are columns of `sums`, negative for none; see `LABEL_WEIGHT_PARTS`.
+        """
+        add_view_labels(
+            self.camera,
+            self.gaussians,
+            labels,
+            sums,
+            MIN_WEIGHT,
+            backend=self.renderer.backend,
+        )
 
     def quads(self) -> QuadWeights:
         """The same by quads of pixels in half precision: what is kept while splats do not move."""

@@ -17,6 +17,7 @@ from diff_surfel_rasterization import (
     RasterOutput,
     RasterSettings,
     Splats,
+    add_label_weights,
     blend_weights,
     quad_weights,
     rasterize,
@@ -122,6 +123,24 @@ def view_quads(
     with torch.no_grad():
         splats, settings = _bare(camera, gaussians)
         return quad_weights(splats, settings, min_weight=min_weight, backend=backend)
+
+
+def add_view_labels(
+    camera: Camera,
+    gaussians: GaussianModel,
+    labels: Tensor,
+    sums: Tensor,
+    min_weight: float = 0.0,
+    *,
+    backend: str = "auto",
+) -> None:
+    """Add the weights of one view to `sums` [N, C] int64 by label maps [L, H, W] int32 of columns.
+
+    No table of weights is made; see `diff_surfel_rasterization.add_label_weights`.
+    """
+    with torch.no_grad():
+        splats, settings = _bare(camera, gaussians)
+        add_label_weights(splats, settings, labels, sums, min_weight, backend=backend)
 
 
 def _bare(camera: Camera, gaussians: GaussianModel) -> tuple[Splats, RasterSettings]:

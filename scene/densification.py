@@ -228,7 +228,6 @@ class Densifier:
         self.initial_count = int(state["initial_count"])
 
 
-
 def clone(model: GaussianModel, mask: Tensor) -> dict[str, Tensor]:
     """Raw values of a copy of every splat of `mask` [N], all attributes included."""
     return {name: p.detach()[mask].clone() for name, p in model.params.items()}

@@ -6,10 +6,12 @@ Imports nothing that may be missing, and runs on any Python 3.
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,20 @@ def for_many_processes(main: Callable[[], int]) -> Callable[[], int]:
     """Mark the `main` of a command that torchrun may start in several processes."""
     main.for_many = True  # type: ignore[attr-defined]
     return main
+
+
+@contextmanager
+def quick_imports() -> Iterator[None]:
+    """Around a command's imports: no search for garbage among modules, now or later.
+
+    They are a million objects that all stay; the searches cost a fifth of the imports' time.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def run_command(main: Callable[[], int]) -> int:

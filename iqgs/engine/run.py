@@ -19,7 +19,7 @@ from torch import Tensor
 
 from arguments import RunConfig
 from diff_surfel_rasterization import backend_problem
-from gaussian_renderer import MIN_WEIGHT, Lens, Renderer
+from gaussian_renderer import Lens, Renderer
 from iqgs.engine.association.masks_folder import AssociatedMasks
 from iqgs.engine.ranks import ALONE, Ranks
 from iqgs.engine.run_folder import RunCameras
@@ -29,6 +29,7 @@ from scene.cameras import Camera
 from scene.dataset import Scene
 from scene.exposure import Exposures
 from scene.frame import SceneFrame
+from scene.frozen_gaussians import FrozenGaussians
 from scene.gaussian_model import GaussianModel
 from scene.masks import IdTable
 from scene.view import View
@@ -131,11 +132,13 @@ def spread(items: Sequence[View], most: int) -> Sequence[View]:
 @torch.no_grad()
 def seen_splats(run: Run) -> Tensor:
     """Which splats [N] bool the training views list at all; of the others nothing is known."""
-    seen = torch.zeros(len(run.gaussians), dtype=torch.bool, device=run.gaussians.device)
+    device = run.gaussians.device
+    splats = FrozenGaussians(run.gaussians)
+    total = torch.zeros(len(splats), 1, dtype=torch.int64, device=device)
     for camera in spread_cameras(run):
-        weights = run.lens(camera).weights(MIN_WEIGHT)
-        seen[weights.splat.long()] = True
-    return seen
+        everywhere = torch.zeros(1, camera.height, camera.width, dtype=torch.int32, device=device)
+        run.renderer.lens(camera, splats).add_label_weights(everywhere, total)
+    return total[:, 0] > 0
 
 
 def spread_cameras(run: Run) -> Sequence[Camera]:

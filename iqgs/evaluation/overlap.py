@@ -152,16 +152,21 @@ def _steps_near(steps: np.ndarray, axis: int, dilation: int) -> np.ndarray:
 
     Entry e of `steps` is the step before pixel e, so pixel c asks for entries c - d + 1 .. c + d.
     """
-    from scipy.ndimage import maximum_filter1d  # slow to import, and not every command scores
-
-    near = maximum_filter1d(steps, 2 * dilation, axis=axis, mode="constant")  # e - d .. e + d - 1
+    near = _largest_near(steps, axis, 2 * dilation)  # e - d .. e + d - 1
     return np.take(near, np.arange(1, steps.shape[axis]), axis=axis)
 
 
 def _any_near(flags: np.ndarray, axis: int, dilation: int) -> np.ndarray:
-    from scipy.ndimage import maximum_filter1d
+    return _largest_near(flags, axis, 2 * dilation + 1)
 
-    return maximum_filter1d(flags, 2 * dilation + 1, axis=axis, mode="constant")
+
+def _largest_near(values: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Largest of the `size` entries from size // 2 before each along `axis`; none lie outside."""
+    import cv2  # not every command scores
+
+    kernel = np.ones((size, 1) if axis == 0 else (1, size), np.uint8)
+    anchor = (0, size // 2) if axis == 0 else (size // 2, 0)
+    return cv2.dilate(np.ascontiguousarray(values), kernel, anchor=anchor)
 
 
 def boundary_width(height: int, width: int) -> int:

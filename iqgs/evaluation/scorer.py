@@ -16,6 +16,7 @@ from iqgs.evaluation.lerf_mask import LerfMaskScores, lerf_mask_scores
 from iqgs.evaluation.overlap import (
     Overlap,
     comparable_pair,
+    count_overlap,
     count_with_boundaries,
     scene_overlap,
 )
@@ -167,11 +168,11 @@ class SceneScorer:
         """
         if name in self._views:
             raise ValueError(f"view {name!r} was added twice")
-        regions, boundaries = self._overlaps(prediction, truth, self.min_area)
+        regions, boundaries = count_with_boundaries(*self._pair(prediction, truth, self.min_area))
         unfiltered = prediction if prediction_strict is None else prediction_strict
         strict = regions
         if prediction_strict is not None or self.min_area > 1:
-            strict, _ = self._overlaps(unfiltered, truth, 1)
+            strict = count_overlap(*self._pair(unfiltered, truth, 1))
         share = regions.predicted_area / max(np.size(truth), 1)
         ranking = [
             (scores or {}).get(int(i), float(s))
@@ -186,20 +187,19 @@ class SceneScorer:
         if name in self._views:
             raise ValueError(f"view {name!r} was added twice")
         nothing = np.zeros(np.shape(truth), np.int64)
-        regions, boundaries = self._overlaps(nothing, truth, self.min_area)
+        regions, boundaries = count_with_boundaries(*self._pair(nothing, truth, self.min_area))
         self._views[name] = ScoredView(name, True, regions, boundaries, regions, np.zeros(0))
 
-    def _overlaps(
+    def _pair(
         self, prediction: np.ndarray, truth: np.ndarray, min_predicted: int
-    ) -> tuple[Overlap, Overlap]:
-        pair = comparable_pair(
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return comparable_pair(
             prediction,
             truth,
             self.zero_label,
             min_true=self.min_area,
             min_predicted=min_predicted,
         )
-        return count_with_boundaries(*pair)
 
     def result(self) -> SceneScores:
         """All scores of the views added so far; ValueError if there are none."""

@@ -17,6 +17,7 @@ from iqgs.evaluation.overlap import Overlap
 
 FOUND_IOU = 0.5
 AP_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+_DRAWN_AT_ONCE = 1 << 20  # numbers of a bootstrap: bounds memory
 _RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
 # IoU and thresholds are rounded quotients: 3/4 has to reach .75.
 _ROUNDING = 1e-9
@@ -120,8 +121,12 @@ def bootstrap_interval(
     """95 % percentile interval of the mean of `values` [n] under resampling; nan if n is 0."""
     if not len(values):
         return math.nan, math.nan
-    means = np.array(
-        [values[generator.integers(0, len(values), len(values))].mean() for _ in range(samples)]
+    at_once = max(1, _DRAWN_AT_ONCE // len(values))
+    means = np.concatenate(
+        [
+            values[generator.integers(0, len(values), (rows, len(values)))].mean(axis=1)
+            for rows in (min(at_once, samples - done) for done in range(0, samples, at_once))
+        ]
     )
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)

@@ -21,43 +21,72 @@ from iqgs.methods.winners import (
     mean_scores,
     panoptic_keep,
     winners_by_candidates,
+    without_dropped,
 )
 from scene.gaussian_model import GaussianModel
 
 CHANNELS = 32  # ids rendered at once: bounds memory to so many images of a view
+KEPT_SHARES = 1 << 24  # numbers of a view that may be kept at once: 64 MB
 EVEN_SHARE = 0.5  # an id surely owns a pixel with more than half of the blending weight
+
+
+class _Shares:
+    """Every id's share of every pixel of a view, and who has the largest.
+
+    The images of some ids are made at a time; all are kept where they take little room.
+    """
+
+    def __init__(self, lens: Lens, splats: SplatLabels) -> None:
+        self.ids = torch.unique(splats.labels)
+        self.splats, self.lens = splats, lens
+        self.solid = lens.alpha.flatten() >= SOLID_ALPHA
+        self.speaks = splats.confidence > 0
+        self.kept: dict[int, Tensor] | None = None
+        if len(self.ids) * self.solid.numel() <= KEPT_SHARES:
+            self.kept = {}
+        self.winners = winners_by_candidates(self.of, len(self.ids), CHANNELS, EVEN_SHARE)
+
+    def of(self, some: slice) -> Tensor:
+        """The shares [M, n] of the ids of a chunk."""
+        if self.kept is not None and some.start in self.kept:
+            return self.kept[some.start]
+        shares = self._rendered(self.ids[some])
+        if self.kept is not None:
+            self.kept[some.start] = shares
+        return shares
+
+    def _rendered(self, ids: Tensor) -> Tensor:
+        one_hot = (self.splats.labels[:, None] == ids) & self.speaks[:, None]
+        return self.lens.splat(one_hot.to(self.lens.alpha)).flatten(1) * self.solid
+
+    def again(self, rows: Tensor, columns: Tensor) -> Winners:
+        """Winners of some columns over some of the ids."""
+
+        def shares(some: slice) -> Tensor:
+            if self.kept is None:
+                return self._rendered(self.ids[rows[some]])[:, columns]
+            whole = torch.cat([self.kept[at][:, columns] for at in sorted(self.kept)])
+            return whole[rows[some]]
+
+        return winners_by_candidates(shares, len(rows), CHANNELS, EVEN_SHARE)
 
 
 def segment_by_labels(lens: Lens, splats: SplatLabels, panoptic: bool) -> Segmentation:
     """The id with the largest share of each pixel; 0 where alpha is below a half.
 
-    Splats without any confidence speak for nobody.
+    Splats without any confidence speak for nobody. Asked twice through one lens, with and without
+    `panoptic`, the shares are made once.
     """
     height = lens.camera.height
-    ids = torch.unique(splats.labels)
-    winners = _winners(lens, splats, ids)
+    # The tensor itself is kept beside what was made of it: its address stays its own.
+    key = ("shares of labels", id(splats.labels), id(splats.confidence), splats.ids)
+    shares = lens.once(key, lambda: _Shares(lens, splats))
+    row, value = shares.winners.row, shares.winners.value
     if panoptic:
-        keep = panoptic_keep(winners) | (ids == 0)
-        if bool((winners.area[~keep] > 0).any()):
-            ids = ids[keep]
-            if len(ids) == 0:
-                nothing = torch.zeros_like(winners.row).view(height, -1)
-                return Segmentation(nothing, {}, splats.ids)
-            winners = _winners(lens, splats, ids)
-    labels = torch.where(winners.value > 0, ids[winners.row], torch.zeros_like(winners.row))
-    return Segmentation(labels.view(height, -1), mean_scores(labels, winners.value), splats.ids)
-
-
-def _winners(lens: Lens, splats: SplatLabels, ids: Tensor) -> Winners:
-    """Winners over ids [M] in all pixels, the images of CHANNELS ids at a time."""
-    solid = lens.alpha.flatten() >= SOLID_ALPHA
-    speaks = splats.confidence > 0
-
-    def shares(some: slice) -> Tensor:
-        one_hot = (splats.labels[:, None] == ids[some]) & speaks[:, None]
-        return lens.splat(one_hot.to(lens.alpha)).flatten(1) * solid
-
-    return winners_by_candidates(shares, len(ids), CHANNELS, EVEN_SHARE)
+        keep = panoptic_keep(shares.winners) | (shares.ids == 0)
+        row, value = without_dropped(shares.winners, keep, shares.again)
+    labels = torch.where(value > 0, shares.ids[row], torch.zeros_like(row))
+    return Segmentation(labels.view(height, -1), mean_scores(labels, value), splats.ids)
 
 
 class SplatAnswer:
@@ -112,6 +141,10 @@ class ClosedForm(SplatAnswer):
 
     def observe(self, seen: Any) -> None:
         """Nothing to remember."""
+
+    def seen(self) -> Tensor | None:
+        """Which splats [N] bool the views showed, where the method knows."""
+        return None
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """No parameters."""

@@ -6,15 +6,16 @@ It is the honest floor under every learned method.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import BlendWeights
-from gaussian_renderer import MIN_WEIGHT, Lens
+from diff_surfel_rasterization import LABEL_WEIGHT_PARTS
+from gaussian_renderer import Lens
 from iqgs.methods.hard_labels import ClosedForm
 from iqgs.methods.protocol import (
     FitView,
@@ -35,46 +36,48 @@ def build(params: VoteParams, facts: SceneFacts, generator: torch.Generator) -> 
     return method
 
 
-class VoteAccumulator:
-    """Sums of blending weight per splat and id; float32 [N, K + 1] on the CPU, in fixed order."""
+class VoteSums:
+    """Sums of blending weight per splat and id, for one label map of each view or several.
 
-    def __init__(self, n_splats: int, n_ids: int, background: bool = True) -> None:
-        """With `background`, id 0 is a class of its own; otherwise its pixels are left out."""
-        self.n_ids = n_ids
-        self.background = background
-        self.votes = torch.zeros(n_splats, n_ids + 1)
+    One pass over a view serves all of them. Whole numbers of `LABEL_WEIGHT_PARTS`: the same bits
+    whatever the order, the number of threads and the device.
+    """
 
-    def add(self, weights: BlendWeights, label_map: Tensor) -> None:
-        """Count one training view: its weights and its compact ids [H, W] (int; -1: no vote)."""
-        n_splats, classes = self.votes.shape
-        pixels = weights.row_start.numel() - 1
-        if weights.n_splats != n_splats or label_map.numel() != pixels:
-            raise ValueError(
-                f"expected weights of {n_splats} splats and a label map of {pixels} pixels, "
-                f"got {weights.n_splats} and {label_map.numel()}"
-            )
-        device = self.votes.device
-        labels = torch.as_tensor(label_map, device=device).reshape(-1).int()
-        if labels.numel() and not -1 <= int(labels.min()) <= int(labels.max()) < classes:
-            raise ValueError(f"expected labels in -1..{self.n_ids}, got others")
-        per_weight = torch.repeat_interleave(labels, weights.row_start.diff().to(device))
-        weight = weights.weight.to(device)
-        cell = weights.splat.to(device, torch.int64, copy=True).mul_(classes).add_(per_weight)
-        if labels.numel() and int(labels.min()) < 0:
-            said = per_weight >= 0
-            cell, weight = cell[said], weight[said]
-        self.votes.view(-1).scatter_add_(0, cell, weight)
-        if not self.background:
-            self.votes[:, 0] = 0.0
+    def __init__(
+        self, n_splats: int, n_ids: Sequence[int], device: torch.device | str = "cpu"
+    ) -> None:
+        """`n_ids`: K of every label map; id 0 has a sum too."""
+        self.n_ids = tuple(n_ids)
+        self.first = tuple(accumulate((n + 1 for n in self.n_ids), initial=0))
+        self.sums = torch.zeros(n_splats, self.first[-1], dtype=torch.int64, device=device)
 
-    def labels(self) -> Tensor:
-        """Winning id of every splat [N] int64; 0 where nothing was voted."""
-        return self.votes.argmax(dim=1)
+    def add(self, lens: Lens, label_maps: Sequence[Tensor]) -> None:
+        """Count one training view: its compact ids [H, W] of every map (int; -1: no vote)."""
+        shape = lens.camera.height, lens.camera.width
+        columns = []
+        for labels, n, first in zip(label_maps, self.n_ids, self.first[:-1], strict=True):
+            if tuple(labels.shape) != shape:
+                raise ValueError(f"expected a label map of {shape}, got {tuple(labels.shape)}")
+            given = labels.to(self.sums.device, torch.int32)
+            low, high = (int(end) for end in given.aminmax())
+            if not -1 <= low <= high <= n:
+                raise ValueError(f"expected labels in -1..{n}, got {low}..{high}")
+            columns.append(torch.where(given < 0, given, given + first) if first else given)
+        lens.add_label_weights(torch.stack(columns), self.sums)
 
-    def confidence(self) -> Tensor:
-        """Share of the winning id in all votes of a splat [N]; 0 where nothing was voted."""
-        best, total = self.votes.amax(dim=1), self.votes.sum(dim=1)
-        return torch.where(total > 0, best / total.clamp_min(torch.finfo(best.dtype).tiny), best)
+    def votes(self, number: int) -> Tensor:
+        """The sums of one map, [N, K + 1] int64; a view of the whole."""
+        return self.sums[:, self.first[number] : self.first[number + 1]]
+
+
+def decided(votes: Tensor) -> tuple[Tensor, Tensor]:
+    """The id with most votes [N] int64 and its share of them [N] float32; 0 where none voted.
+
+    votes: [N, K + 1] int64, of which the first of equals wins.
+    """
+    best, label = votes.max(dim=1)
+    total = votes.sum(dim=1)
+    return label, best.float() / total.clamp_min(1).float()
 
 
 class VoteMethod(ClosedForm):
@@ -83,38 +86,54 @@ class VoteMethod(ClosedForm):
     ids: IdKind = "global"
 
     def __init__(self, n_ids: int, background: bool) -> None:
+        """With `background`, id 0 is a class of its own; otherwise its pixels are left out."""
         super().__init__()
         self.n_ids = n_ids
         self.background = background
-        self.votes: VoteAccumulator | None = None  # None: not begun, or finished
+        self.sums: VoteSums | None = None  # None: not begun, or finished
 
     def fit(self, views: Iterable[FitView]) -> None:
         """Count the votes of these training views."""
         for view in views:
-            if self.votes is None:
-                self.votes = VoteAccumulator(len(view.lens.gaussians), self.n_ids, self.background)
-            self.votes.add(view.lens.weights(MIN_WEIGHT), view.labels)
+            if self.sums is None:
+                splats = view.lens.gaussians
+                self.sums = VoteSums(len(splats), [self.n_ids], self.labels.device)
+            self.sums.add(view.lens, [self.voters(view.labels)])
+
+    def voters(self, labels: Tensor) -> Tensor:
+        """A label map with -1 where a pixel has no vote."""
+        return labels if self.background else torch.where(labels > 0, labels, -1)
 
     def finish(self, lenses: Iterable[Lens]) -> None:
         """Decide every splat by the votes so far."""
-        if self.votes is not None:
-            device = self.labels.device
-            self.labels = self.votes.labels().to(device)
-            self.confidence = self.votes.confidence().to(device)
-            self.votes = None
+        if self.sums is not None:
+            self.decide(self.sums.votes(0))
+            self.sums = None
+
+    def decide(self, votes: Tensor) -> None:
+        """Decide every splat by votes [N, K + 1] that were counted elsewhere."""
+        self.labels, self.confidence = decided(votes)
+
+    def seen(self) -> Tensor:
+        """Which splats [N] bool a view gave a vote: of others nothing is known."""
+        return self.confidence > 0
 
     def state_dict(self) -> dict[str, Any]:
         """Labels, and while votes are being counted these too (most splats have few: sparse)."""
         state = super().state_dict()
-        if self.votes is not None:
-            at = self.votes.votes.nonzero(as_tuple=True)
-            state.update(size=len(self.votes.votes), at=torch.stack(at), votes=self.votes.votes[at])
+        if self.sums is not None:
+            votes = self.sums.votes(0)
+            at = votes.nonzero(as_tuple=True)
+            state.update(size=len(votes), at=torch.stack(at), votes=votes[at])
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         super().load_state_dict(state)
-        self.votes = None
+        self.sums = None
         if "votes" in state:
-            self.votes = VoteAccumulator(int(state["size"]), self.n_ids, self.background)
-            self.votes.votes[tuple(state["at"])] = state["votes"]
+            device, votes = self.labels.device, state["votes"]
+            if votes.is_floating_point():  # of a version that summed floats
+                votes = (votes.double() * LABEL_WEIGHT_PARTS).round().long()
+            self.sums = VoteSums(int(state["size"]), [self.n_ids], device)
+            self.sums.votes(0)[tuple(state["at"].to(device))] = votes.to(device)

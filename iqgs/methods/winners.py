@@ -78,6 +78,27 @@ def panoptic_keep(winners: Winners) -> Tensor:
     return (share > MIN_WIN_SHARE) & (winners.sure >= MIN_WIN_PIXELS)
 
 
+def without_dropped(
+    winners: Winners, keep: Tensor, again: Callable[[Tensor, Tensor], Winners]
+) -> tuple[Tensor, Tensor]:
+    """The best of the candidates that are kept [M] bool, for each column: (row [n], value [n]).
+
+    Only columns whose winner is dropped are decided anew, by `again(kept, columns)`, over the rows
+    `kept` [K] and these columns [c]. Of none kept nobody wins: row 0, value 0.
+    """
+    row, value = winners.row, winners.value
+    lost = (~keep)[row].nonzero().flatten()
+    if len(lost) == 0:
+        return row, value
+    row, value = row.clone(), value.clone()
+    kept = keep.nonzero().flatten()
+    if len(kept) == 0:
+        return torch.zeros_like(row), torch.zeros_like(value)
+    second = again(kept, lost)
+    row[lost], value[lost] = kept[second.row], second.value
+    return row, value
+
+
 def mean_scores(labels: Tensor, probability: Tensor) -> dict[int, float]:
     """Mean winning probability of every id > 0 in labels [n]."""
     # On the CPU, where the order of summation is fixed: the same scores on every run.

@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from scene.frame import SceneFrame
 from scene.splat_files.similarity import checked_rotation
@@ -27,6 +26,8 @@ def upright_rotation(frame: SceneFrame | None) -> np.ndarray:
     """The smallest rotation [3, 3] that takes the frame's up to -y; none where up is unknown."""
     if frame is None or frame.up is None:
         return np.eye(3)
+    from scipy.spatial.transform import Rotation  # slow to import, and few turn splats
+
     up = np.asarray(frame.up, np.float64)
     up = up / np.linalg.norm(up)
     axis, cosine = np.cross(up, _VIEWER_UP), float(up @ _VIEWER_UP)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 
 from scene.splat_files.columns import Arrays
 from utils.geometry import quaternion_product
@@ -37,6 +36,8 @@ def transformed(
     result["means"] = means.astype(np.float32)
     result["log_scales"] = (raw["log_scales"] + np.float32(np.log(scale))).astype(np.float32)
     if not np.array_equal(turn, np.eye(3)):
+        from scipy.spatial.transform import Rotation  # slow to import, and few turn splats
+
         x, y, z, w = Rotation.from_matrix(turn).as_quat()
         turning = np.array([w, x, y, z]) * (-1.0 if w < 0 else 1.0)  # the inverse: its conjugate
         result["quaternions"] = quaternion_product(turning, raw["quaternions"])

@@ -16,6 +16,7 @@ from torch import Tensor
 import scene.pictures as pictures
 from arguments import RunConfig
 from arguments.evaluation import EvaluationParams
+from diff_surfel_rasterization import LABEL_WEIGHT_PARTS
 from diff_surfel_rasterization.losses import ssim_map
 from diff_surfel_rasterization.types import BlendWeights
 from iqgs.engine.opening import open_run
@@ -23,8 +24,9 @@ from iqgs.engine.scoring.run_scores import evaluate_run
 from iqgs.engine.stages.reconstruction import photometric_terms
 from iqgs.engine.training import train
 from iqgs.evaluation.scorer import SceneScorer
-from iqgs.methods.vote import VoteAccumulator
+from iqgs.methods.vote import VoteSums
 from scene.lenses import Lens, Pinhole, sampled_image, valid_pixels
+from tests.iqgs.test_vote import TableLens
 
 from .blobs import FOCAL, HEIGHT, WIDTH, write_blobs
 
@@ -74,9 +76,9 @@ def test_unknown_pixels_are_not_scored() -> None:
 def test_unknown_pixels_do_not_vote() -> None:
     start = torch.tensor([0, 2, 3, 4])
     weights = BlendWeights(start, torch.tensor([0, 1, 0, 1]).int(), torch.ones(4), 2)
-    votes = VoteAccumulator(2, 2)
-    votes.add(weights, torch.tensor([[2, -1, 1]]))
-    assert votes.votes.tolist() == [[0, 0, 1], [0, 1, 1]]
+    votes = VoteSums(2, [2])
+    votes.add(TableLens(weights, 1, 3), [torch.tensor([[2, -1, 1]])])
+    assert (votes.sums / LABEL_WEIGHT_PARTS).tolist() == [[0, 0, 1], [0, 1, 1]]
 
 
 @pytest.fixture

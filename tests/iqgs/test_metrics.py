@@ -225,3 +225,17 @@ def test_twelve_views_take_well_under_a_second() -> None:
     start = time.process_time()
     score(truth, truth, "scene")
     assert time.process_time() - start < 1.0
+
+
+@pytest.mark.parametrize("at_once", [1, 700, 1 << 20])
+def test_bootstrap_draws_are_those_of_one_sample_after_the_other(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iqgs.evaluation.scores._DRAWN_AT_ONCE", at_once)
+    values = np.random.default_rng(0).random(270)
+    generator = np.random.default_rng(3)
+    means = [values[generator.integers(0, 270, 270)].mean() for _ in range(50)]
+    low, high = np.percentile(means, (2.5, 97.5))
+    ours = np.random.default_rng(3)
+    assert bootstrap_interval(values, 50, ours) == (low, high)
+    assert ours.integers(1 << 30) == generator.integers(1 << 30)

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from diff_surfel_rasterization import LABEL_WEIGHT_PARTS
 from diff_surfel_rasterization.types import BlendWeights
 from iqgs.methods.protocol import FitView
-from iqgs.methods.vote import VoteAccumulator, VoteMethod
+from iqgs.methods.vote import VoteMethod, VoteSums
 from tests.iqgs.toy import SIZE, SplatHolder, ToyView, ToyWorld, make_world, mean_iou
 
 
@@ -23,40 +26,71 @@ def random_weights(seed: int, pixels: int, n_splats: int) -> BlendWeights:
     return BlendWeights(start, splat, torch.rand(total, generator=generator), n_splats)
 
 
+class TableLens:
+    """A lens of given blending weights: sums them by the definition, entry by entry."""
+
+    def __init__(self, weights: BlendWeights, height: int, width: int) -> None:
+        self.table = weights
+        self.gaussians = range(weights.n_splats)
+        self.camera = SimpleNamespace(height=height, width=width)
+
+    def add_label_weights(self, labels: torch.Tensor, sums: torch.Tensor) -> None:
+        start = self.table.row_start.tolist()
+        parts = (self.table.weight.double() * LABEL_WEIGHT_PARTS).round().long()
+        for columns in labels.flatten(1).tolist():
+            for pixel, column in enumerate(columns):
+                for entry in range(start[pixel], start[pixel + 1]):
+                    if column >= 0:
+                        sums[int(self.table.splat[entry]), column] += parts[entry]
+
+
 @pytest.mark.parametrize("lowest", [0, -1])
 @pytest.mark.parametrize("background", [True, False])
 def test_votes_are_the_loop_over_pixels(background: bool, lowest: int) -> None:
-    votes = VoteAccumulator(9, 3, background)
+    method = VoteMethod(3, background)
     slow = torch.zeros(9, 4)
     for seed in range(3):
         weights = random_weights(seed, 20, 8)
         weights = BlendWeights(weights.row_start, weights.splat, weights.weight, 9)
         generator = torch.Generator().manual_seed(seed + 50)
         labels = torch.randint(lowest, 4, (4, 5), generator=generator)
-        votes.add(weights, labels.int())
+        method.fit([FitView(TableLens(weights, 4, 5), labels.int())])
         for pixel, label in enumerate(labels.flatten().tolist()):
             for entry in range(int(weights.row_start[pixel]), int(weights.row_start[pixel + 1])):
                 if label > 0 or (background and label == 0):  # -1 is no target
                     slow[int(weights.splat[entry]), label] += weights.weight[entry]
-    torch.testing.assert_close(votes.votes, slow)
-    assert torch.equal(votes.labels(), slow.argmax(1))
+    assert method.sums is not None
+    torch.testing.assert_close(method.sums.votes(0).double() / LABEL_WEIGHT_PARTS, slow.double())
+    method.finish([])
+    assert torch.equal(method.labels, slow.argmax(1))
     share = slow.amax(1) / slow.sum(1)
-    torch.testing.assert_close(votes.confidence()[:8], share[:8])
-    assert votes.labels()[8] == 0  # never seen
-    assert votes.confidence()[8] == 0
+    torch.testing.assert_close(method.confidence[:8], share[:8])
+    assert method.labels[8] == 0  # never seen
+    assert method.confidence[8] == 0
+
+
+def test_several_maps_are_counted_in_one_pass_as_each_alone() -> None:
+    generator = torch.Generator().manual_seed(7)
+    maps = [torch.randint(-1, n + 1, (4, 5), generator=generator) for n in (3, 1, 6)]
+    lens = TableLens(random_weights(1, 20, 8), 4, 5)
+    together = VoteSums(8, [3, 1, 6])
+    together.add(lens, maps)
+    together.add(lens, maps)
+    for number, (n, labels) in enumerate(zip((3, 1, 6), maps, strict=True)):
+        alone = VoteSums(8, [n])
+        alone.add(lens, [labels])
+        assert torch.equal(together.votes(number), 2 * alone.votes(0))
 
 
 def test_wrong_sizes_and_labels_are_refused() -> None:
-    votes = VoteAccumulator(8, 3)
-    weights = random_weights(0, 20, 8)
-    with pytest.raises(ValueError, match="20 pixels"):
-        votes.add(weights, torch.zeros(3, 3, dtype=torch.int32))
+    votes = VoteSums(8, [3])
+    lens = TableLens(random_weights(0, 20, 8), 4, 5)
+    with pytest.raises(ValueError, match=r"a label map of \(4, 5\), got \(3, 3\)"):
+        votes.add(lens, [torch.zeros(3, 3, dtype=torch.int32)])
     with pytest.raises(ValueError, match=r"-1\.\.3"):
-        votes.add(weights, torch.full((4, 5), 4))
+        votes.add(lens, [torch.full((4, 5), 4)])
     with pytest.raises(ValueError, match=r"-1\.\.3"):
-        votes.add(weights, torch.full((4, 5), -2))
-    with pytest.raises(ValueError, match="7 splats"):
-        VoteAccumulator(7, 3).add(weights, torch.zeros(4, 5, dtype=torch.int32))
+        votes.add(lens, [torch.full((4, 5), -2)])
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +105,20 @@ class WeightsLens:
         self.view, self.gaussians = view, range(n_splats)
         self.camera = SimpleNamespace(height=SIZE, width=SIZE)
 
+    def once(self, key: object, make: Callable[[], Any]) -> Any:
+        return make()
+
     def weights(self, min_weight: float) -> BlendWeights:
         return self.view.blend_weights(len(self.gaussians))
+
+    def add_label_weights(self, labels: torch.Tensor, sums: torch.Tensor) -> None:
+        weights = self.weights(0.0)
+        pixel = torch.repeat_interleave(weights.row_start.diff())
+        parts = (weights.weight.double() * LABEL_WEIGHT_PARTS).round().long()
+        for label_map in labels.flatten(1):
+            said = label_map[pixel] >= 0
+            at = weights.splat.long()[said], label_map[pixel].long()[said]
+            sums.index_put_(at, parts[said], accumulate=True)
 
     def splat(self, values: torch.Tensor) -> torch.Tensor:
         weights = self.weights(0.0)
@@ -86,12 +132,15 @@ class WeightsLens:
         return self.splat(torch.ones(len(self.gaussians), 1))
 
 
-def vote_of(world: ToyWorld, views: list[ToyView], background: bool = True) -> VoteMethod:
+def vote_of(
+    world: ToyWorld, views: list[ToyView], background: bool = True, finish: bool = True
+) -> VoteMethod:
     method = VoteMethod(world.num_ids, background)
     for view in views:
         lens = WeightsLens(view, len(world.labels))
         method.fit([FitView(lens, view.labels.view(SIZE, SIZE))])
-    method.finish([])
+    if finish:
+        method.finish([])
     return method
 
 
@@ -171,17 +220,28 @@ def test_shares_from_weights_are_rendered_one_hot_attributes(
 
 
 def test_pixels_without_a_target_add_no_vote() -> None:
-    weights = random_weights(0, 20, 8)
-    labels = torch.randint(0, 4, (20,), generator=torch.Generator().manual_seed(3))
+    lens = TableLens(random_weights(0, 20, 8), 4, 5)
+    labels = torch.randint(0, 4, (4, 5), generator=torch.Generator().manual_seed(3))
     silent = labels.clone()
-    silent[::3] = -1
-    kept, full = VoteAccumulator(8, 3), VoteAccumulator(8, 3)
-    kept.add(weights, silent)
-    full.add(weights, labels)
-    dropped = VoteAccumulator(8, 3)
-    only = torch.where(silent == -1, labels, -1)
-    dropped.add(weights, only)
-    torch.testing.assert_close(kept.votes + dropped.votes, full.votes)
+    silent.view(-1)[::3] = -1
+    kept, full, dropped = VoteSums(8, [3]), VoteSums(8, [3]), VoteSums(8, [3])
+    kept.add(lens, [silent])
+    full.add(lens, [labels])
+    dropped.add(lens, [torch.where(silent == -1, labels, -1)])
+    assert torch.equal(kept.sums + dropped.sums, full.sums)
+
+
+def test_a_checkpoint_of_float_votes_goes_on(world: ToyWorld) -> None:
+    """Checkpoints of versions that summed floats hold them as weights."""
+    method = vote_of(world, world.views[:1], finish=False)
+    state = method.state_dict()
+    older = {**state, "votes": (state["votes"].double() / LABEL_WEIGHT_PARTS).float()}
+    again = VoteMethod(world.num_ids, True)
+    again.load_state_dict(older)
+    again.finish([])
+    method.finish([])
+    assert torch.equal(again.labels, method.labels)
+    torch.testing.assert_close(again.confidence, method.confidence)
 
 
 def test_ignored_zero_label_never_wins(world: ToyWorld) -> None:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,6 +80,10 @@ class MapLens:
     def __init__(self, features: Tensor, alpha: Tensor | None = None) -> None:
         self.features = features
         self.alpha = torch.ones_like(features[:1]) if alpha is None else alpha
+
+    def once(self, key: object, make: Callable[[], Any]) -> Any:
+        """Nothing is kept."""
+        return make()
 
 
 class SplatHolder:

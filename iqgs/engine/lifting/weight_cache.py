@@ -34,6 +34,7 @@ from iqgs.engine.lifting.weight_files import (
     view_fingerprint,
 )
 from iqgs.engine.run import Run
+from scene.frozen_gaussians import FrozenGaussians
 from scene.view import View
 from utils.tensors import select_rows
 
@@ -201,9 +202,10 @@ def run_cache(run: Run, views: Sequence[View]) -> WeightCache:
             lambda index: view_fingerprint(splats, views[index].camera, MIN_WEIGHT),
             run.gaussians.device,
         )
+    still = FrozenGaussians(run.gaussians)
     return WeightCache(
         len(views),
-        lambda index: run.lens(views[index].camera).quads(),
+        lambda index: run.renderer.lens(views[index].camera, still).quads(),
         options.cache_gb * GIB,
         run.config.train.seed,
         files,

@@ -12,12 +12,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arguments.editing import CleaningParams
-from gaussian_renderer import MIN_WEIGHT
+from diff_surfel_rasterization import LABEL_WEIGHT_PARTS
 from iqgs.engine.objects.decisions import read_decisions, write_decisions
 from iqgs.engine.run import Run
 from iqgs.methods.hard_labels import segment_by_labels
 from iqgs.methods.protocol import SplatLabels
-from iqgs.methods.vote import VoteAccumulator
+from iqgs.methods.vote import VoteSums
 from iqgs.objects.cleaning import Cleaning, cut_in_two, decide, mixed_splats, pixels_alone
 from iqgs.objects.edits import Clean, Edit, Name
 from iqgs.objects.labelled import LabelledSplats
@@ -86,13 +86,14 @@ def _masks(
 def _votes(
     run: Run, splats: GaussianModel, views: Sequence[tuple[Camera, Tensor]], classes: int
 ) -> tuple[Tensor, Tensor]:
-    """Votes [N, classes] of the splats, and the pixels [N] that each would fill alone."""
-    votes = VoteAccumulator(len(splats), classes - 1)
+    """Votes [N, classes] of the splats in weight, and the pixels [N] that each would fill alone."""
+    sums = VoteSums(len(splats), [classes - 1], splats.device)
     alone = torch.zeros(len(splats))
     for camera, mask in views:
-        votes.add(run.renderer.lens(camera, splats).weights(MIN_WEIGHT), mask)
+        lens = run.renderer.lens(camera, splats)
+        sums.add(lens, [mask.view(camera.height, camera.width)])
         alone += pixels_alone(splats, camera).cpu()
-    return votes.votes, alone
+    return (sums.votes(0).cpu().double() / LABEL_WEIGHT_PARTS).float(), alone
 
 
 def write_cleaning(folder: Path, cleaning: Cleaning) -> Clean:

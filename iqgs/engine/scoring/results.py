@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from arguments.evaluation import EvaluationParams
 from iqgs.engine.opening import open_for
-from iqgs.engine.reporting.report_page import report_path, write_report
-from iqgs.engine.reporting.run_section import run_section
-from iqgs.engine.scoring.point_instances import point_rows
+from iqgs.engine.run import Run
 from iqgs.engine.scoring.run_scores import (
     IMAGE_SCORES,
     SWAPPED,
@@ -22,7 +21,7 @@ from iqgs.engine.scoring.run_scores import (
     views_of,
     vote_of,
 )
-from iqgs.engine.scoring.single_objects import single_object_rows
+from iqgs.engine.scoring.shared import Shared, in_groups
 from iqgs.engine.settings import saved_settings
 from iqgs.engine.transfer import with_decoder_of
 from iqgs.evaluation.lerf_mask import lerf_mask_scores
@@ -35,6 +34,15 @@ Rows = list[tuple[dict[str, Any], Evaluated | None]]
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run."""
+
+    rows: Rows
+    section: str = ""  # of a report
+    error: str = ""  # why there are no rows
+
+
 def evaluate_runs(
     params: EvaluationParams, overrides: Mapping[str, Any] | None = None
 ) -> tuple[str, int]:
@@ -44,19 +52,20 @@ def evaluate_runs(
     """
     rows: list[dict[str, Any]] = []
     objects, sections = "", []
-    report = report_path(params.report, params.model_paths) if params.report else None
-    for path in params.model_paths:
-        try:
-            found, section = _scored(Path(path), params, overrides or {})
-            sections.append(section)
-        except IQGSError as error:
-            logger.error("%s: %s", path, error)
-            rows.append(
-                {"run": path, "scene": Path(path).name, "split": params.split, "error": str(error)}
-            )
+    report = None
+    if params.report:
+        from iqgs.engine.reporting.report_page import report_path, write_report
+
+        report = report_path(params.report, params.model_paths)
+    outcomes = _outcomes(params, overrides or {})
+    for path, outcome in zip(params.model_paths, outcomes, strict=True):
+        if outcome.error:
+            about = {"run": path, "scene": Path(path).name, "split": params.split}
+            rows.append({**about, "error": outcome.error})
             continue
-        rows += [row for row, _ in found]
-        first = found[0][1]
+        sections.append(outcome.section)
+        rows += [row for row, _ in outcome.rows]
+        first = outcome.rows[0][1]
         scores = None if first is None else first.scores
         if scores is not None and len(params.model_paths) == 1 and params.objects:
             objects = object_table(scores.objects)
@@ -73,30 +82,76 @@ def evaluate_runs(
     return text, 1 if table.failed else 0
 
 
-def _scored(path: Path, params: EvaluationParams, overrides: Mapping[str, Any]) -> tuple[Rows, str]:
-    """The rows of a run under its protocol, and what a report says of it."""
-    special: dict[str, Callable[..., Rows]] = {
-        "binary_masks": _lerf_rows,
-        "single_object": single_object_rows,
-        "points": point_rows,
-    }
-    kind = PROTOCOLS[params.protocol].kind
-    if kind in special:
-        return special[kind](path, params, overrides), ""
-    return _run_rows(path, params, overrides)
+def _outcomes(params: EvaluationParams, overrides: Mapping[str, Any]) -> list[Outcome]:
+    """What became of each run, under the protocol."""
+    paths = [Path(path) for path in params.model_paths]
+    special = _special(PROTOCOLS[params.protocol].kind)
+    if special is not None:
+        return [_tried(p, partial(_alone, special, p, params, overrides)) for p in paths]
+    found: list[Outcome | None] = [None] * len(paths)
+    places: dict[int, int] = {}
+
+    def opened() -> Iterator[Run]:
+        for place, path in enumerate(paths):
+            try:
+                run = open_for(path, params, overrides)
+                if params.decoder:
+                    run = with_decoder_of(run, params.decoder)
+            except IQGSError as error:
+                found[place] = _failed(path, error)
+                continue
+            places[id(run)] = place
+            yield run
+
+    for shared in in_groups(opened()):
+        for run in shared.runs:
+            place = places.pop(id(run))
+            found[place] = _tried(
+                paths[place], partial(_run_rows, run, paths[place], params, shared)
+            )
+    return [outcome for outcome in found if outcome is not None]
 
 
-def _run_rows(
-    path: Path, params: EvaluationParams, overrides: Mapping[str, Any]
-) -> tuple[Rows, str]:
+def _alone(
+    rows: Callable[..., Rows], path: Path, params: EvaluationParams, overrides: Mapping[str, Any]
+) -> Outcome:
+    return Outcome(rows(path, params, overrides))
+
+
+def _special(kind: str) -> Callable[..., Rows] | None:
+    """How runs are scored under a protocol that takes no label maps; imported where it is asked."""
+    if kind == "binary_masks":
+        return _lerf_rows
+    if kind == "single_object":
+        from iqgs.engine.scoring.single_objects import single_object_rows
+
+        return single_object_rows
+    if kind == "points":
+        from iqgs.engine.scoring.point_instances import point_rows
+
+        return point_rows
+    return None
+
+
+def _tried(path: Path, score: Callable[[], Outcome]) -> Outcome:
+    try:
+        return score()
+    except IQGSError as error:
+        return _failed(path, error)
+
+
+def _failed(path: Path, error: IQGSError) -> Outcome:
+    logger.error("%s: %s", path, error)
+    return Outcome([], error=str(error))
+
+
+def _run_rows(run: Run, path: Path, params: EvaluationParams, shared: Shared) -> Outcome:
     """The rows of a run, and what a report says of it where one is wanted."""
-    run = open_for(path, params, overrides)
     if params.decoder:
-        run = with_decoder_of(run, params.decoder)
         params = replace(params, vote=False, matching="scene")
     scene = Path(run.config.model.source_path).name
     rows: Rows = []
-    evaluated = evaluate_run(run, params)
+    evaluated = evaluate_run(run, params, shared)
     if params.decoder:
         key = f"{SWAPPED}{Path(params.decoder).name}"
         evaluated = [replace(found, key=key) for found in evaluated]
@@ -117,7 +172,11 @@ def _run_rows(
             )
         )
     views = views_of(run, params.split)
-    return rows, run_section(run, views, evaluated[0]) if params.report else ""
+    if not params.report:
+        return Outcome(rows)
+    from iqgs.engine.reporting.run_section import run_section  # slow to import
+
+    return Outcome(rows, run_section(run, views, evaluated[0]))
 
 
 def _lerf_rows(path: Path, params: EvaluationParams, overrides: Mapping[str, Any]) -> Rows:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,10 @@ from tqdm import tqdm
 
 from arguments.evaluation import EvaluationParams
 from gaussian_renderer import Lens
-from iqgs.engine.opening import scene_facts
 from iqgs.engine.reporting.matched import KeptMaps
 from iqgs.engine.run import Run, ids_of_files
 from iqgs.engine.run_folder import trained_names
+from iqgs.engine.scoring.shared import Shared
 from iqgs.engine.scoring.surfaces import extracted_iou, surface_scores
 from iqgs.engine.scoring.truth import (
     Ids,
@@ -36,6 +37,7 @@ from scene.masks import IdTable
 from scene.view import View
 from utils.errors import UserError
 from utils.image_quality import affine_corrected, only_valid, psnr, ssim
+from utils.read_ahead import read_ahead
 
 logger = logging.getLogger(__name__)
 
@@ -80,9 +82,13 @@ class Contestant(Segmenter):
     scorer: SceneScorer
     maps: dict[str, KeptMaps] | None = None  # None: nobody needs them
 
-    def add(self, lens: Lens, name: str, truth: Ids) -> None:
-        """Segment one view with and without the panoptic filter, and count it."""
-        kept, strict = (self.method.segment(lens, panoptic=filtered) for filtered in (True, False))
+    def segmented(self, lens: Lens) -> tuple[Segmentation, Segmentation]:
+        """One view with the panoptic filter, and without."""
+        return self.method.segment(lens, panoptic=True), self.method.segment(lens, panoptic=False)
+
+    def add(self, name: str, found: tuple[Segmentation, Segmentation], truth: Ids) -> None:
+        """Count what `segmented` gave of one view."""
+        kept, strict = found
         prediction = self._ids(kept)
         if self.maps is not None:
             self.maps[name] = KeptMaps.of(prediction, truth)
@@ -102,6 +108,16 @@ class Contestant(Segmenter):
         return {originals[i]: score for i, score in found.scores.items()}
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """One view before it is counted."""
+
+    name: str
+    row: dict[str, float]  # scores of the image
+    truth: Ids | None
+    found: list[tuple[Segmentation, Segmentation]]  # of each contestant
+
+
 def views_of(run: Run, split: str) -> Sequence[View]:
     """The views of a split; UserError where the run held none out."""
     views = run.scene.test if split == "test" else run.scene.train
@@ -115,23 +131,39 @@ def views_of(run: Run, split: str) -> Sequence[View]:
     return views
 
 
-def evaluate_run(run: Run, params: EvaluationParams) -> list[Evaluated]:
-    """One row for the run's method, one for the vote on the same splats (`--no-vote` leaves it)."""
+def evaluate_run(
+    run: Run, params: EvaluationParams, shared: Shared | None = None
+) -> list[Evaluated]:
+    """One row for the run's method, one for the vote on the same splats (`--no-vote` leaves it).
+
+    `shared`: what runs on the same splats have in common, this one among them.
+    """
+    shared = shared or Shared([run])
     views = views_of(run, params.split)
     truth = find_truth(run, views, params)
-    contestants = _contestants(run, params, truth)
+    contestants = _contestants(run, params, truth, shared)
     if contestants and params.oracle:
         contestants.append(_oracle(run, params, truth, views))
     rows: dict[str, dict[str, float]] = {}
-    for view in tqdm(views, desc=f"Scoring {run.folder.name}", disable=params.quiet, leave=False):
+
+    @torch.no_grad()
+    def looked_at(view: View) -> _Looked:
         lens = run.lens(view.camera)
-        rows[view.name] = score_image(lens, view)
+        row = shared.once(view.name, partial(score_image, lens, view))
         mask = truth.of(view) if contestants else None
-        if mask is not None:
-            for contestant in contestants:
-                contestant.add(lens, view.name, mask)
+        found = [] if mask is None else [one.segmented(lens) for one in contestants]
         view.forget()
-    return _evaluated(run, params, truth, contestants, rows)
+        return _Looked(view.name, row, mask, found)
+
+    # A view is rendered while the one before is counted.
+    looked = read_ahead(views, looked_at)
+    about = f"Scoring {run.folder.name}"
+    for one in tqdm(looked, desc=about, total=len(views), disable=params.quiet, leave=False):
+        rows[one.name] = one.row
+        if one.truth is not None:
+            for contestant, found in zip(contestants, one.found, strict=True):
+                contestant.add(one.name, found, one.truth)
+    return _evaluated(run, params, truth, contestants, rows, shared)
 
 
 def score_image(lens: Lens, view: View) -> dict[str, float]:
@@ -146,7 +178,9 @@ def score_image(lens: Lens, view: View) -> dict[str, float]:
     }
 
 
-def _contestants(run: Run, params: EvaluationParams, truth: Truth) -> list[Contestant]:
+def _contestants(
+    run: Run, params: EvaluationParams, truth: Truth, shared: Shared
+) -> list[Contestant]:
     """Who is scored against true masks; nobody where there are none, or no instances."""
     if run.method is None or run.facts is None:
         return []
@@ -169,19 +203,28 @@ def _contestants(run: Run, params: EvaluationParams, truth: Truth) -> list[Conte
         kept = maps if found.key.startswith("ours_") else None
         return Contestant(found.key, found.method, found.table, scorer, kept)
 
-    return [contestant(found) for found in segmenters(run, params)]
+    return [contestant(found) for found in segmenters(run, params, shared)]
 
 
-def segmenters(run: Run, params: EvaluationParams) -> list[Segmenter]:
+def votes_wanted(run: Run) -> list[bool]:
+    """Which votes stand beside a run's method: of the masks that it learned from where they were
+    repaired (False), and of the scene's (True) where their ids mean the same in every view.
+    """
+    if run.facts is None or run.method is None or run.config.segmentation.method == "vote":
+        return []
+    known = not METHODS[run.config.segmentation.method].per_view_ids and not run.facts.tracks
+    return [*([False] if run.repaired is not None else []), *([True] if known else [])]
+
+
+def segmenters(run: Run, params: EvaluationParams, shared: Shared | None = None) -> list[Segmenter]:
     """The run's method and, where its ids mean the same in every view, the vote beside it."""
     if run.facts is None:
         return []
     found = [Segmenter(f"ours_{run.iteration}", run.learning_method, run.ids)]
-    if not params.vote or run.config.segmentation.method == "vote":
+    if not params.vote:
         return found
-    known = not METHODS[run.config.segmentation.method].per_view_ids and not run.facts.tracks
-    raws = [*([False] if run.repaired is not None else []), *([True] if known else [])]
-    for raw, vote in zip(raws, fitted_votes(run, raws), strict=True):
+    votes = (shared or Shared([run])).votes(run, votes_wanted)
+    for raw, vote in zip(votes_wanted(run), votes, strict=True):
         key = f"vote_{run.iteration}" if raw else f"vote_repaired_{run.iteration}"
         found.append(Segmenter(key, vote, run.scene.id_table if raw else run.ids))
     return found
@@ -221,28 +264,13 @@ def _matching_of(method: Method) -> str:
     return "id" if method.ids == "global" else "scene"
 
 
-def fitted_votes(run: Run, raws: Sequence[bool]) -> list[Method]:
-    """A vote for each of `raws`, from the masks that the run learned from, or, raw, as they were
-    before a repair. One pass: they share the blending weights of a view.
-    """
-    device, params = run.gaussians.device, METHODS["vote"].params()
-    votes = [build_method("vote", params, scene_facts(run, raw=r)).to(device) for r in raws]
-    for views in zip(*(run.masked_views(raw=raw) for raw in raws), strict=True):
-        lens = run.lens(views[0].camera)
-        for vote, view in zip(votes, views, strict=True):
-            vote.fit([FitView(lens, view.label_map_on(device))])
-            view.forget()
-    for vote in votes:
-        vote.finish([])
-    return votes
-
-
 def _evaluated(
     run: Run,
     params: EvaluationParams,
     truth: Truth,
     contestants: list[Contestant],
     rows: dict[str, dict[str, float]],
+    shared: Shared,
 ) -> list[Evaluated]:
     """The rows of the table."""
     images = {key: float(np.mean([row[key] for row in rows.values()])) for key in IMAGE_SCORES}
@@ -257,7 +285,7 @@ def _evaluated(
         per_view = scores.per_view
         if contestant is contestants[0]:
             scorer = contestant.scorer
-            values.update(surface_scores(run, scorer.matching, scorer.zero_label))
+            values.update(surface_scores(run, scorer.matching, scorer.zero_label, shared))
             values.update(extracted_iou(run, views_of(run, params.split), truth, scores))
             values.update(images)
             per_view = {name: {**row, **per_view.get(name, {})} for name, row in rows.items()}

@@ -22,7 +22,14 @@ from iqgs.methods.protocol import (
     SplatLabels,
     StepTerms,
 )
-from iqgs.methods.winners import SOLID_ALPHA, Winners, find_winners, mean_scores, panoptic_keep
+from iqgs.methods.winners import (
+    SOLID_ALPHA,
+    Winners,
+    find_winners,
+    mean_scores,
+    panoptic_keep,
+    without_dropped,
+)
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
 
@@ -155,38 +162,53 @@ class IQGS(QueryBranch):
         for what was not rendered), and those of the background query are 0. Ids are compact ids
         for ID matching and query numbers for Hungarian matching.
         """
+        decision = lens.once(self, lambda: self._decision(lens))
+        labels, probability = decision.labels(panoptic)
+        scores = mean_scores(labels, probability)
+        return Segmentation(labels.view(lens.alpha.shape[1], -1), scores, self.ids)
+
+    def _decision(self, lens: Lens) -> _Decision:
         features = lens.features
         columns = features.flatten(1) * (lens.alpha.flatten() >= SOLID_ALPHA)
-        labels, probability = self._decide(self.enrich(features), columns, panoptic)
-        scores = mean_scores(labels, probability)
-        return Segmentation(labels.view(features.shape[1], -1), scores, self.ids)
+        return _Decision(self, self.enrich(features), columns)
 
     @torch.no_grad()
     def label_splats(self, gaussians: GaussianModel) -> SplatLabels:
         """Instances of splats from their attributes, by the mean enriched queries."""
         instance = gaussians.instance.detach()
-        labels, confidence = self._decide(self.mean_queries, instance.T, panoptic=False)
+        labels, confidence = _Decision(self, self.mean_queries, instance.T).labels(panoptic=False)
         return SplatLabels(labels, confidence, self.ids)
 
-    def _decide(self, queries: Tensor, columns: Tensor, panoptic: bool) -> tuple[Tensor, Tensor]:
-        """Labels and winning probabilities of columns [D_obj, n]."""
-        numbers = self.matched.nonzero().flatten()
-        labels = torch.zeros(columns.shape[1], dtype=torch.int64, device=columns.device)
-        probability = torch.zeros_like(columns[0])
-        if numbers.numel() == 0 or columns.shape[1] == 0:
-            return labels, probability
-        winners = self._winners(queries[numbers], columns)
+
+class _Decision:
+    """Which matched query wins each of the columns [D_obj, n]: with and without a filter."""
+
+    def __init__(self, method: IQGS, queries: Tensor, columns: Tensor) -> None:
+        self.numbers = method.matched.nonzero().flatten()
+        self.method, self.queries, self.columns = method, queries[self.numbers], columns
+        self.winners: Winners | None = None
+        if self.numbers.numel() and columns.shape[1]:
+            self.winners = self._winners(self.queries, columns)
+            self.rendered = (columns != 0).any(dim=0)
+
+    def labels(self, panoptic: bool) -> tuple[Tensor, Tensor]:
+        """Labels [n] and winning probabilities [n]."""
+        nothing = torch.zeros(self.columns.shape[1], dtype=torch.int64, device=self.columns.device)
+        zero = nothing.to(self.columns)
+        if self.winners is None:
+            return nothing, zero
+        row, value, shown = self.winners.row, self.winners.value, self.rendered
         if panoptic:
-            keep = panoptic_keep(winners) | (numbers == 0)  # the background is no claim
-            if bool((winners.area[~keep] > 0).any()):
-                numbers = numbers[keep]
-                if numbers.numel() == 0:
-                    return labels, probability
-                winners = self._winners(queries[numbers], columns)
-        rendered = (columns != 0).any(dim=0)
-        labels = torch.where(rendered, numbers[winners.row], labels)
-        return labels, torch.where(rendered, torch.sigmoid(winners.value), probability)
+            keep = panoptic_keep(self.winners) | (self.numbers == 0)  # background is no claim
+            if not bool(keep.any()):
+                return nothing, zero
+            row, value = without_dropped(self.winners, keep, self._again)
+        labels = torch.where(shown, self.numbers[row], nothing)
+        return labels, torch.where(shown, torch.sigmoid(value), zero)
+
+    def _again(self, rows: Tensor, columns: Tensor) -> Winners:
+        return self._winners(self.queries[rows], self.columns[:, columns])
 
     def _winners(self, queries: Tensor, columns: Tensor) -> Winners:
-        scores, count = self.scores(queries, columns), queries.shape[0]
+        scores, count = self.method.scores(queries, columns), queries.shape[0]
         return find_winners(scores, count, columns.shape[1], EVEN_LOGIT)

@@ -12,6 +12,8 @@ from .quads import QUAD, quad_count
 from .reference.color import MAX_SH_DEGREE
 from .types import BlendWeights, QuadWeights, RasterSettings, Splats
 
+MOST_LABEL_MAPS = 16  # that one call sums by
+
 
 def _fail(function: str, argument: str, expected: str, found: object) -> None:
     raise ValueError(f"{function}: {argument} must be {expected}, got {found}")
@@ -115,6 +117,29 @@ def check_weighing(
     check_splats(function, splats, settings)
     if not 0 <= min_weight < 1:
         _fail(function, "min_weight", "in [0, 1)", min_weight)
+
+
+def check_label_sums(
+    function: str, splats: Splats, settings: RasterSettings, labels: Tensor, sums: Tensor
+) -> None:
+    """Label maps [L, H, W] and the sums [N, C] whose columns they name.
+
+    Raises:
+        ValueError: with one sentence about the first thing that does not fit.
+    """
+    check_shape(function, "labels", labels, ("L", settings.height, settings.width))
+    check_shape(function, "sums", sums, (len(splats.means), "C"))
+    if not 1 <= len(labels) <= MOST_LABEL_MAPS:
+        _fail(function, "labels", f"of 1 to {MOST_LABEL_MAPS} maps", len(labels))
+    for name, tensor, kind in (("labels", labels, torch.int32), ("sums", sums, torch.int64)):
+        if tensor.dtype != kind:
+            _fail(function, name, str(kind), tensor.dtype)
+        if tensor.device != splats.means.device:
+            _fail(function, name, f"on {splats.means.device} like the splats", tensor.device)
+    if not sums.is_contiguous():
+        _fail(function, "sums", "contiguous", f"strides {sums.stride()}")
+    if int(labels.max()) >= sums.shape[1]:
+        _fail(function, "labels", f"below {sums.shape[1]}, the columns", int(labels.max()))
 
 
 def check_values(function: str, count: int, values: Tensor, device: torch.device) -> None:

@@ -31,3 +31,6 @@ EDGE_ON_COSINE = 1e-5
 # goes to zero, and meets it behind the camera when negative. Below this ratio there is no hit:
 # a depth of more than 10^4 centre depths can only come from the low-pass disc and says nothing.
 PARALLEL_RATIO = 1e-4
+# Sums of weights by label are whole numbers of this many parts of a weight of one: whole numbers
+# add up to the same bits in any order. An int64 holds 8.6e9 pixels that are covered in full.
+LABEL_WEIGHT_PARTS = 1073741824.0

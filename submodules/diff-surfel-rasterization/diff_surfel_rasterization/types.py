@@ -99,6 +99,29 @@ class BlendWeights:
 
 
 @dataclass(frozen=True)
+class ContributingSplats:
+    """Which splats the pixels of a view show, front to back (CSR, row = y * width + x)."""
+
+    row_start: Tensor  # [H*W + 1] int64
+    splat: Tensor  # [nnz] int32
+    width: int
+    height: int
+
+    def at(self, x: int, y: int) -> Tensor:
+        """The splats [n] int32 of the pixel in column x and row y."""
+        row = y * self.width + x
+        return self.splat[int(self.row_start[row]) : int(self.row_start[row + 1])]
+
+
+@dataclass(frozen=True)
+class TopSplats:
+    """The splats with the largest weights at every pixel, largest first."""
+
+    splat: Tensor  # [H, W, K] int32, -1 where the pixel shows fewer
+    weight: Tensor  # [H, W, K] float32, there 0
+
+
+@dataclass(frozen=True)
 class QuadWeights:
     """The weights w_i of one view by quads of 2 x 2 pixels, in half precision, front to back.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .backends import implementation
 from .checks import (
+    check_label_sums,
     check_pixels,
     check_splatting,
     check_values,
@@ -40,6 +41,39 @@ def blend_weights(
     build = implementation("blend_weights", backend, splats.means)
     weights: BlendWeights = build(splats, settings, min_weight)
     return weights
+
+
+def add_label_weights(
+    splats: Splats,
+    settings: RasterSettings,
+    labels: Tensor,
+    sums: Tensor,
+    min_weight: float = 0.0,
+    backend: str = "auto",
+) -> None:
+    """Add to every splat's sums the weights that it has in the pixels of each label (Eq. 1).
+
+    One pass over the view without a table of weights: what a vote of label maps needs.
+
+    Args:
+        splats: `Surfels` or `Ellipsoids`; of colours and features only the shapes are looked at.
+        settings: The view.
+        labels: [L, H, W] int32, L from 1 to 16: the columns of `sums` that each pixel counts for,
+            one a map; negative for none.
+        sums: [N, C] int64, contiguous, added to. Whole numbers of `LABEL_WEIGHT_PARTS` of a
+            weight of one, so that the bits do not depend on the order: the same on every run, for
+            any number of threads.
+        min_weight: Contributions below it are left out (0 keeps all).
+        backend: As in `rasterize`.
+
+    Raises:
+        ValueError: an argument has a wrong shape, type, device or value.
+        RuntimeError: the requested backend is not built.
+    """
+    check_weighing("add_label_weights", splats, settings, min_weight)
+    check_label_sums("add_label_weights", splats, settings, labels, sums)
+    add = implementation("add_label_weights", backend, splats.means)
+    add(splats, settings, labels, sums, min_weight)
 
 
 def splat_weights(weights: BlendWeights, rows: Tensor | None, values: Tensor) -> Tensor:

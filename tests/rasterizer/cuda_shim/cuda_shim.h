@@ -189,6 +189,9 @@ inline int atomicAdd(int* address, int value) {
 inline unsigned atomicAdd(unsigned* address, unsigned value) {
   return cuda_shim::fetch_add(address, value);
 }
+inline unsigned long long atomicAdd(unsigned long long* address, unsigned long long value) {
+  return cuda_shim::fetch_add(address, value);
+}
 template <class T>
 T min(T a, T b) {
   return b < a ? b : a;

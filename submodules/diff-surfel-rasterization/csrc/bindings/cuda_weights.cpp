@@ -3,6 +3,7 @@
 #include <ATen/ops/cumsum.h>
 
 #include "cuda_prepare.h"
+#include "labels.h"
 #include "library.h"
 
 namespace iqgs {
@@ -36,8 +37,29 @@ std::vector<Tensor> blend_weights(at::TensorList splats, at::ArrayRef<double> ca
   return {row_start, splat, weight};
 }
 
+void add_label_weights(at::TensorList splats, at::ArrayRef<double> camera,
+                       at::IntArrayRef options, double min_weight, const Tensor& labels,
+                       const Tensor& sums, int64_t stream) {
+  const char* const name = "add_label_weights";
+  const View view = take_view(name, camera, options);
+  const Inputs in = take_inputs(name, splats, view.primitive);
+  const OnDevice on(in.device(), stream);
+  const Tensor maps = labels.contiguous();
+  check_label_sums(name, in, view, maps, sums);
+  Tensor radii;
+  // The lists alone: what is done while they may still be too short is done again, and twice would
+  // be counted twice.
+  const std::vector<Tensor> state = prepare_and_blend(
+      in, view, radii, on.stream, [](const BlendParams&, const cuda::PixelTotals&) {});
+  cuda::weigh_tiles(LabelWeightParams{blend_params(in, view, state), static_cast<float>(min_weight),
+                                      data<int32_t>(maps), static_cast<int>(maps.size(0)),
+                                      sums.size(1), data<int64_t>(sums)},
+                    on.stream);
+}
+
 IQGS_IMPLEMENT_CUDA(m) {
   m.impl("blend_weights", blend_weights);
+  m.impl("add_label_weights", add_label_weights);
 }
 
 }  // namespace

@@ -50,6 +50,9 @@ constexpr int BLOCKS_PER_TILE = (TILE / BLOCK) * (TILE / BLOCK);
 // Bounds are grown by these so that their rounding never drops a pixel of the support.
 constexpr float BOUND_SLACK_PIXELS = 0.02f;
 constexpr float BOUND_SLACK_RELATIVE = 1e-3f;
+// Sums of weights by label are whole numbers of this many parts of a weight of one: whole numbers
+// add up to the same bits in any order. An int64 holds 8.6e9 pixels that are covered in full.
+constexpr float LABEL_WEIGHT_PARTS = 1073741824.0f;  // 2^30
 // Nearer than this to crossing the camera plane (rho |M_w|^2 / z^2) the ellipse's box loses its
 // digits; the disc then gets the whole image, which is correct and rare.
 constexpr float CROSSING_RATIO = 0.99f;

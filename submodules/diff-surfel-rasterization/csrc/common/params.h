@@ -126,6 +126,16 @@ struct BlendParams {
   float* distortion;            // [H, W]
 };
 
+// Blending weights of one view summed by splat and by the label of the pixel, without a table.
+struct LabelWeightParams {
+  BlendParams blend;      // its image pointers are not read
+  float min_weight;       // smaller weights are left out
+  const int32_t* labels;  // [L, H, W] columns of the sums, one a map; negative: none
+  int maps;               // L
+  int64_t columns;        // C
+  int64_t* sums;          // [N, C] added to, in LABEL_WEIGHT_PARTS of a weight
+};
+
 // Layout of a pair's gradient row: MOMENTS floats, then the active channels. Those of W, ANCHOR and
 // HIT_DEPTH are zero for ellipsoids.
 enum Moment {

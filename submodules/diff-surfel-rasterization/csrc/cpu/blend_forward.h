@@ -21,17 +21,18 @@ struct ForwardSpace {
   float* images;       // [PATCHES, MAPS + channels, PATCH]
   int patch_floats;    // (MAPS + channels) PATCH
   PatchWeights patch;  // of the patch at hand
+  char* spare;         // of the caller, as many bytes as it asked for
   IQGS_INLINE float* sums(int k) const { return images + k * patch_floats + MAPS * PATCH; }
 };
 
-IQGS_INLINE ForwardSpace forward_space(const BlendParams& p, Arena& arena) {
+IQGS_INLINE ForwardSpace forward_space(const BlendParams& p, Arena& arena, size_t spare = 0) {
   const int channels = SHADE_CHANNELS + p.feature_count;
   ForwardSpace s;
   s.patch_floats = (MAPS + channels) * PATCH;
   const size_t images = static_cast<size_t>(PATCHES) * s.patch_floats;
   const size_t bytes = batch_bytes(FORWARD_BATCH, channels) + 4 * images +
                        sizeof(PixelState) * PATCHES + (4 * PATCH + 4) * (FORWARD_BATCH + VISITS) +
-                       3 * 4 * PATCH * VISITS + 1024;
+                       3 * 4 * PATCH * VISITS + 1024 + spare;
   Carver carver = {static_cast<char*>(arena.reserve(bytes))};
   s.batch = carve_batch(carver, FORWARD_BATCH, channels);
   s.state = carver.take<PixelState>(PATCHES);
@@ -42,6 +43,7 @@ IQGS_INLINE ForwardSpace forward_space(const BlendParams& p, Arena& arena) {
   s.patch.alpha = carver.take<float>(PATCH * VISITS);
   s.patch.mapped_depth = carver.take<float>(PATCH * VISITS);
   s.patch.depth = carver.take<float>(PATCH * VISITS);
+  s.spare = carver.next;
   return s;
 }
 

@@ -68,6 +68,7 @@ struct PrimitiveKernels {
   void (*blend_backward)(const BlendGradParams&, int tile, Arena&);
   void (*weights)(const WeightParams&, int tile, Arena&);
   void (*quad_weights)(const QuadWeightParams&, int tile, Arena&);
+  void (*label_weights)(const LabelWeightParams&, int tile, Arena&);
 };
 
 struct KernelTable {

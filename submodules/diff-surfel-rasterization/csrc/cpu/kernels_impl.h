@@ -10,6 +10,7 @@
 #include "project_forward.h"
 #include "quad_products.h"
 #include "row_products.h"
+#include "weigh_labels.h"
 #include "weigh_pixels.h"
 #include "weigh_quads.h"
 
@@ -23,7 +24,8 @@ template <class Projection>
 constexpr PrimitiveKernels kernels_of() {
   using Pixels = typename Projection::Pixels;
   return {project<Projection>,    project_backward<Projection>, blend_forward<Pixels>,
-          blend_backward<Pixels>, weigh_pixels<Pixels>,         weigh_quads<Pixels>};
+          blend_backward<Pixels>, weigh_pixels<Pixels>,         weigh_quads<Pixels>,
+          weigh_labels<Pixels>};
 }
 
 const KernelTable TABLE = {

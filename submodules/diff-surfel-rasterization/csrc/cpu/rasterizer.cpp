@@ -53,4 +53,8 @@ void weigh_tiles(const QuadWeightParams& p, int threads) {
   each_tile(p, p.blend.lists, threads, kernels(p.blend.primitive).quad_weights);
 }
 
+void weigh_tiles(const LabelWeightParams& p, int threads) {
+  each_tile(p, p.blend.lists, threads, kernels(p.blend.primitive).label_weights);
+}
+
 }  // namespace iqgs

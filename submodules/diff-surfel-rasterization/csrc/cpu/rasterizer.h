@@ -14,5 +14,7 @@ void project_splats_backward(const ProjectGradParams& p, int threads);
 // Counts per pixel or quad where the start is null, else fills.
 void weigh_tiles(const WeightParams& p, int threads);
 void weigh_tiles(const QuadWeightParams& p, int threads);
+// Adds to the sums; the same bits for any number of threads.
+void weigh_tiles(const LabelWeightParams& p, int threads);
 
 }  // namespace iqgs

@@ -45,6 +45,8 @@ struct WeightParams {
   float* weight;             // [nnz] out
 };
 void weigh_tiles(const WeightParams& p, void* stream);
+// Adds to the sums; the same bits on every run.
+void weigh_tiles(const LabelWeightParams& p, void* stream);
 
 // Sorting of splats into tiles. Pairs of (tile, splat) are M; `capacity` is the room for them.
 struct BinParams {

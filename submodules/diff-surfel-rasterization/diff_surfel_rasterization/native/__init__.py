@@ -183,6 +183,18 @@ def blend_weights_native(
     return BlendWeights(row_start, splat, weight, n_splats=len(splats.means))
 
 
+@torch.no_grad()
+def add_label_weights_native(
+    splats: Splats, settings: RasterSettings, labels: Tensor, sums: Tensor, min_weight: float = 0.0
+) -> None:
+    """Weights summed by the labels of the pixels; see `add_label_weights`. Deterministic."""
+    _refuse_capture("add_label_weights", splats.means)
+    operators = _operators("add_label_weights", splats.means)
+    tensors = [t.detach() for t in _splat_tensors(splats)]
+    view, stream = _view(splats, settings), _stream(splats.means)
+    operators.add_label_weights(tensors, *view, min_weight, labels, sums, stream)
+
+
 class _SplatWeights(torch.autograd.Function):
     """Rows of a sparse matrix times dense values; the matrix has no gradient."""
 
@@ -293,6 +305,7 @@ def sample_quads_cpu(weights: QuadWeights, pixels: Tensor) -> SampledWeights:
 # The tensors' device decides inside; these are the names that `backends` looks up.
 rasterize_cpu = rasterize_cuda = rasterize_native
 blend_weights_cpu = blend_weights_cuda = blend_weights_native
+add_label_weights_cpu = add_label_weights_cuda = add_label_weights_native
 splat_weights_cpu = splat_weights_cuda = splat_weights_native
 splat_quads_cpu = splat_quads_cuda = splat_quads_native
 sample_quads_cuda = sample_quads_reference

@@ -3,6 +3,7 @@
 
 from .quads import sample_quads_reference, splat_quads_reference
 from .rasterize import (
+    add_label_weights_reference,
     blend_weights_reference,
     composite_projected,
     quad_weights_reference,
@@ -11,6 +12,7 @@ from .rasterize import (
 )
 
 __all__ = [
+    "add_label_weights_reference",
     "blend_weights_reference",
     "composite_projected",
     "quad_weights_reference",

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..constants import LABEL_WEIGHT_PARTS
 from ..quads import quads_from_rows
 from ..types import (
     BlendWeights,
@@ -48,6 +49,7 @@ from .surfels import SURFELS
 from .tiles import Tiling, build_tiling, tile_blocks
 
 __all__ = [
+    "add_label_weights_reference",
     "blend_weights_reference",
     "composite_projected",
     "quad_weights_reference",
@@ -165,6 +167,20 @@ def blend_weights_reference(
         weight=weight[order].to(torch.float32),
         n_splats=len(splats.means),
     )
+
+
+@torch.no_grad()
+def add_label_weights_reference(
+    splats: Splats, settings: RasterSettings, labels: Tensor, sums: Tensor, min_weight: float = 0.0
+) -> None:
+    """The same weights, added to `sums` by the labels of the pixels."""
+    rows = blend_weights_reference(splats, settings, min_weight)
+    parts = (rows.weight.double() * LABEL_WEIGHT_PARTS).round().long()
+    for label_map in labels.flatten(1):
+        column = torch.repeat_interleave(label_map.long(), rows.row_start.diff())
+        said = column >= 0
+        cell = rows.splat.long()[said] * sums.shape[1] + column[said]
+        sums.view(-1).index_add_(0, cell, parts[said])
 
 
 @torch.no_grad()
