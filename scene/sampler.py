@@ -30,6 +30,12 @@ class ViewSampler:
         self._position += 1
         return int(self._order[self._position - 1])
 
+    def put_back(self) -> None:
+        """Undo the last draw: the next gives the same view. ValueError where none was drawn."""
+        if self._position == 0:
+            raise ValueError("no draw of this order to put back")
+        self._position -= 1
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that the coming draws depend on."""
         return {

@@ -2,7 +2,8 @@
 """The files of a run, and who may write them.
 
 config.json cfg_args frame.json cameras.json input.ply ids.json log.jsonl events.out.tfevents*
-chkpntN.pth  point_cloud/iteration_N/{point_cloud.ply, point_cloud_viewer.ply, iqgs.pth}
+chkpntN.pth  nan_dump.pth  point_cloud/iteration_N/{point_cloud.ply, point_cloud_viewer.ply,
+iqgs.pth}
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from utils.storage import sweep_stale, write_text
 SPLIT_FILE, CAMERAS_FILE, IDS_FILE = "split.json", "cameras.json", "ids.json"
 EDITS_FILE, UNDONE_FILE = "edits.jsonl", "edits_undone.jsonl"
 EDITS_FOLDER, OBJECTS_FOLDER = "edits", "objects"
+DUMP_FILE = "nan_dump.pth"  # the state before a step that was not finite
 SAME_POSE = 1e-6  # of matrices that were written as decimal numbers
 ITERATION_FOLDER = re.compile(r"iteration_(\d+)")
 CHECKPOINT_FILE = re.compile(r"chkpnt(\d+)\.pth")
@@ -106,6 +108,7 @@ def remove_results(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     stale = [
         *folder.glob("chkpnt*.pth*"),
+        *folder.glob(f"{DUMP_FILE}*"),
         *folder.glob("events.out.tfevents*"),
         *folder.glob("point_cloud/iteration_*/*"),
     ]

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,16 +23,19 @@ from iqgs.engine.checkpoint import (
     save_training,
     state_to_go_on_from,
 )
+from iqgs.engine.memory import memory_sentence
 from iqgs.engine.monitor import Monitor
 from iqgs.engine.opening import begin_run
 from iqgs.engine.run import MOST_VIEWS, Run, choose_device, splat_labels, spread
-from iqgs.engine.run_folder import claimed_folder, write_beginning
+from iqgs.engine.run_folder import DUMP_FILE, claimed_folder, write_beginning
 from iqgs.engine.signals import StopRequest
+from iqgs.engine.stages.finite import check_splats
 from iqgs.engine.stages.fitting import Fitting
 from iqgs.engine.stages.instances import InstanceLearning
 from iqgs.engine.stages.joint import JointTraining
-from iqgs.engine.stages.protocol import Stage, take_step
+from iqgs.engine.stages.protocol import Stage, StepLoss
 from iqgs.engine.stages.reconstruction import Reconstruction
+from iqgs.engine.tolerance import Tolerance
 from iqgs.methods import METHODS
 from utils.errors import UserError
 from utils.reproducibility import peak_memory_bytes, seed_everything, set_threads
@@ -91,7 +95,7 @@ def train(config: RunConfig) -> int:
         run = begin_run(config, folder, _prepare_torch(config.train), state)
         write_beginning(folder, config, run.scene, anew=state is None)
         logger.info("Optimizing %s\nOutput folder: %s", config.model.source_path, folder)
-        with StopRequest() as stop:
+        with StopRequest() as stop, memory_sentence(run):
             return Loop(run, stop).run(state)
 
 
@@ -114,10 +118,12 @@ class Loop:
         self.training, self.stop = run, stop
         self.options = run.config.train
         self.monitor = Monitor(run)
+        self.tolerance = Tolerance(self.options.skip_nonfinite, self.options.detect_anomaly)
         self.started = time.monotonic()
 
     def run(self, state: dict[str, Any] | None) -> int:
         """All stages that are not done yet, from a checkpoint's state if there is one."""
+        self.tolerance.skipped = 0 if state is None else int(state.get("skipped", 0))
         try:
             for make in plan_stages(self.training):
                 stage = make(self.training)
@@ -154,20 +160,31 @@ class Loop:
             mininterval=0.5,
         ) as bar:
             for iteration in range(first, stage.last + 1):
-                self.monitor.step(iteration, take_step(stage, iteration), bar)
+                self.monitor.step(iteration, self._step(stage, iteration), bar)
                 if self._after_step(stage, iteration):
                     return
         set_threads(self.options.threads)
         self.monitor.stage_done(stage, time.monotonic() - began, peak_memory_bytes())
 
+    def _step(self, stage: Stage, iteration: int) -> StepLoss:
+        path = self.training.folder / DUMP_FILE
+
+        def dump(path: Path, stage: Stage) -> None:
+            self._write_state(path, iteration - 1, stage)
+
+        return self.tolerance.step(stage, iteration, path, dump)
+
     def _after_step(self, stage: Stage, iteration: int) -> bool:
         """Save, checkpoint and test where that is due; returns whether to stop here."""
         ends, stopping = iteration == stage.last, self.stop.number is not None
+        saves = iteration in self.options.save_iterations or self._checkpoint_due(iteration)
+        if ends or stopping or saves or self.tolerance.looks_at(iteration):
+            check_splats(self.training.gaussians.params, iteration)
         if ends or stopping or iteration in self.options.save_iterations:
             with stage.up_to_date():
                 self._save(iteration, stage)
         if ends or stopping or self._checkpoint_due(iteration):
-            self._checkpoint(iteration, stage)
+            self._write_state(self.training.folder / f"chkpnt{iteration}.pth", iteration, stage)
         if stopping:
             logger.info("stopped at step %d; --resume auto goes on from here", iteration)
             return True
@@ -201,16 +218,17 @@ class Loop:
                 run.method.load_state_dict(running)
         logger.info("[ITER %d] Saving Gaussians", iteration)
 
-    def _checkpoint(self, iteration: int, stage: Stage) -> None:
+    def _write_state(self, path: Path, iteration: int, stage: Stage) -> None:
         run = self.training
         save_training(
-            run.folder / f"chkpnt{iteration}.pth",
+            path,
             iteration,
             run.config,
             {
                 "stage": stage.name,
                 "stage_state": stage.state_dict(),
                 "gaussians": run.gaussians.state_dict(),
+                "skipped": self.tolerance.skipped,
                 "masks_settled": run.masks_settled,
                 "repaired": run.repaired is not None,
                 "method": None if run.method is None else run.method.state_dict(),

@@ -55,10 +55,17 @@ class Fitting:
         """None."""
         return []
 
+    def gradients(self, step: StepLoss) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
     @torch.no_grad()
     def update(self, iteration: int, step: StepLoss) -> None:
         """Let the method take the view into account."""
         self.method.fit([step.carried])
+
+    def rewind(self) -> None:
+        """Nothing was drawn."""
 
     def up_to_date(self) -> AbstractContextManager[None]:
         """They always are."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from iqgs.engine.lifting.neighbors import NeighborPairs
 from iqgs.engine.lifting.weight_cache import SampledPixels, WeightCache, run_cache, sample_pixels
 from iqgs.engine.run import MOST_VIEWS, Run
+from iqgs.engine.stages.finite import gradients_of
 from iqgs.engine.stages.fitting import fit_view
 from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.methods.protocol import ALL_TOUCHED, Batch, total_loss
@@ -118,6 +119,11 @@ class InstanceLearning:
         """The method's own parameters; the attribute's gradient is in the step's leaf."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
+    def gradients(self, step: StepLoss) -> dict[str, Tensor]:
+        """That of the rows that the step looked at, and those of the method."""
+        leaf = step.carried.leaf.grad
+        return {**({} if leaf is None else {"instance": leaf}), **gradients_of(self.optimizer)}
+
     def update(self, iteration: int, step: StepLoss) -> None:
         """Move attribute, queries and decoder."""
         looked: LookedAt = step.carried
@@ -131,6 +137,10 @@ class InstanceLearning:
             group["lr"] = self.options.lr_iqgs * falling
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def rewind(self) -> None:
+        """Put the view back."""
+        self.sampler.put_back()
 
     @contextmanager
     def up_to_date(self) -> Iterator[None]:

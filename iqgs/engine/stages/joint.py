@@ -12,6 +12,7 @@ from torch import Tensor
 
 from iqgs.engine.lifting.neighbors import NeighborPairs
 from iqgs.engine.run import Run
+from iqgs.engine.stages.finite import gradients_of
 from iqgs.engine.stages.instances import ADAM_EPS, view_labels
 from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.engine.stages.reconstruction import Reconstruction
@@ -82,6 +83,10 @@ class JointTraining:
         own = [p for group in self.decoder_optimizer.param_groups for p in group["params"]]
         return [*self.color.parameters(), *own]
 
+    def gradients(self, step: StepLoss) -> dict[str, Tensor]:
+        """Those of both halves."""
+        return {**self.color.gradients(step), **gradients_of(self.decoder_optimizer)}
+
     def update(self, iteration: int, step: StepLoss) -> None:
         """Move the method, then the splats."""
         both: BothSteps = step.carried
@@ -126,6 +131,10 @@ class JointTraining:
             self._neighbors = NeighborPairs(self.run.gaussians.means, k)
             self._neighbors_key = key
         return self._neighbors.sample(0 if iteration % interval else wanted, generator)
+
+    def rewind(self) -> None:
+        """Put the view back."""
+        self.color.rewind()
 
     def up_to_date(self) -> AbstractContextManager[None]:
         """They always are."""

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from utils.errors import RunError
+from iqgs.engine.stages.finite import backward, check_gradients, check_loss
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,14 @@ class Stage(Protocol):
     def parameters(self) -> list[Tensor]:
         """The tensors whose gradients the step needs, after `loss`."""
 
+    def gradients(self, step: StepLoss) -> dict[str, Tensor]:
+        """After the backward pass: the gradient of everything that `update` moves, by name."""
+
     def update(self, iteration: int, step: StepLoss) -> None:
         """Move the parameters by their gradients, and forget these."""
+
+    def rewind(self) -> None:
+        """Undo what a `loss` without `update` has drawn, so that the next draws the same."""
 
     def up_to_date(self) -> AbstractContextManager[None]:
         """Inside, the splats are what the steps so far have made of them."""
@@ -63,22 +69,17 @@ def step_generator(seed: int, iteration: int, purpose: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed % (2**63))
 
 
-def take_step(stage: Stage, iteration: int) -> StepLoss:
-    """One step of a stage. Nowhere else is a backward pass."""
+def take_step(stage: Stage, iteration: int, look_at_gradients: bool = False) -> StepLoss:
+    """One step of a stage. Nowhere else is a backward pass.
+
+    Raises NotFiniteError before anything reaches a parameter where the loss is not finite, or,
+    with `look_at_gradients`, a gradient.
+    """
     step = stage.loss(iteration)
-    check_finite(step, iteration)
+    check_loss(step.terms, step.total, iteration, step.view)
     if step.total is not None:
-        step.total.backward()
+        backward(step.total, iteration, step.view)
+        if look_at_gradients:
+            check_gradients(stage.gradients(step), iteration, step.view)
     stage.update(iteration, step)
     return step
-
-
-def check_finite(step: StepLoss, iteration: int) -> None:
-    """Stop before a non-finite loss reaches the parameters."""
-    if step.total is None or bool(torch.isfinite(step.total)):
-        return
-    bad = [name for name, term in step.terms.items() if not bool(torch.isfinite(term))]
-    raise RunError(
-        f"the loss is not finite at step {iteration}, view {step.view}, term "
-        f"{', '.join(bad) or 'total'}; the last checkpoint is intact"
-    )

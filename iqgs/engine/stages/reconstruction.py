@@ -14,6 +14,7 @@ from torch import Tensor
 from arguments import OptimizationParams, RunConfig
 from diff_surfel_rasterization.losses import image_loss
 from gaussian_renderer import Renderer, RenderOutput, primitive_of
+from iqgs.engine.stages.finite import gradients_of
 from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.methods.protocol import total_loss
 from scene.dataset import Scene
@@ -141,6 +142,10 @@ class Reconstruction:
         """Everything that the optimizer moves."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
+    def gradients(self, step: StepLoss) -> dict[str, Tensor]:
+        """Those of the splats' parameters."""
+        return gradients_of(self.optimizer)
+
     def update(self, iteration: int, step: StepLoss) -> None:
         """Move the splats, and densify when it is time."""
         rendered = step.carried.rendered
@@ -196,6 +201,10 @@ class Reconstruction:
             "normal": options.lambda_normal,
             "distortion": options.lambda_dist,
         }
+
+    def rewind(self) -> None:
+        """Put the view back."""
+        self.sampler.put_back()
 
     def up_to_date(self) -> AbstractContextManager[None]:
         """They always are."""
