@@ -24,6 +24,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from utils.errors import DataError, RunError
+from utils.shortage import DISK_FULL
 
 # No other decoder is ever tried on a file of the scene (some, as EPS, start other programs).
 PHOTO_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM")
@@ -196,7 +197,7 @@ def _write_fault(path: Path, need: int, error: OSError) -> str:
         free = shutil.disk_usage(path.parent).free
     except OSError:
         return f"{path}: cannot be written ({error.strerror})"
-    if free < need:
+    if free < need or error.errno in DISK_FULL:
         need_mb, free_mb = need / 1e6, free / 1e6
         return f"disk full: need {need_mb:.1f} MB, free {free_mb:.1f} MB in {path.parent}"
     return f"{path}: cannot be written ({error.strerror})"
