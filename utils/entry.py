@@ -31,7 +31,9 @@ def run_command(main: Callable[[], int]) -> int:
         running = ".".join(str(part) for part in sys.version_info[:2])
         return _refuse(f"Python 3.10 or newer is needed, this is {running} ({sys.executable})")
     from utils.errors import IQGSError
+    from utils.shortage import keep_reserve
 
+    keep_reserve()
     try:
         return main()
     except IQGSError as error:

@@ -24,7 +24,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from utils.errors import DataError, RunError
-from utils.shortage import DISK_FULL
+from utils.shortage import DISK_FULL, is_out_of_memory
 
 # No other decoder is ever tried on a file of the scene (some, as EPS, start other programs).
 PHOTO_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM")
@@ -87,6 +87,10 @@ def decode_image(path: Path, image: Image.Image) -> None:
     try:
         image.load()
     except IMAGE_FAULTS as error:
+        if is_out_of_memory(error):  # its header was credible: the machine has too little
+            raise MemoryError(
+                f"{path}: no memory for {image.width}x{image.height} pixels"
+            ) from None
         raise DataError(f"{path}: the image is truncated or damaged ({error})") from error
 
 

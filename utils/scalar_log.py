@@ -85,7 +85,7 @@ def _tensorboard_writer(folder: Path) -> Any:
         writer = SummaryWriter(str(folder))
         _say_nothing_of_its_thread(writer)
         return writer
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError, UnicodeError) as error:  # the last: its paths are UTF-8
         logger.info("no TensorBoard (%s): scalars go to log.jsonl only", error)
         return None
 

@@ -8,6 +8,8 @@ import errno
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # The file system, a limit of the process or the device takes no more; not the user's permissions.
 DISK_FAILS = (*DISK_FULL, errno.EFBIG, errno.EIO, errno.EROFS)
+RESERVE = 4 << 20  # bytes; large enough that free() gives them back to the system
+_reserve: list[bytearray] = []
 _WORDS = (
     "out of memory",
     "can't allocate",
@@ -17,14 +19,29 @@ _WORDS = (
     "bad_alloc",
     "failed to map segment",
     "unable to mmap",
+    "can't start new thread",
 )
+
+
+def keep_reserve() -> None:
+    """Set memory aside for the sentence that says that there is none left; once a process."""
+    if not _reserve:
+        _reserve.append(bytearray(RESERVE))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: Python's, torch's on either device, OpenCV's, C++'s or the loader's.
 
-    torch.OutOfMemoryError is a RuntimeError, that of OpenCV a plain Exception.
+    torch.OutOfMemoryError is a RuntimeError, that of OpenCV a plain Exception. Where it did, the
+    reserve is given back.
     """
+    found = _means_memory(error)
+    if found:
+        _reserve.clear()
+    return found
+
+
+def _means_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError):

@@ -7,9 +7,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from iqgs.engine.stages.finite import NotFiniteError
 from iqgs.engine.stages.protocol import Stage, StepLoss, take_step
-from utils.errors import IQGSError
+from utils.errors import IQGSError, NotFiniteError
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rehearsals of what ends a program from outside: a full disk at every write, a kill at any moment.
 
-`python -m tests.faults.rehearsal full-disk|kills FOLDER [--most N] [--count N]` prints one line a
-case and returns 1 at the first finding. Everything is imported once; every command runs in a child
-of this process, so that hundreds of them take minutes.
+`python -m tests.faults.rehearsal full-disk|small-files|kills|memory FOLDER [--most N] [--count N]`
+prints one line a case and returns 1 at the first finding. Everything is imported once; every
+command runs in a child of this process, so that hundreds of them take minutes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import errno
+import faulthandler
 import importlib
 import os
 import random
@@ -30,6 +31,7 @@ from tests.engine.blobs import write_blobs
 from tests.engine.test_training import assert_same
 from utils.checkpoints import load_checkpoint
 from utils.entry import run_command
+from utils.shortage import keep_reserve
 
 SHIM = Path(__file__).with_name("full_disk.cpp")
 LAST = 28  # steps of a run: both stages
@@ -346,6 +348,40 @@ def kills(folder: Path, count: int, seed: int = 0) -> None:
         print(f"kill {number + 1} of {count}: {'; '.join(hits)}", flush=True)
 
 
+def memory(folder: Path, count: int, seed: int = 0) -> None:
+    """A limit on the address space while a run is trained: a few megabytes more than it began with.
+
+    It fails wherever the next allocation is, in Python, torch or the rasterizer. Bits are not
+    compared: libraries of linear algebra take other ways where they get no room to work in.
+    """
+    stage = Stage(folder)
+    stage.prepare()
+    command = training(stage.scene, stage.run)
+    room = random.Random(seed)
+    seen: dict[int, int] = {}
+    for number in range(count):
+        extra = int(2 ** room.uniform(16, 28))  # 64 KiB to 256 MiB
+        stage.place(stage.half)
+
+        def limit(extra: int = extra) -> None:
+            keep_reserve()
+            faulthandler.enable()
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            size = pages * os.sysconf("SC_PAGE_SIZE") + extra
+            resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+        done = run_child(command, stage.log, limit)
+        where = f"{extra / 2**20:.2f} MiB more: "
+        assert "Traceback" not in done.said and done.code in (0, 1), where + done.said
+        assert done.code == 0 or "out of memory" in done.sentence, where + done.said
+        seen[done.code] = seen.get(done.code, 0) + 1
+        print(f"{number + 1} of {count}, {where}{done.sentence or 'enough'}", flush=True)
+        check_nothing_half(stage.run)
+        assert run_child(command, stage.log).code == 0
+        load_checkpoint(stage.run / f"chkpnt{LAST}.pth")
+    assert seen.get(1), seen
+
+
 def with_shim(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """This module as a process of its own, with the counter of writes before everything else."""
     library = folder / "full_disk.so"
@@ -368,7 +404,7 @@ def process(*words: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("full-disk", "small-files", "kills"))
+    parser.add_argument("what", choices=("full-disk", "small-files", "kills", "memory"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--most", type=int, default=0, help="full-disk: writes of each command")
     parser.add_argument("--only", default="", help="full-disk: commands whose names hold this")
@@ -382,6 +418,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         full_disk(options.folder, options.most, options.only)
     elif options.what == "small-files":
         small_files(options.folder)
+    elif options.what == "memory":
+        memory(options.folder, options.count, options.seed)
     else:
         kills(options.folder, options.count, options.seed)
     return 0

@@ -15,7 +15,7 @@ import torch
 
 from arguments import RunConfig
 from iqgs.engine.settings import going_on_settings, resolve_run
-from iqgs.engine.stages.finite import NotFiniteError, all_finite, check_splats
+from iqgs.engine.stages.finite import all_finite, check_splats
 from iqgs.engine.stages.instances import InstanceLearning
 from iqgs.engine.stages.reconstruction import Reconstruction
 from iqgs.engine.training import train
@@ -23,7 +23,7 @@ from scene.sampler import ViewSampler
 from scene.view import View
 from tests.engine.test_training import assert_same, assert_same_state
 from utils.checkpoints import load_checkpoint, save_checkpoint
-from utils.errors import RunError
+from utils.errors import NotFiniteError, RunError
 
 MakeConfig = Callable[..., RunConfig]
 NAN = float("nan")
@@ -101,6 +101,18 @@ def test_the_step_is_named_kept_and_can_be_repeated(
     assert replay(run / "nan_dump.pth") == 0
     assert train(make_config("whole", route=route)) == 0
     assert_same_state(run, tmp_path / "whole", 40 if route == "two-stage" else 20)
+
+
+@pytest.mark.fault(row=34)
+def test_what_the_assignment_finds_is_named_and_kept_too(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs finite scores before there is a loss."""
+    spoil_features(monkeypatch, "002.png")
+    with pytest.raises(NotFiniteError, match=r"scores .* at step \d+, view 002\.png; .*nan_dump"):
+        train(make_config("run", method="iqgs-h"))
+    with pytest.raises(NotFiniteError, match=r"scores .* view 002\.png"):
+        replay(tmp_path / "run/nan_dump.pth")
 
 
 @pytest.mark.fault(row=34)

@@ -21,6 +21,7 @@ HOLD = (
 )
 
 
+@pytest.mark.fault(row=48)
 def test_second_process_is_refused_and_a_dead_one_is_succeeded(tmp_path: Path) -> None:
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as holder:
@@ -35,6 +36,7 @@ def test_second_process_is_refused_and_a_dead_one_is_succeeded(tmp_path: Path) -
     assert not (tmp_path / LOCK_NAME).exists()
 
 
+@pytest.mark.fault(row=48)
 def test_a_stale_number_of_a_live_process_does_not_lock(tmp_path: Path) -> None:
     """Numbers are reused: process 1 lives, but it does not hold the file."""
     (tmp_path / LOCK_NAME).write_text("1\n")

@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from utils.errors import RunError
-
-
-class NotFiniteError(RunError):
-    """A step whose loss or gradient is not finite. It was not made: no parameter has changed."""
+from utils.errors import NotFiniteError, RunError
 
 
 def all_finite(values: Tensor) -> bool:
@@ -22,6 +19,15 @@ def all_finite(values: Tensor) -> bool:
     The sum tells it in one pass over the memory; only a sum that overflows needs a second look.
     """
     return bool(values.sum().isfinite()) or bool(values.isfinite().all())
+
+
+@contextmanager
+def naming(iteration: int, view: str) -> Iterator[None]:
+    """What a method finds not finite inside gets the step and the view."""
+    try:
+        yield
+    except NotFiniteError as fault:
+        raise NotFiniteError(f"{fault} at step {iteration}, view {view}") from None
 
 
 def check_loss(

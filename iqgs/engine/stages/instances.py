@@ -16,7 +16,7 @@ from torch import Tensor
 from iqgs.engine.lifting.neighbors import NeighborPairs
 from iqgs.engine.lifting.weight_cache import SampledPixels, WeightCache, run_cache, sample_pixels
 from iqgs.engine.run import MOST_VIEWS, Run
-from iqgs.engine.stages.finite import gradients_of
+from iqgs.engine.stages.finite import gradients_of, naming
 from iqgs.engine.stages.fitting import fit_view
 from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.methods.protocol import ALL_TOUCHED, Batch, total_loss
@@ -88,7 +88,8 @@ class InstanceLearning:
         batch, rows = self._batch(index, sampled, pairs)
         own = step_generator(self.run.config.train.seed, iteration, 3)
         batch = replace(batch, generator=own)
-        made = self.method.terms(batch)
+        with naming(iteration, self.views[index].name):
+            made = self.method.terms(batch)
         total = total_loss(made.terms, self.method.weights)
         carried = LookedAt(rows, batch.instance, made.seen)
         return StepLoss(self.views[index].name, made.terms, total, carried)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from iqgs.engine.lifting.neighbors import NeighborPairs
 from iqgs.engine.run import Run
-from iqgs.engine.stages.finite import gradients_of
+from iqgs.engine.stages.finite import gradients_of, naming
 from iqgs.engine.stages.instances import ADAM_EPS, view_labels
 from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.engine.stages.reconstruction import Reconstruction
@@ -64,7 +64,8 @@ class JointTraining:
         view = color.carried.view
         if view.masks is None:
             return StepLoss(color.view, color.terms, color.total, BothSteps(color, None))
-        made = self.method.terms(self._batch(view, iteration))
+        with naming(iteration, color.view):
+            made = self.method.terms(self._batch(view, iteration))
         assert color.total is not None
         total = color.total + total_loss(made.terms, self.method.weights)
         terms = {**color.terms, **made.terms}
