@@ -44,7 +44,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def _means_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:  # Pillow's has none
         return error.errno == errno.ENOMEM
     return any(word in str(error).lower() for word in _WORDS)
 
