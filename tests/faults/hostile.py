@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.faults.children import LAST, Command, Stage, ended, in_child
 from tests.faults.guard import Guard
-from tests.faults.rehearsal import LAST, Command, Stage, ended, in_child
 from utils.checkpoints import save_checkpoint
 
 

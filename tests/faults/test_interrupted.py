@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine.blobs import write_blobs
 from tests.faults import rehearsal
+from tests.faults.children import LAST, training
 
 MEMORY = Path("/dev/shm")  # flushing to a real disk takes longer than everything else
 ROOT = Path(__file__).parents[2]
@@ -71,9 +73,9 @@ LARGER = 'mount -o remount,size=64m "$0" && "$@"; echo "code $?"; ls "$0"'
 @pytest.mark.slow
 def test_a_run_on_a_disk_that_is_full_for_real(tmp_path: Path) -> None:
     """A disk of 700 kB, which is made larger once it is full; nothing stands in for anything."""
-    scene, run = rehearsal.write_blobs(tmp_path / "scene", views=9), tmp_path / "disk"
+    scene, run = write_blobs(tmp_path / "scene", views=9), tmp_path / "disk"
     run.mkdir()
-    words = rehearsal.training(scene, run).words
+    words = training(scene, run).words
     train = [sys.executable, "train.py", *words]
     line = ["unshare", "-rm", "sh", "-c", SMALL + LARGER, str(run), str(ROOT), *train]
     if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "x", str(run)]).returncode:
@@ -85,4 +87,4 @@ def test_a_run_on_a_disk_that_is_full_for_real(tmp_path: Path) -> None:
     said = done.stderr.split("Optimizing")
     assert done.stdout.count("code 1") == 1 and done.stdout.count("code 0") == 1, done.stderr
     assert "error: disk full: need " in said[1] and "Traceback" not in done.stderr
-    assert "going on from" in done.stderr and f"chkpnt{rehearsal.LAST}.pth" in done.stdout
+    assert "going on from" in done.stderr and f"chkpnt{LAST}.pth" in done.stdout
