@@ -17,7 +17,7 @@ from tests.engine.conftest import SHORT
 from tests.engine.test_training import assert_same
 from tests.fuzzing import LONGER, alarm, limited_memory
 from tests.scene.test_reader_fuzz import mutate
-from utils.checkpoints import load_checkpoint
+from utils.checkpoints import load_checkpoint, save_checkpoint
 from utils.errors import DataError
 
 CASES = 150 * LONGER
@@ -63,3 +63,13 @@ def test_damage_is_refused(run: Path, tmp_path: Path, name: str, read) -> None:
     sidecar.write_text(side)
     assert_same(load_checkpoint(path), whole)
     torch.set_num_threads(1)
+
+
+def test_tensors_under_other_names_are_one_sentence(run: Path, tmp_path: Path) -> None:
+    """Found by a long run: torch's own words have a line for each of them."""
+    state = load_checkpoint(run / "point_cloud/iteration_6/iqgs.pth")
+    state["state"] = {name.replace("decoder", "decodur"): v for name, v in state["state"].items()}
+    save_checkpoint(tmp_path / "a.pth", state)
+    with pytest.raises(DataError, match=r"a\.pth does not hold a method .*decodur") as refused:
+        load_method(tmp_path / "a.pth")
+    assert "\n" not in str(refused.value)
