@@ -256,7 +256,12 @@ class TrainParams:
     )
     quiet: bool = option(False, "no progress bar", harmless=True)
     detect_anomaly: bool = option(
-        False, "torch's anomaly detection: slow, names the operation", harmless=True
+        False,
+        "torch's anomaly detection: slow, names the operation; every gradient is looked at",
+        harmless=True,
+    )
+    skip_nonfinite: int = option(
+        0, "leave out so many steps whose loss is not finite before one stops it", harmless=True
     )
     deterministic: bool = option(
         False, "refuse operations that are not deterministic", harmless=True
@@ -269,6 +274,7 @@ class TrainParams:
 
     def __post_init__(self) -> None:
         require(self.threads >= 0, "threads", self.threads, "0 or positive")
+        require(self.skip_nonfinite >= 0, "skip_nonfinite", self.skip_nonfinite, "0 or positive")
         require(self.seed >= 0, "seed", self.seed, "0 or positive")
         require(
             not self.decoder or bool(self.start_ply),

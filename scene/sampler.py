@@ -21,9 +21,13 @@ class ViewSampler:
         self._generator = torch.Generator().manual_seed(seed)
         self._order = torch.randperm(count, generator=self._generator)
         self._position = 0
+        self._before: tuple[torch.Tensor, int, torch.Tensor | None] | None = None
 
     def draw(self) -> int:
         """The next view's number."""
+        return self.batch(1)[0]
+
+    def _next(self) -> int:
         if self._position == self.count:
             self._order = torch.randperm(self.count, generator=self._generator)
             self._position = 0
@@ -32,7 +36,19 @@ class ViewSampler:
 
     def batch(self, size: int) -> list[int]:
         """The numbers of the next `size` views."""
-        return [self.draw() for _ in range(size)]
+        turns = self._position + size > self.count
+        state = self._generator.get_state() if turns else None
+        self._before = self._order, self._position, state
+        return [self._next() for _ in range(size)]
+
+    def put_back(self) -> None:
+        """Undo the last `batch` or `draw`: the next gives the same. ValueError without one."""
+        if self._before is None:
+            raise ValueError("no draw to put back")
+        self._order, self._position, state = self._before
+        if state is not None:
+            self._generator.set_state(state)
+        self._before = None
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the coming draws depend on."""
@@ -47,6 +63,7 @@ class ViewSampler:
         """Go on where `state_dict` was taken. ValueError if the number of views has changed."""
         if state["count"] != self.count:
             raise ValueError(f"state of {state['count']} views for a sampler of {self.count}")
+        self._before = None
         self._order = state["order"].clone()
         self._position = int(state["position"])
         self._generator.set_state(state["generator"])

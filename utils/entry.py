@@ -60,7 +60,9 @@ def run_command(main: Callable[[], int]) -> int:
         return _refuse(f"Python 3.10 or newer is needed, this is {running} ({sys.executable})")
     from utils.errors import IQGSError, UserError
     from utils.place import Place, place_of
+    from utils.shortage import keep_reserve
 
+    keep_reserve()
     place = Place()
     try:
         place = place_of()
@@ -82,13 +84,11 @@ def run_command(main: Callable[[], int]) -> int:
             f"the package {package!r} is not installed for {sys.executable}; run "
             "bash scripts/setup.sh, then: source .venv/bin/activate"
         )
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+    except Exception as error:  # what torch, OpenCV and C++ raise has no common class
+        sentence = _shortage(error)
+        if sentence is None:
             raise
-        sys.stderr.write(
-            "error: out of memory; lower the resolution (-r), --splat_cap, "
-            "--sh_degree or --cache_gb; the last checkpoint is intact\n"
-        )
+        sys.stderr.write(f"error: {sentence}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -113,6 +113,13 @@ def _refuse(sentence: str) -> int:
     return USAGE_EXIT
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text
+def _shortage(error: Exception) -> str | None:
+    """The sentence about memory or disk that ran out; None for any other error."""
+    from utils.shortage import disk_sentence, is_out_of_memory
+
+    if is_out_of_memory(error):
+        return (
+            "out of memory; lower the resolution (-r), --splat_cap, --sh_degree or --cache_gb; "
+            "what was written before is intact"
+        )
+    return disk_sentence(error) if isinstance(error, OSError) else None

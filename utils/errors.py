@@ -39,3 +39,7 @@ class RunError(IQGSError):
     """The run itself failed: disk full, out of memory, non-finite loss (exit code 1)."""
 
     exit_code = 1
+
+
+class NotFiniteError(RunError):
+    """A training step whose numbers are not finite. It was not made: no parameter has changed."""

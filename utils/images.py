@@ -24,6 +24,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from utils.errors import DataError, RunError
+from utils.shortage import DISK_FULL, is_out_of_memory
 
 # No other decoder is ever tried on a file of the scene (some, as EPS, start other programs).
 PHOTO_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM")
@@ -86,6 +87,10 @@ def decode_image(path: Path, image: Image.Image) -> None:
     try:
         image.load()
     except IMAGE_FAULTS as error:
+        if is_out_of_memory(error):  # its header was credible: the machine has too little
+            raise MemoryError(
+                f"{path}: no memory for {image.width}x{image.height} pixels"
+            ) from None
         raise DataError(f"{path}: the image is truncated or damaged ({error})") from error
 
 
@@ -196,7 +201,7 @@ def _write_fault(path: Path, need: int, error: OSError) -> str:
         free = shutil.disk_usage(path.parent).free
     except OSError:
         return f"{path}: cannot be written ({error.strerror})"
-    if free < need:
+    if free < need or error.errno in DISK_FULL:
         need_mb, free_mb = need / 1e6, free / 1e6
         return f"disk full: need {need_mb:.1f} MB, free {free_mb:.1f} MB in {path.parent}"
     return f"{path}: cannot be written ({error.strerror})"

@@ -19,6 +19,7 @@ import numpy as np
 
 from utils.errors import DataError, FormatError
 from utils.ply_header import PlyElement, PlyHeader, header_text, read_header
+from utils.storage import atomic_write
 
 Columns = dict[str, np.ndarray]
 # Rows handled at a time. A file holds rows, so one pass over a column moves all of them through the
@@ -129,19 +130,14 @@ def _runs(columns: Sequence[np.ndarray]) -> list[np.ndarray]:
 def write_ply(
     path: str | os.PathLike[str], columns: Mapping[str, np.ndarray], comments: Sequence[str] = ()
 ) -> None:
-    """Write `columns` (each [N]) as a binary little-endian PLY, through a temporary beside `path`.
+    """Write `columns` (each [N]) as a binary little-endian PLY, whole or not at all.
 
     Types stay as they are where PLY has them. Booleans become bytes, 64-bit integers 32-bit ones,
-    half precision single precision. Raises ValueError for what does not fit.
+    half precision single precision. Raises ValueError for what does not fit; errors of the disk as
+    `atomic_write`.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.0.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            dump_ply(stream, columns, comments)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    size = sum(np.asarray(column).nbytes for column in columns.values())
+    atomic_write(path, lambda stream: dump_ply(stream, columns, comments), size)
 
 
 def dump_ply(

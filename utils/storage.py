@@ -8,7 +8,6 @@ kill at any moment leaves the old file or the new one. Temporaries are named `.N
 
 from __future__ import annotations
 
-import errno
 import itertools
 import logging
 import os
@@ -20,11 +19,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from utils.errors import RunError, UserError
+from utils.shortage import DISK_FAILS, DISK_FULL
 
 log = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _counter = itertools.count()
 _active: set[Path] = set()  # temporaries that this process is writing now
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.\d+(?P<old>\.old)?\.tmp")
@@ -32,8 +31,19 @@ _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.\d+(?P<old>\.old)?\.tmp"
 
 def disk_full(folder: Path, needed: int) -> RunError:
     """The error that says how much room is missing; `needed` in bytes."""
-    free = shutil.disk_usage(folder).free
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
     return RunError(f"disk full: need {needed / 1e6:.1f} MB, free {free / 1e6:.1f} MB in {folder}")
+
+
+def write_error(path: Path, error: OSError, needed: int) -> RunError | UserError:
+    """The error that says why `path` of `needed` bytes cannot be written: RunError where the disk
+    is full or fails, else UserError.
+    """
+    if error.errno in DISK_FULL:
+        return disk_full(path.parent, needed)
+    kind = RunError if error.errno in DISK_FAILS else UserError
+    return kind(f"cannot write {path}: {error.strerror or error}")
 
 
 def atomic_write(
@@ -152,9 +162,7 @@ def _translated(path: Path, needed: Callable[[], int]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise disk_full(path.parent, needed()) from None
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+        raise write_error(path, error, needed()) from None
 
 
 def _sync_folder(folder: Path) -> None:

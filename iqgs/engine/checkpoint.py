@@ -96,7 +96,8 @@ def load_method(path: Path) -> SavedMethod:
         method = build_method(name, params, facts)
         method.load_state_dict(saved["state"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path} does not hold a method of this program: {error}") from error
+        why = " ".join(str(error).split())  # torch tells a line for every tensor that does not fit
+        raise DataError(f"{path} does not hold a method of this program: {why}") from error
     method.train(False)
     return SavedMethod(name, params, facts, method)
 

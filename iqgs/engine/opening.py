@@ -39,6 +39,7 @@ from scene.points import background_seeds
 from scene.splat_files.columns import CONFIDENCE_COLUMN
 from scene.splat_files.splat_file import SplatFile, read_kind, read_splats
 from utils.errors import DataError, UserError
+from utils.links import refuse_links_out
 from utils.reproducibility import set_threads
 
 logger = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ def open_run(
     iteration (-1: the highest). The scene is read when it is first asked for.
     """
     folder, changed = Path(model_path), dict(overrides or {})
+    refuse_links_out(folder)
     settings = saved_settings(folder)
     chosen = pick_iteration(folder, iteration)
     saved = iteration_folder(folder, chosen)

@@ -2,7 +2,8 @@
 """The files of a run, and who may write them.
 
 config.json cfg_args frame.json cameras.json input.ply ids.json log.jsonl events.out.tfevents*
-chkpntN.pth  point_cloud/iteration_N/{point_cloud.ply, point_cloud_viewer.ply, iqgs.pth}
+chkpntN.pth  nan_dump.pth  point_cloud/iteration_N/{point_cloud.ply, point_cloud_viewer.ply,
+iqgs.pth}
 exposure.json, in the run's folder and in the iteration's
 """
 
@@ -29,15 +30,19 @@ from scene.dataset import Scene
 from scene.exposure import EXPOSURE_FILE
 from scene.frame import FRAME_FILE
 from scene.masks import IdTable
+from scene.readers.colmap.model import check_image_name
 from utils.cfg_args import format_cfg_args
 from utils.errors import DataError, FormatError, UserError
 from utils.json_files import read_json, read_json_list
+from utils.links import refuse_links_out
 from utils.run_lock import RunLock
-from utils.storage import sweep_stale, write_text
+from utils.shortage import DISK_FAILS
+from utils.storage import sweep_stale, write_error, write_text
 
 SPLIT_FILE, CAMERAS_FILE, IDS_FILE = "split.json", "cameras.json", "ids.json"
 EDITS_FILE, UNDONE_FILE = "edits.jsonl", "edits_undone.jsonl"
 EDITS_FOLDER, OBJECTS_FOLDER = "edits", "objects"
+DUMP_FILE = "nan_dump.pth"  # the state before a step that was not finite
 SAME_POSE = 1e-6  # of matrices that were written as decimal numbers
 ITERATION_FOLDER = re.compile(r"iteration_(\d+)")
 CHECKPOINT_FILE = re.compile(r"chkpnt(\d+)\.pth")
@@ -97,13 +102,16 @@ def open_folder(folder: Path, *, may_exist: bool) -> None:
             f"{folder} already holds a run; pass --resume auto to go on, --overwrite "
             "to start anew, or another -m"
         )
+    probe = folder / ".write_probe"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".write_probe"
         probe.touch()
         probe.unlink()
     except OSError as error:
+        if error.errno in DISK_FAILS:
+            raise write_error(probe, error, 0) from None
         raise UserError(f"cannot write in {folder}: {error.strerror}; pass another -m") from None
+    refuse_links_out(folder)
     sweep_stale(folder)
 
 
@@ -114,6 +122,7 @@ def remove_results(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     stale = [
         *folder.glob("chkpnt*.pth*"),
+        *folder.glob(f"{DUMP_FILE}*"),
         *folder.glob("events.out.tfevents*"),
         *folder.glob("point_cloud/iteration_*/*"),
     ]
@@ -249,7 +258,8 @@ def _camera_of(entry: dict[str, Any]) -> Camera:
         pose[:3, 3] = -pose[:3, :3] @ torch.tensor(entry["position"], dtype=torch.float64)
     fx, fy, cx, cy = (float(entry[key]) for key in ("fx", "fy", "cx", "cy"))
     width, height = (int(entry[key]) for key in ("width", "height"))
-    return Camera(pose, fx, fy, cx, cy, width, height, str(entry["img_name"]), uid=0)
+    name = check_image_name(str(entry["img_name"]), CAMERAS_FILE)  # pictures are called after it
+    return Camera(pose, fx, fy, cx, cy, width, height, name, uid=0)
 
 
 def read_ids(folder: Path) -> IdTable | None:

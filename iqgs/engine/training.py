@@ -25,17 +25,20 @@ from iqgs.engine.checkpoint import (
     save_training,
     state_to_go_on_from,
 )
+from iqgs.engine.memory import memory_sentence
 from iqgs.engine.monitor import Monitor
 from iqgs.engine.opening import begin_run
 from iqgs.engine.ranks import Ranks, joined_ranks
 from iqgs.engine.run import MOST_VIEWS, Run, choose_device, own_device, splat_labels, spread
-from iqgs.engine.run_folder import claimed_folder, write_beginning
+from iqgs.engine.run_folder import DUMP_FILE, claimed_folder, write_beginning
 from iqgs.engine.signals import SIGNAL_EXIT, StopRequest
+from iqgs.engine.stages.finite import check_splats
 from iqgs.engine.stages.fitting import Fitting
 from iqgs.engine.stages.instances import InstanceLearning
 from iqgs.engine.stages.joint import JointTraining
-from iqgs.engine.stages.protocol import Stage, take_step
+from iqgs.engine.stages.protocol import Stage, StepLoss
 from iqgs.engine.stages.reconstruction import Reconstruction
+from iqgs.engine.tolerance import Tolerance
 from iqgs.methods import METHODS
 from utils.errors import UserError
 from utils.place import place_of
@@ -108,7 +111,8 @@ def train(config: RunConfig) -> int:
             if ranks.first:
                 write_beginning(folder, config, run.scene, anew=state is None)
         logger.info("Optimizing %s\nOutput folder: %s", config.model.source_path, folder)
-        with StopRequest(ECHO_SECONDS if ranks.world > 1 else 0.0) as stop:
+        echo = ECHO_SECONDS if ranks.world > 1 else 0.0
+        with StopRequest(echo) as stop, memory_sentence(run):
             return Loop(run, stop).run(state)
 
 
@@ -129,6 +133,11 @@ def check_batch(config: RunConfig, processes: int) -> None:
         raise UserError(
             f"--batch_size {size} is smaller than the {processes} processes that torchrun has "
             f"started; pass --batch_size {processes} or more"
+        )
+    if processes > 1 and config.train.skip_nonfinite:
+        raise UserError(
+            f"--skip_nonfinite {config.train.skip_nonfinite} works in one process, and torchrun "
+            f"has started {processes}; leave it out, or train without torchrun"
         )
 
 
@@ -164,11 +173,13 @@ class Loop:
         self.training, self.stop = run, stop
         self.options, self.ranks = run.config.train, run.ranks
         self.monitor = Monitor(run)
+        self.tolerance = Tolerance(self.options.skip_nonfinite, self.options.detect_anomaly)
         self.started = time.monotonic()
         self.asked = 0  # number of the signal that any process got
 
     def run(self, state: dict[str, Any] | None) -> int:
         """All stages that are not done yet, from a checkpoint's state if there is one."""
+        self.tolerance.skipped = 0 if state is None else int(state.get("skipped", 0))
         try:
             for make in plan_stages(self.training):
                 stage = make(self.training)
@@ -206,11 +217,19 @@ class Loop:
         ) as bar:
             self._check_same(first - 1)
             for iteration in range(first, stage.last + 1):
-                self.monitor.step(iteration, take_step(stage, iteration, self.ranks), bar)
+                self.monitor.step(iteration, self._step(stage, iteration), bar)
                 if self._after_step(stage, iteration):
                     return
         set_threads(self.ranks.threads(self.options.threads))
         self.monitor.stage_done(stage, time.monotonic() - began, peak_memory_bytes())
+
+    def _step(self, stage: Stage, iteration: int) -> StepLoss:
+        path = self.training.folder / DUMP_FILE
+
+        def dump(path: Path, stage: Stage) -> None:
+            self._write_state(path, iteration - 1, stage)
+
+        return self.tolerance.step(stage, iteration, path, dump, self.ranks)
 
     def _after_step(self, stage: Stage, iteration: int) -> bool:
         """Save, checkpoint and test where that is due; returns whether to stop here.
@@ -225,6 +244,8 @@ class Loop:
         keep = ends or stopping or self._checkpoint_due(iteration)
         wanted = self.options.test_iterations
         test = not stopping and (iteration in wanted if wanted else ends)
+        if save or keep or self.tolerance.looks_at(iteration):
+            check_splats(self.training.gaussians.params, iteration)
         if save or keep or test:
             with self.ranks.together():
                 if self.ranks.first:
@@ -251,7 +272,8 @@ class Loop:
             with stage.up_to_date():
                 self._save(iteration, stage)
         if keep:
-            self._checkpoint(iteration, stage)
+            path = self.training.folder / f"chkpnt{iteration}.pth"
+            self._write_state(path, iteration, stage)
         if test:
             with stage.up_to_date():
                 self.monitor.test(iteration, stage.learns_instances)
@@ -281,10 +303,10 @@ class Loop:
         save_exposures(run.folder, iteration, run.exposures)
         logger.info("[ITER %d] Saving Gaussians", iteration)
 
-    def _checkpoint(self, iteration: int, stage: Stage) -> None:
+    def _write_state(self, path: Path, iteration: int, stage: Stage) -> None:
         run = self.training
         save_training(
-            run.folder / f"chkpnt{iteration}.pth",
+            path,
             iteration,
             run.config,
             {
@@ -292,6 +314,7 @@ class Loop:
                 "stage_state": stage.state_dict(),
                 "gaussians": run.gaussians.state_dict(),
                 "exposures": None if run.exposures is None else run.exposures.state_dict(),
+                "skipped": self.tolerance.skipped,
                 "masks_settled": run.masks_settled,
                 "repaired": run.repaired is not None,
                 "method": None if run.method is None else run.method.state_dict(),

@@ -32,6 +32,7 @@ from scene.masks.reading import (
 from scene.masks.records import NO_TARGET
 from scene.pictures import StoredPicture
 from utils.errors import DataError, MaskError
+from utils.links import check_inside
 
 MOST_THREADS = 8
 
@@ -157,15 +158,16 @@ class _Job:
 def _read_all(jobs: Sequence[_Job], request: MaskRequest) -> tuple[list[ReadMask], list[Finding]]:
     """Read every file once, several at a time, and compare its shape with its image's."""
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
-        results = list(pool.map(lambda job: _read_one(job, request.keep), jobs))
+        results = list(pool.map(lambda job: _read_one(job, request), jobs))
     masks = [mask for mask, _ in results if mask is not None]
     faults = [finding for _, findings in results for finding in findings]
     return masks, joined_findings(faults, len(jobs))
 
 
-def _read_one(job: _Job, keep: bool) -> tuple[ReadMask | None, list[Finding]]:
+def _read_one(job: _Job, request: MaskRequest) -> tuple[ReadMask | None, list[Finding]]:
     path, picture = job.path, job.picture
     try:
+        check_inside(path, request.folder, request.folder.parent)
         mask = first_reading(job.camera.name, path)
         assert mask.pixels is not None
         turns = mask_turns(path, mask.pixels.size, picture)
@@ -176,7 +178,7 @@ def _read_one(job: _Job, keep: bool) -> tuple[ReadMask | None, list[Finding]]:
     findings = [] if shape is None else [shape]
     if turns and picture:
         findings.append(Finding("turned", str(picture.orientation), (path,)))
-    return (mask if keep else replace(mask, pixels=None)), findings
+    return (mask if request.keep else replace(mask, pixels=None)), findings
 
 
 def _record_of(folder: Path) -> tuple[dict[str, Any], list[Finding]]:

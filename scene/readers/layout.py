@@ -10,7 +10,6 @@ from scene.readers.colmap import find_colmap_folder, read_colmap_model
 from scene.readers.colmap.reading import MODEL_PLACES, models_in
 from scene.readers.photo_files import (
     PHOTO_FOLDERS,
-    check_inside,
     find_photographs,
     foreign_files,
     listed,
@@ -30,6 +29,7 @@ from scene.readers.transforms import (
     with_split,
 )
 from utils.errors import DataError
+from utils.links import check_inside
 
 SCANNETPP_SPLIT = "train_test_lists.json"  # in dslr/, beside colmap/
 # Entries of a folder that a sentence names before the count takes over.

@@ -188,15 +188,3 @@ def _nothing_fits(folder: Path, names: Sequence[str], there: Sequence[str]) -> s
     if len(there) == len(_originals(folder, names)):
         return f"{fault}; if these are the same ones in the same order, pass --pair_by_order"
     return f"{fault}; --images must name the folder of the model's photographs"
-
-
-def check_inside(path: Path, folder: Path, scene: Path) -> None:
-    """Refuse a link that leads out of both the scene and the folder (which may be a link itself).
-
-    A scene may be somebody else's: its names must not reach files elsewhere on the disk.
-    """
-    target = path.resolve()
-    if not any(target.is_relative_to(root.resolve()) for root in (folder, scene)):
-        raise DataError(
-            f"{path}: a link out of {folder}; copy the file there, or make the folder itself a link"
-        )

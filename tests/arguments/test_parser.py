@@ -104,6 +104,7 @@ def test_a_wrong_command_line_is_one_sentence(arguments: list[str]) -> None:
         typed(*arguments)
 
 
+@pytest.mark.fault(row=46)
 def test_config_file_refuses_unknown_keys_and_wrong_types(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     path.write_text(json.dumps({"optimization": {"iteration": 3}}))

@@ -93,6 +93,7 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(
     assert "Traceback" not in err
 
 
+@pytest.mark.fault(row=38)
 def test_a_gpu_that_is_not_there_is_said_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_gpu_that_is_not_there_is_said_so(
     assert code == 2 and "--device cuda cannot be used" in err
 
 
+@pytest.mark.fault(row=44)
 def test_train_render_evaluate_on_a_folder_of_photographs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -124,6 +124,7 @@ def _only_common(saved: dict[str, object], run: object) -> dict[str, object]:
     return {key: value for key, value in saved.items() if "queries" not in key}
 
 
+@pytest.mark.fault(row=5)
 def test_it_goes_on_to_the_same_bits(learned: tuple[str, Path], tmp_path: Path) -> None:
     whole = learned[1]
     again = tmp_path / "again"

@@ -48,6 +48,7 @@ def test_a_run_of_version_0_1_opens(
     assert (labels == viewer["instance"]).mean() > 0.97  # which splats count as seen has changed
 
 
+@pytest.mark.fault(row=14)
 @pytest.mark.parametrize("kind", ["2dgs", "3dgs"])
 def test_a_run_of_another_program_is_rendered_as_what_it_is(kind: str, tmp_path: Path) -> None:
     """2DGS, 3DGS and Gaussian Grouping leave cfg_args, which does not name the splats."""

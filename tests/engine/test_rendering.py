@@ -216,6 +216,7 @@ def test_videos_hold_a_frame_per_view_and_per_step_of_the_path(run: Run) -> None
         assert frame.max() > 60  # something is to be seen
 
 
+@pytest.mark.fault(row=8)
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

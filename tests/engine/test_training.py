@@ -65,6 +65,7 @@ def test_a_scene_that_cannot_be_read_leaves_the_older_run(
     assert after == before
 
 
+@pytest.mark.fault(row=5)
 @pytest.mark.parametrize(
     ("route", "primitive", "stop_at"),
     [
@@ -97,6 +98,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         assert one.read_bytes() == two.read_bytes()
 
 
+@pytest.mark.fault(row=39)
 @pytest.mark.parametrize("primitive", ["2dgs", "3dgs"])
 def test_the_same_seed_gives_the_same_bits_for_any_number_of_threads(
     make_config: MakeConfig, tmp_path: Path, primitive: str
@@ -117,6 +119,8 @@ def test_another_seed_gives_another_run(make_config: MakeConfig, tmp_path: Path)
     assert one.shape != two.shape or bool((one != two).any())
 
 
+@pytest.mark.fault(row=2)
+@pytest.mark.fault(row=3)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_everything_and_the_run_goes_on_from_there(
     make_config: MakeConfig, tmp_path: Path, number: signal.Signals, code: int
@@ -153,6 +157,7 @@ def _flat(config: RunConfig) -> dict[str, object]:
     }
 
 
+@pytest.mark.fault(row=4)
 def test_resume_passes_over_a_damaged_checkpoint(
     make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -171,6 +176,7 @@ def test_resume_passes_over_a_damaged_checkpoint(
         train(resolve_run(going_on_settings(typed), typed))
 
 
+@pytest.mark.fault(row=6)
 @pytest.mark.parametrize("change", [{"num_queries": 50}, {"feature_dim": 8}, {"iterations": 25}])
 def test_going_on_with_other_settings_is_refused_with_both_values(
     make_config: MakeConfig, tmp_path: Path, change: dict[str, int]
@@ -181,6 +187,8 @@ def test_going_on_with_other_settings_is_refused_with_both_values(
         train(resolve_run(going_on_settings(typed), typed))
 
 
+@pytest.mark.fault(row=9)
+@pytest.mark.fault(row=10)
 def test_a_folder_with_a_run_is_not_overwritten_silently(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -266,6 +274,8 @@ def test_scene_without_masks_reconstructs_only(make_config: MakeConfig, tmp_path
     assert run.method is None and run.ids is None
 
 
+@pytest.mark.fault(row=33)
+@pytest.mark.fault(row=47)
 def test_stray_and_unfinished_iterations_are_ignored(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -278,6 +288,7 @@ def test_stray_and_unfinished_iterations_are_ignored(
         open_run(tmp_path / "run", 7)
 
 
+@pytest.mark.fault(row=34)
 def test_a_non_finite_loss_names_step_view_and_term(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_id_matching_gives_every_present_id_its_own_query() -> None:
     assert owners(matching, labels).tolist() == labels.tolist()
 
 
+@pytest.mark.fault(row=23)
 def test_id_matching_names_the_flag_and_the_number_needed() -> None:
     IDMatcher(301, 300, background=True)
     with pytest.raises(
@@ -121,6 +122,8 @@ def test_perfect_queries_are_found() -> None:
         assert torch.equal(owners(matching, labels), order[labels])
 
 
+@pytest.mark.fault(row=34)
+@pytest.mark.fault(row=24)
 def test_hungarian_refuses_more_objects_than_queries_and_broken_scores() -> None:
     labels = torch.arange(1, 6)
     matching = match(hungarian(6, True, COST, 0.0), torch.randn(6, 5), labels)

@@ -80,11 +80,13 @@ def test_terms_of_weight_zero_are_not_formed() -> None:
     assert make(lambda_reg=0.0).neighbors == (5, 0, 1)
 
 
+@pytest.mark.fault(row=24)
 def test_a_view_without_targets_teaches_nothing() -> None:
     made = make(background=False).terms(make_batch(SPLATS, [0, -1], pairs=[(0, 1)]))
     assert {name: float(term.detach()) for name, term in made.terms.items()} == {"identity": 0.0}
 
 
+@pytest.mark.fault(row=23)
 def test_too_few_queries_are_refused() -> None:
     with pytest.raises(UserError, match="--num_queries 3 is too small: the masks have 7 ids"):
         make_method("id-map", IdMapParams(num_queries=3), make_facts(7))

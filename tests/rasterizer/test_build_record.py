@@ -52,6 +52,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "NVIDIA H100")
 
 
+@pytest.mark.fault(row=45)
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -104,6 +105,7 @@ def test_a_second_copy_of_the_same_sources_uses_the_library_of_the_first(tmp_pat
         library.load_library(second)
 
 
+@pytest.mark.fault(row=45)
 def test_a_library_older_than_its_sources_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.ops, "loaded_libraries", set())
     (tmp_path / "csrc").mkdir()
@@ -161,6 +163,7 @@ def test_cuda_is_available_where_built_seen_and_served(gpu, monkeypatch, info, e
     assert available_backends() == expected
 
 
+@pytest.mark.fault(row=38)
 def test_asking_for_cuda_names_the_recorded_reason(gpu, monkeypatch):
     fake_native(monkeypatch, record())
     surfels = detached(random_surfels(4, seed=3), torch.float32)

@@ -145,6 +145,7 @@ def test_missing_files_are_named(tmp_path: Path, folder: Path) -> None:
     assert find_colmap_folder(tmp_path / "nothing", "", []) is None
 
 
+@pytest.mark.fault(row=26)
 @pytest.mark.parametrize("name", ["cameras.bin", "images.bin", "points3D.bin"])
 def test_truncated_at_every_byte_and_trailing(folder: Path, name: str) -> None:
     whole = (folder / name).read_bytes()
@@ -197,6 +198,7 @@ BINARY_FAULTS = {
 }
 
 
+@pytest.mark.fault(row=27)
 @pytest.mark.parametrize("fault", BINARY_FAULTS)
 def test_binary_faults_are_format_errors(folder: Path, fault: str) -> None:
     name, data, message = BINARY_FAULTS[fault]
@@ -220,6 +222,7 @@ BAD_NAMES = [
 ]
 
 
+@pytest.mark.fault(row=15)
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_unsafe_names_are_refused_with_the_name(folder: Path, name: str) -> None:
     (folder / "images.bin").write_bytes(counted(image_bytes(name=name.encode())))
@@ -228,6 +231,7 @@ def test_unsafe_names_are_refused_with_the_name(folder: Path, name: str) -> None
     assert repr(name) in str(caught.value)
 
 
+@pytest.mark.fault(row=15)
 def test_nul_in_a_text_name_is_refused(text_folder: Path) -> None:
     (text_folder / "images.txt").write_text("1 1 0 0 0 1 2 3 1 a\0.png\n\n")
     with pytest.raises(FormatError, match="refused"):
@@ -254,6 +258,7 @@ TEXT_FAULTS = {
 }
 
 
+@pytest.mark.fault(row=27)
 @pytest.mark.parametrize("fault", TEXT_FAULTS)
 def test_text_faults_are_format_errors(text_folder: Path, fault: str) -> None:
     name, data, message, line = TEXT_FAULTS[fault]

@@ -77,6 +77,7 @@ def test_wide_images_are_shrunk_with_one_notice(make_scene: MakeScene) -> None:
     assert len([text for text in scene.notices if "1600" in text]) == 1
 
 
+@pytest.mark.fault(row=19)
 @pytest.mark.parametrize("size", [(20, 15), (80, 60), (41, 30), (13, 10)])
 def test_resampled_images_take_the_intrinsics_along(
     make_scene: MakeScene, size: tuple[int, int]
@@ -87,11 +88,13 @@ def test_resampled_images_take_the_intrinsics_along(
     assert camera.cy == pytest.approx(14.5 * size[1] / 30)
 
 
+@pytest.mark.fault(row=19)
 def test_another_aspect_is_refused_with_both_sizes(make_scene: MakeScene) -> None:
     with pytest.raises(DataError, match=r"40x40.*40x30"):
         load(make_scene(image_size=(40, 40)))
 
 
+@pytest.mark.fault(row=17)
 def test_missing_images_are_counted_and_five_named(make_scene: MakeScene) -> None:
     source = make_scene()
     for index in range(7):
@@ -115,6 +118,7 @@ def test_folders_that_are_not_scenes(tmp_path: Path, make_scene: MakeScene) -> N
         load(make_scene(), images="images_4")
 
 
+@pytest.mark.fault(row=15)
 def test_links_out_of_the_scene_are_refused_linked_roots_are_not(
     tmp_path: Path, make_scene: MakeScene
 ) -> None:
@@ -129,6 +133,7 @@ def test_links_out_of_the_scene_are_refused_linked_roots_are_not(
         load(source)
 
 
+@pytest.mark.fault(row=16)
 def test_equal_stems_in_sub_folders_stay_apart(make_scene: MakeScene) -> None:
     source = make_scene(["left/a.png", "right/a.png", "b.png"])
     scene = load(source)
@@ -140,6 +145,7 @@ def test_equal_stems_in_sub_folders_stay_apart(make_scene: MakeScene) -> None:
         load(source)
 
 
+@pytest.mark.fault(row=21)
 def test_views_without_masks_train_colour_only_and_are_told_once(make_scene: MakeScene) -> None:
     source = make_scene()
     for index in (0, 4):
@@ -151,6 +157,7 @@ def test_views_without_masks_train_colour_only_and_are_told_once(make_scene: Mak
     )
 
 
+@pytest.mark.fault(row=21)
 def test_no_masks_at_all_need_a_word(make_scene: MakeScene) -> None:
     source = make_scene(masks=False)
     with pytest.raises(DataError, match="--no_masks"):
@@ -184,6 +191,7 @@ def test_mask_faults_come_before_training(make_scene: MakeScene) -> None:
         load(source)
 
 
+@pytest.mark.fault(row=24)
 def test_all_masks_empty_is_noticed(make_scene: MakeScene) -> None:
     source = make_scene()
     for path in (source / "object_mask").iterdir():
@@ -193,6 +201,7 @@ def test_all_masks_empty_is_noticed(make_scene: MakeScene) -> None:
     assert any("all masks are empty" in text for text in scene.notices)
 
 
+@pytest.mark.fault(row=29)
 @pytest.mark.parametrize("kind", ["absent", "empty"])
 def test_without_points_random_ones_and_a_notice(make_scene: MakeScene, kind: str) -> None:
     source = make_scene()
@@ -227,6 +236,7 @@ def test_cameras_in_one_place(make_scene: MakeScene) -> None:
     assert scene.extent == 1.0 and any("one place" in text for text in scene.notices)
 
 
+@pytest.mark.fault(row=44)
 def test_names_with_spaces_and_umlauts(make_scene: MakeScene) -> None:
     scene = load(make_scene(["Küche 1.png", "sub ordner/é.png"], binary=False))
     assert names(scene.train) == ["Küche 1.png", "sub ordner/é.png"]

@@ -172,6 +172,7 @@ def test_outrageous_splats_go_only_after_a_reset() -> None:
         assert densifier.step(iteration).pruned == pruned
 
 
+@pytest.mark.fault(row=36)
 def test_all_pruned_is_a_run_error_that_says_what_to_do() -> None:
     model, densifier = make_densifier(THRESHOLD)
     model.params["opacity_logits"].data.fill_(-9)

@@ -66,6 +66,7 @@ def test_scales_are_the_root_mean_square_distance_to_three_neighbours() -> None:
     torch.testing.assert_close(model.scales, expected[:, None].repeat(1, 2))
 
 
+@pytest.mark.fault(row=30)
 @pytest.mark.parametrize("n", [1, 2, 3, 50])
 def test_few_or_coinciding_points_give_finite_scales(n: int) -> None:
     points = PointCloud(torch.full((n, 3), 2.0), torch.rand(n, 3))
@@ -73,6 +74,7 @@ def test_few_or_coinciding_points_give_finite_scales(n: int) -> None:
     assert model.params["log_scales"].isfinite().all() and (model.scales > 0).all()
 
 
+@pytest.mark.fault(row=29)
 def test_no_points_is_a_data_error() -> None:
     with pytest.raises(DataError, match="--random_init"):
         GaussianModel.from_points(cloud(0), 0, 0, torch.Generator())
@@ -188,6 +190,7 @@ def test_dialect_of_2dgs_has_no_attributes(tmp_path: Path) -> None:
     assert (GaussianModel.load_ply(path, 6).instance == 0).all()
 
 
+@pytest.mark.fault(row=32)
 def test_three_scales_are_refused_or_made_flat(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -122,6 +122,7 @@ def test_a_negative_id_names_the_option_that_may_be_meant(make_scene: MakeScene)
     np.testing.assert_array_equal(view.masks.label_map == -1, ids == 3)
 
 
+@pytest.mark.fault(row=20)
 def test_masks_a_pixel_off_are_told_once(make_scene: MakeScene) -> None:
     source = make_scene()
     for path in each_mask(source)[:4]:

@@ -84,6 +84,7 @@ def test_of_several_suffixes_the_exact_picture_is_taken(tmp_path: Path) -> None:
     assert matched(tmp_path, ["000.jpg"]) == {}
 
 
+@pytest.mark.fault(row=16)
 @pytest.mark.parametrize(
     "names", [["left/b.jpg", "right/b.jpg"], ["b.jpg", "b.png"], ["b.1.jpg", "b.2.jpg"]]
 )

@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 
 from scene.masks import FORMATS, MaskContent, MaskLayers, read_mask_file
+from tests.fuzzing import LONGER
 from utils.errors import DataError
 
 from .test_reader_fuzz import fuzz
 from .test_reader_fuzz import seeds as pictures
 
-CASES = 250  # of each seed; some fifteen seeds
+CASES = 250 * LONGER  # of each seed; some fifteen seeds
 
 
 def layers() -> MaskLayers:

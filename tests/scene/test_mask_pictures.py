@@ -36,6 +36,8 @@ def test_wide_pictures_keep_every_id(tmp_path: Path, dtype: str, suffix: str, to
     np.testing.assert_array_equal(as_map(path), ids.astype(np.int64))
 
 
+@pytest.mark.fault(row=22)
+@pytest.mark.fault(row=25)
 def test_palettes_two_values_and_equal_channels(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     palette = Image.fromarray(IDS)
@@ -61,6 +63,7 @@ def test_exact_colours_stand_for_ids(tmp_path: Path, alpha: bool) -> None:
     np.testing.assert_array_equal(content.flat().map(), CODES[IDS])
 
 
+@pytest.mark.fault(row=22)
 def test_pictures_for_people_are_refused_with_the_number_of_colours(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     picture = RNG.integers(0, 256, (60, 80, 3)).astype("u1")
@@ -96,6 +99,7 @@ def test_lossy_pictures_are_refused_with_the_reason(tmp_path: Path, kind: str) -
     assert caught.value.kind == "lossy" and str(path) in str(caught.value)
 
 
+@pytest.mark.fault(row=22)
 def test_other_pictures_that_are_no_ids(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(np.dstack([COLORS[IDS], IDS])).save(path)

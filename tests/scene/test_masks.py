@@ -131,6 +131,7 @@ def test_masks_are_resized_to_the_render_size(tmp_path: Path) -> None:
     assert layers.source.tolist() == [4, 9] and layers.areas().tolist() == [0, 200]
 
 
+@pytest.mark.fault(row=20)
 @pytest.mark.parametrize(
     ("width", "height", "fits"),
     [

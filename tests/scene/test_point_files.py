@@ -108,6 +108,7 @@ def test_a_huge_cloud_is_worth_a_word(
     )
 
 
+@pytest.mark.fault(row=30)
 @pytest.mark.parametrize(
     "positions",
     [

@@ -36,12 +36,11 @@ from scene.readers.colmap.text import (
 )
 from scene.readers.points import read_point_ply
 from scene.readers.transforms import read_blender_scene, read_capture
+from tests.fuzzing import LONGER, alarm, limited_memory
 from utils.errors import DataError
 from utils.images import picture_header, read_image
 from utils.ply import write_ply
 
-# IQGS_FUZZ=100 tries a hundred times as many files: `IQGS_FUZZ=100 pytest -k fuzz`.
-LONGER = int(os.environ.get("IQGS_FUZZ", "1"))
 MEMORY = Path("/dev/shm")  # files that never reach a disk, where the system has them
 INTEGERS = (0, 1, 255, 2**16, 2**31 - 1, 2**31, 2**32, 2**40, 2**63 - 1, 2**63, 2**64 - 1)
 FLOATS = (0.0, -0.0, float("nan"), float("inf"), -float("inf"), 1e308, 5e-324, -1.0)
@@ -91,17 +90,19 @@ def fuzz(
     rng = np.random.default_rng(20240522)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused = 0
-    for _ in range(cases):
-        data = seed
-        for _ in range(int(rng.integers(1, 4))):
-            data = mutate(data, rng)
-        path.write_bytes(data)
-        start = time.process_time()
-        try:
-            read(path)
-        except errors:
-            refused += 1
-        assert time.process_time() - start < 1.0
+    with limited_memory():
+        for _ in range(cases):
+            data = seed
+            for _ in range(int(rng.integers(1, 4))):
+                data = mutate(data, rng)
+            path.write_bytes(data)
+            start = time.process_time()
+            try:
+                with alarm():
+                    read(path)
+            except errors:
+                refused += 1
+            assert time.process_time() - start < 1.0
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200 * 1024
     return refused
 

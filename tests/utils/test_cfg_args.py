@@ -59,6 +59,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.fault(row=14)
 @pytest.mark.parametrize("text", [FROM_2DGS, FROM_GG])
 def test_reads_real_files_and_writes_them_back(text: str) -> None:
     namespace = eval(text, {"Namespace": argparse.Namespace})  # the family's own way, as oracle
@@ -66,6 +67,7 @@ def test_reads_real_files_and_writes_them_back(text: str) -> None:
     assert format_cfg_args(vars(namespace)) == str(namespace)
 
 
+@pytest.mark.fault(row=13)
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_text_is_refused_quickly(text: str, tmp_path) -> None:
     marker = tmp_path / "executed"
@@ -75,6 +77,7 @@ def test_hostile_text_is_refused_quickly(text: str, tmp_path) -> None:
     assert time.perf_counter() - start < 1 and not marker.exists()
 
 
+@pytest.mark.fault(row=13)
 def test_size_limit_is_named() -> None:
     with pytest.raises(FormatError, match=str(MAX_CHARACTERS)):
         parse_cfg_args("Namespace(a='" + "x" * MAX_CHARACTERS + "')")
@@ -102,6 +105,7 @@ def test_what_could_not_be_read_back_is_not_written(values: dict) -> None:
         format_cfg_args(values)
 
 
+@pytest.mark.fault(row=13)
 def test_nothing_is_executed() -> None:
     """No audit event of running code fires while hostile text is parsed."""
     seen: list[str] = []

@@ -3,28 +3,31 @@
 
 from __future__ import annotations
 
-import os
+import json
 import random
 import resource
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from plyfile import PlyData, PlyElement
 
+from arguments import config_to_json, read_config_file
+from iqgs.engine.settings import resolve_run
+from iqgs.methods import METHODS
 from scene.frame import SceneFrame
 from scene.gaussian_model import GaussianModel
+from tests.fuzzing import LONGER, alarm, limited_memory
 from utils.cfg_args import parse_cfg_args
-from utils.errors import FormatError
+from utils.errors import FormatError, UserError
 from utils.ply import read_ply, read_ply_file
 
 SPECIAL_INTEGERS = (0, 1, 0x7F, 0xFF, 0xFFFF, 1 << 31, (1 << 32) - 1, 1 << 40, (1 << 63) - 1)
 SPECIAL_FLOATS = (0.0, -0.0, float("nan"), float("inf"), -float("inf"), 3.4e38, 1e-45, -1e30)
-# A longer hunt: IQGS_FUZZ_CASES=200000 pytest tests/utils/test_fuzz_readers.py
-CASES = int(os.environ.get("IQGS_FUZZ_CASES", "3000"))
+CASES = 3000 * LONGER
 SECONDS_A_CASE = 1.0
 MEMORY_GROWTH = 200 << 20
 
@@ -77,6 +80,13 @@ def mutated(seed_bytes: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
+@pytest.fixture
+def limits() -> Iterator[None]:
+    """Little memory to grow into."""
+    with limited_memory():
+        yield
+
+
 COMPRESSED = Path(__file__).parents[1] / "scene/splat_files/discs.compressed.ply"
 
 
@@ -101,7 +111,7 @@ def _ply_seeds(folder: Path) -> list[bytes]:
     return [*seeds, COMPRESSED.read_bytes()]
 
 
-def test_ply_reader(tmp_path: Path) -> None:
+def test_ply_reader(tmp_path: Path, limits: None) -> None:
     seeds, rng = _ply_seeds(tmp_path), random.Random(0)
     path, results = tmp_path / "case.ply", {"read": 0, "refused": 0, "loaded": 0}
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -110,7 +120,8 @@ def test_ply_reader(tmp_path: Path) -> None:
         path.write_bytes(mutated(seeds[case % len(seeds)], rng))
         start = time.process_time()
         try:
-            columns = read_ply_file(path).elements["vertex"]
+            with alarm():
+                columns = read_ply_file(path).elements["vertex"]
             results["read"] += 1
             assert len({column.shape for column in columns.values()}) == 1
             model = GaussianModel.load_ply(path)
@@ -136,19 +147,39 @@ CFG_SEEDS = (
 PLAIN = (str, int, float, bool, type(None), list, tuple, dict)
 
 
-def test_cfg_args_reader() -> None:
+def test_cfg_args_reader(limits: None) -> None:
     rng, read, refused = random.Random(1), 0, 0
-    for case in range(3000):
+    for case in range(CASES):
         text = mutated(CFG_SEEDS[case % 2], rng).decode("latin-1")
         start = time.process_time()
         try:
-            values = parse_cfg_args(text)
+            with alarm():
+                values = parse_cfg_args(text)
             read += 1
             assert all(type(value) in PLAIN for value in values.values())
         except FormatError:
             refused += 1
         assert time.process_time() - start < SECONDS_A_CASE
     assert min(read, refused) > 100
+
+
+def test_config_file_reader(tmp_path: Path, limits: None) -> None:
+    """config.json of a run: what is read is of the types that the settings have."""
+    seed = json.dumps(config_to_json(resolve_run({}))).encode()
+    path, rng, read, refused = tmp_path / "config.json", random.Random(3), 0, 0
+    for _ in range(2000 * LONGER):
+        path.write_bytes(mutated(seed, rng))
+        start = time.process_time()
+        try:
+            with alarm():
+                values = read_config_file(path, METHODS)
+            read += 1
+            assert all(type(value) in PLAIN for value in values.values())
+        except UserError as error:
+            assert str(path) in str(error)
+            refused += 1
+        assert time.process_time() - start < SECONDS_A_CASE
+    assert min(read, refused) > 5 * LONGER
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda op: op.__name__)

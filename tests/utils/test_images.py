@@ -77,6 +77,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.fault(row=18)
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_damaged_files_are_refused_by_path(tmp_path: Path, fault: str) -> None:
@@ -87,6 +88,7 @@ def test_damaged_files_are_refused_by_path(tmp_path: Path, fault: str) -> None:
             read(path)
 
 
+@pytest.mark.fault(row=18)
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_truncated_photos_are_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.png"
@@ -165,6 +167,7 @@ def test_writing_faults(tmp_path: Path) -> None:
         write_pixels(tmp_path / "a.png", np.zeros((2, 2)))  # type: ignore[arg-type]
 
 
+@pytest.mark.fault(row=8)
 def test_a_full_disk_is_told_with_both_sizes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

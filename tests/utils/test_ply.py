@@ -56,6 +56,7 @@ def test_round_trip_and_foreign_reader(tmp_path: Path) -> None:
         assert np.array_equal(ours[name], column) and np.array_equal(foreign[name], column)
 
 
+@pytest.mark.fault(row=31)
 @pytest.mark.parametrize(("text", "order"), [(True, "="), (False, ">"), (False, "<")])
 @pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
 def test_every_form_of_the_format_is_read(
@@ -137,6 +138,7 @@ BAD = {
 }
 
 
+@pytest.mark.fault(row=31)
 @pytest.mark.parametrize("fault", BAD)
 def test_damaged_files_are_refused(tmp_path: Path, fault: str) -> None:
     path = tmp_path / "bad.ply"
@@ -145,6 +147,7 @@ def test_damaged_files_are_refused(tmp_path: Path, fault: str) -> None:
         read_ply(path)
 
 
+@pytest.mark.fault(row=31)
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.ply"
     write_ply(path, _columns(2))

@@ -51,6 +51,7 @@ print(state["i"], swept)
 """
 
 
+@pytest.mark.fault(row=1)
 def test_kills_during_saves_leave_a_good_checkpoint(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", KILLER, str(tmp_path / "chkpnt.pth")],
@@ -62,6 +63,7 @@ def test_kills_during_saves_leave_a_good_checkpoint(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["chkpnt.pth", "chkpnt.pth.sha256"]
 
 
+@pytest.mark.fault(row=1)
 def test_kill_at_every_step_of_a_replacement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +108,7 @@ def test_checkpoint_round_trip_and_sidecar(tmp_path: Path) -> None:
     assert len(Path(f"{path}.sha256").read_text().splitlines()) == 1
 
 
+@pytest.mark.fault(row=12)
 def test_one_flipped_bit_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "c.pth"
     save_checkpoint(path, STATE)
@@ -124,6 +127,7 @@ class _Malicious:
         return os.mkdir, (str(self.marker),)
 
 
+@pytest.mark.fault(row=11)
 def test_malicious_pickle_is_refused(tmp_path: Path) -> None:
     path, marker = tmp_path / "c.pth", tmp_path / "executed"
     torch.save({"a": _Malicious(marker)}, path)
@@ -159,6 +163,7 @@ def test_family_tuple_is_read(tmp_path: Path) -> None:
     assert state["iteration"] == 30_000 and state["capture"][0] == 3
 
 
+@pytest.mark.fault(row=4)
 def test_newest_good_passes_over_the_damaged(tmp_path: Path) -> None:
     paths = [tmp_path / f"chkpnt{n}.pth" for n in (900, 1000, 10_000)]
     for path in paths:
@@ -185,6 +190,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+@pytest.mark.fault(row=7)
 def test_full_disk_names_need_and_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real ENOSPC: torch answers it with a RuntimeError that does not mention the disk."""
     path = tmp_path / "c.pth"
@@ -218,6 +224,7 @@ def _in_small_disk(folder: Path, *command: str) -> subprocess.CompletedProcess[s
     return subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
 
 
+@pytest.mark.fault(row=7)
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare(1)")
 def test_small_disk_is_full_for_real(tmp_path: Path) -> None:
     if _in_small_disk(tmp_path, "true").returncode != 0:
@@ -229,6 +236,7 @@ def test_small_disk_is_full_for_real(tmp_path: Path) -> None:
     assert state == "{'i': 1}"
 
 
+@pytest.mark.fault(row=9)
 def test_unwritable_places_are_user_errors(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
@@ -239,6 +247,7 @@ def test_unwritable_places_are_user_errors(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.fault(row=47)
 def test_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "point_cloud" / "iteration_7"
     with pytest.raises(KeyError), atomic_folder(target) as folder:
@@ -254,6 +263,7 @@ def test_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in target.parent.iterdir()] == ["iteration_7"]
 
 
+@pytest.mark.fault(row=1)
 def test_sweep_removes_only_what_the_dead_left(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -275,6 +285,7 @@ def test_sweep_removes_only_what_the_dead_left(tmp_path: Path) -> None:
     assert (tmp_path / "now" / "x").exists()
 
 
+@pytest.mark.fault(row=47)
 def test_sweep_puts_a_folder_back_that_a_kill_set_aside(tmp_path: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

@@ -205,6 +205,7 @@ def served() -> Iterator[tuple[LiveView, str, list[int]]]:
     server.stop()
 
 
+@pytest.mark.fault(row=40)
 def test_only_this_machine_reaches_it(served: tuple[LiveView, str, list[int]]) -> None:
     port = int(served[1].rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=5):

@@ -27,7 +27,7 @@ from diff_surfel_rasterization import QuadWeights, check_quads
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
-from utils.storage import atomic_write, sweep_stale
+from utils.storage import atomic_write, sweep_stale, write_error
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +95,12 @@ class WeightFiles:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(
-                f"--cache_path {folder}: {error.strerror or error}; name a folder to write in"
-            ) from None
+            why = write_error(folder, error, 0)
+            if isinstance(why, UserError):
+                why = UserError(
+                    f"--cache_path {folder}: {error.strerror or error}; name a folder to write in"
+                )
+            raise why from None
         sweep_stale(folder)
 
     def path(self, index: int) -> Path:

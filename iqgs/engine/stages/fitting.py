@@ -88,6 +88,10 @@ class Fitting:
         """None."""
         return []
 
+    def gradients(self, step: StepLoss) -> dict[str, Tensor]:
+        """None."""
+        return {}
+
     def take(self, step: StepLoss) -> Any:
         """Nothing."""
 
@@ -97,6 +101,9 @@ class Fitting:
 
     def update(self, iteration: int, seen: list[Any]) -> None:
         """Nothing."""
+
+    def rewind(self) -> None:
+        """Nothing was drawn."""
 
     def up_to_date(self) -> AbstractContextManager[None]:
         """They always are."""

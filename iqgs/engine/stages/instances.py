@@ -17,6 +17,7 @@ from iqgs.engine.lifting.neighbors import NeighborPairs
 from iqgs.engine.lifting.weight_cache import SampledPixels, WeightCache, run_cache, sample_pixels
 from iqgs.engine.ranks import Ranks
 from iqgs.engine.run import MOST_VIEWS, Run
+from iqgs.engine.stages.finite import gradients_of, naming
 from iqgs.engine.stages.fitting import fit_view
 from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.methods.protocol import ALL_TOUCHED, Batch, total_loss
@@ -98,6 +99,7 @@ class InstanceLearning:
         """Show the method all views before the first step; choose the views of this one."""
         if iteration == self.first:
             self.method.fit(fit_view(self.run, view, i) for i, view in enumerate(self.views))
+        self._looked = []
         return self.sampler.batch(self.size)
 
     def loss(self, iteration: int, view: int, slot: int = 0) -> StepLoss:
@@ -113,7 +115,8 @@ class InstanceLearning:
         batch, rows = self._batch(view, sampled, pairs)
         own = step_generator(self.run.config.train.seed, iteration, 3, slot)
         batch = replace(batch, generator=own)
-        made = self.method.terms(batch)
+        with naming(iteration, self.views[view].name):
+            made = self.method.terms(batch)
         total = total_loss(made.terms, self.method.weights)
         carried = LookedAt(rows, batch.instance, made.seen)
         return StepLoss(self.views[view].name, made.terms, total, carried)
@@ -141,6 +144,11 @@ class InstanceLearning:
     def parameters(self) -> list[Tensor]:
         """The method's own parameters; the attribute's gradient is in the step's leaves."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def gradients(self, step: StepLoss) -> dict[str, Tensor]:
+        """That of the rows that the view looked at, and those of the method."""
+        leaf = step.carried.leaf.grad
+        return {**({} if leaf is None else {"instance": leaf}), **gradients_of(self.optimizer)}
 
     def take(self, step: StepLoss) -> Any:
         """Keep the rows that the view looked at, with their gradient."""
@@ -182,6 +190,10 @@ class InstanceLearning:
             group["lr"] = self.options.lr_iqgs * falling
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def rewind(self) -> None:
+        """Put the view back."""
+        self.sampler.put_back()
 
     @contextmanager
     def up_to_date(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from iqgs.engine.lifting.neighbors import NeighborPairs
 from iqgs.engine.ranks import Ranks
 from iqgs.engine.run import Run
+from iqgs.engine.stages.finite import gradients_of, naming
 from iqgs.engine.stages.instances import ADAM_EPS, view_labels
 from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.engine.stages.reconstruction import Reconstruction
@@ -73,7 +74,8 @@ class JointTraining:
         shown = color.carried.view
         if shown.masks is None:
             return StepLoss(color.view, color.terms, color.total, BothSteps(color, None))
-        made = self.method.terms(self._batch(shown, iteration, slot))
+        with naming(iteration, color.view):
+            made = self.method.terms(self._batch(shown, iteration, slot))
         assert color.total is not None
         total = color.total + total_loss(made.terms, self.method.weights)
         terms = {**color.terms, **made.terms}
@@ -91,6 +93,10 @@ class JointTraining:
         """Everything that either optimizer moves."""
         own = [p for group in self.decoder_optimizer.param_groups for p in group["params"]]
         return [*self.color.parameters(), *own]
+
+    def gradients(self, step: StepLoss) -> dict[str, Tensor]:
+        """Those of both halves."""
+        return {**self.color.gradients(step.carried.color), **gradients_of(self.decoder_optimizer)}
 
     def take(self, step: StepLoss) -> Any:
         """As the colour half; what the method saw is left."""
@@ -150,6 +156,10 @@ class JointTraining:
         _, wanted, interval = self.method.neighbors
         assert self._neighbors is not None  # `draw` has found them
         return self._neighbors.sample(0 if iteration % interval else wanted, generator)
+
+    def rewind(self) -> None:
+        """Put the view back."""
+        self.color.rewind()
 
     def up_to_date(self) -> AbstractContextManager[None]:
         """They always are."""

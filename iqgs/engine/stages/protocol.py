@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from iqgs.engine.ranks import ALONE, Ranks
-from utils.errors import RunError
+from iqgs.engine.stages.finite import backward, check_gradients, check_loss
 
 SLOT_STRIDE = 1_000_000_007 * 2_000_003 * 31  # between the generators of two views of a step
 
@@ -46,6 +46,12 @@ class Stage(Protocol):
     def loss(self, iteration: int, view: int, slot: int = 0) -> StepLoss:
         """The loss of one view, which has place `slot` in the step; changes no parameter."""
 
+    def parameters(self) -> list[Tensor]:
+        """The tensors whose gradients the step needs."""
+
+    def gradients(self, step: StepLoss) -> dict[str, Tensor]:
+        """After a view's backward pass: the gradient of all that `update` moves, by name."""
+
     def take(self, step: StepLoss) -> Any:
         """Keep what `update` needs of a view after its backward pass; returns what it leaves for
         the running statistics of the method."""
@@ -55,6 +61,9 @@ class Stage(Protocol):
 
     def update(self, iteration: int, seen: list[Any]) -> None:
         """Move the parameters by their gradients, and forget these."""
+
+    def rewind(self) -> None:
+        """Undo what a `loss` without `update` has drawn, so that the next draws the same."""
 
     def up_to_date(self) -> AbstractContextManager[None]:
         """Inside, the splats are what the steps so far have made of them."""
@@ -76,29 +85,36 @@ def step_generator(seed: int, iteration: int, purpose: int, slot: int = 0) -> to
     return torch.Generator().manual_seed(mixed % (2**63))
 
 
-def take_step(stage: Stage, iteration: int, ranks: Ranks = ALONE) -> StepLoss:
+def take_step(
+    stage: Stage, iteration: int, ranks: Ranks = ALONE, look_at_gradients: bool = False
+) -> StepLoss:
     """One step of a stage; the mean loss of the views that are this process's. Nowhere else is a
     backward pass.
+
+    Raises NotFiniteError before anything reaches a parameter where the loss is not finite, or,
+    with `look_at_gradients`, a gradient.
     """
     with ranks.together():
         batch = stage.draw(iteration)
         own = ranks.share(list(enumerate(batch)))
-        made = [_learn_view(stage, iteration, view, slot, len(batch)) for slot, view in own]
+        made = []
+        for slot, view in own:
+            step = stage.loss(iteration, view, slot)
+            _learn_view(step, iteration, len(batch))
+            if look_at_gradients:
+                check_gradients(stage.gradients(step), iteration, step.view)
+            seen = stage.take(step)
+            made.append((step if len(batch) == 1 else detached(step), seen))
+            del step  # all else of a view is gone before the next
     stage.update(iteration, stage.exchange(ranks, [seen for _, seen in made]))
     return mean_loss([step for step, _ in made])
 
 
-def _learn_view(
-    stage: Stage, iteration: int, view: int, slot: int, views: int
-) -> tuple[StepLoss, Any]:
-    """Add the gradient of one of so many views; its loss, and what it leaves. All else of it is
-    gone before the next, except where there is none."""
-    step = stage.loss(iteration, view, slot)
-    check_finite(step, iteration)
+def _learn_view(step: StepLoss, iteration: int, views: int) -> None:
+    """Add the gradient of one of so many views."""
     assert step.total is not None
-    (step.total if views == 1 else step.total / views).backward()
-    seen = stage.take(step)
-    return (step if views == 1 else detached(step)), seen
+    check_loss(step.terms, step.total, iteration, step.view)
+    backward(step.total if views == 1 else step.total / views, iteration, step.view)
 
 
 def detached(step: StepLoss) -> StepLoss:
@@ -118,14 +134,3 @@ def mean_loss(steps: Sequence[StepLoss]) -> StepLoss:
     terms = {n: torch.stack([s.terms[n] for s in steps if n in s.terms]).mean() for n in names}
     totals = [step.total for step in steps if step.total is not None]
     return StepLoss(", ".join(step.view for step in steps), terms, torch.stack(totals).mean())
-
-
-def check_finite(step: StepLoss, iteration: int) -> None:
-    """Stop before a non-finite loss reaches the parameters."""
-    if step.total is None or bool(torch.isfinite(step.total)):
-        return
-    bad = [name for name, term in step.terms.items() if not bool(torch.isfinite(term))]
-    raise RunError(
-        f"the loss is not finite at step {iteration}, view {step.view}, term "
-        f"{', '.join(bad) or 'total'}; the last checkpoint is intact"
-    )

@@ -16,6 +16,7 @@ from diff_surfel_rasterization.losses import image_loss
 from diff_surfel_rasterization.training import add_screen_signal
 from gaussian_renderer import Renderer, RenderOutput, primitive_of
 from iqgs.engine.ranks import Ranks
+from iqgs.engine.stages.finite import gradients_of
 from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.methods.protocol import total_loss
 from scene.dataset import Scene
@@ -163,6 +164,7 @@ class Reconstruction:
         set_rates(self.optimizer, learning_rates(self.options, self.scene.extent, iteration))
         bands = min(self.gaussians.sh_degree, iteration // self.options.sh_interval)
         self.gaussians.active_sh_degree = bands
+        self._signals = None
         return self.sampler.batch(self.options.batch_size)
 
     def loss(self, iteration: int, view: int, slot: int = 0) -> StepLoss:
@@ -177,6 +179,10 @@ class Reconstruction:
     def parameters(self) -> list[Tensor]:
         """Everything that the optimizer moves."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def gradients(self, step: StepLoss) -> dict[str, Tensor]:
+        """Those of the splats' parameters."""
+        return gradients_of(self.optimizer)
 
     @torch.no_grad()
     def take(self, step: StepLoss) -> Any:
@@ -284,6 +290,10 @@ class Reconstruction:
             "opacity": options.opacity_reg,
             "scale": options.scale_reg,
         }
+
+    def rewind(self) -> None:
+        """Put the view back."""
+        self.sampler.put_back()
 
     def up_to_date(self) -> AbstractContextManager[None]:
         """They always are."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from iqgs.methods.iqgs.losses import pairwise_dice, pairwise_focal
 from iqgs.methods.iqgs.params import HungarianParams
-from utils.errors import RunError, UserError
+from utils.errors import NotFiniteError, UserError
 
 # Logits [S, P'] of the candidate queries at chosen ones of the P labelled pixels; None: all.
 Logits = Callable[[Tensor | None], Tensor]
@@ -108,10 +108,7 @@ class HungarianMatcher:
         cost = self.cost(candidates, labels[None, :] == objects[:, None])
         cost = cost + self.usage_cost * usage[1:, None]
         if not bool(torch.isfinite(cost).all()):
-            raise RunError(
-                "the scores of the queries are not finite; lower the learning rate or resume from "
-                "an earlier checkpoint."
-            )
+            raise NotFiniteError("the scores of the queries are not finite")
         from scipy.optimize import linear_sum_assignment  # slow to import, for this matcher only
 
         rows, columns = linear_sum_assignment(cost.T.cpu().numpy())  # object -> query, id order

@@ -135,6 +135,7 @@ def test_degree_4_is_cut(tmp_path: Path) -> None:
     assert same(file.raw, raw) and "degree 4" in file.notices[0]
 
 
+@pytest.mark.fault(row=32)
 def test_true_3d_gaussians_are_told_from_discs(tmp_path: Path) -> None:
     raw = discs(scales=3, degree=2)
     path = written(tmp_path / "a.ply", to_columns(raw))
@@ -161,6 +162,7 @@ def test_a_cloud_of_points_is_called_so(tmp_path: Path) -> None:
         read_splats(tmp_path / "a.ply")
 
 
+@pytest.mark.fault(row=31)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory that runs out: one sentence with sizes and options, and the last checkpoint is kept."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from arguments import RunConfig
+from iqgs.engine.settings import going_on_settings, resolve_run
+from iqgs.engine.stages.instances import InstanceLearning
+from iqgs.engine.stages.reconstruction import Reconstruction
+from iqgs.engine.training import train
+from tests.engine.test_training import assert_same_state
+from utils.entry import run_command
+from utils.errors import RunError
+from utils.images import read_image
+from utils.shortage import is_out_of_memory
+
+MakeConfig = Callable[..., RunConfig]
+ROOT = Path(__file__).parents[2]
+TERABYTES = 10**13
+
+
+def of_torch() -> object:
+    return torch.empty(TERABYTES)
+
+
+def of_python() -> object:
+    return bytearray(100 * TERABYTES)
+
+
+def of_numpy() -> object:
+    return np.empty(100 * TERABYTES)
+
+
+def of_opencv() -> object:
+    return cv2.resize(np.zeros((4, 4), np.uint8), (2**31 - 1, 2**31 - 1))
+
+
+def of_a_gpu() -> object:
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def of_cpp() -> object:
+    raise MemoryError("std::bad_alloc")  # what torch makes of it
+
+
+@pytest.mark.fault(row=37)
+@pytest.mark.parametrize("fail", [of_torch, of_python, of_numpy, of_opencv, of_a_gpu, of_cpp])
+def test_whoever_it_is_that_runs_out(fail: Callable[[], object]) -> None:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 (no common class: that is the point)
+        fail()
+    assert is_out_of_memory(caught.value), repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("shape mismatch"), OSError(2, "no such file"), ValueError("memory"), KeyError()],
+)
+def test_other_errors_are_not_mistaken_for_it(error: Exception) -> None:
+    assert not is_out_of_memory(error)
+
+
+@pytest.mark.fault(row=37)
+@pytest.mark.parametrize(
+    ("stage", "step", "fail"),
+    [
+        (Reconstruction, 14, of_torch),
+        (Reconstruction, 14, of_a_gpu),
+        (Reconstruction, 14, of_cpp),
+        (InstanceLearning, 27, of_python),
+    ],
+)
+def test_the_sentence_tells_sizes_options_and_what_is_kept(
+    make_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: Any,
+    step: int,
+    fail: Callable[[], object],
+) -> None:
+    plain = stage.loss
+
+    def loss(self: Any, iteration: int) -> Any:
+        if iteration == step:
+            fail()
+        return plain(self, iteration)
+
+    assert train(make_config("whole")) == 0
+    monkeypatch.setattr(stage, "loss", loss)
+    with pytest.raises(RunError) as stopped:
+        train(make_config("run", checkpoint_iterations=[12, 25]))
+    said = str(stopped.value)
+    kept = 12 if step == 14 else 25
+    assert stopped.value.exit_code == 1 and "48 x 36 pixels" in said
+    splats = int(said.split("with ")[1].split(" splats")[0])
+    assert 100 < splats <= 260
+    for option in ("-r 2", "--splat_cap", "--densify_grad_threshold", "--sh_degree", "--cache_gb"):
+        assert option in said
+    assert f"chkpnt{kept}.pth is kept" in said and "--resume auto" in said
+    monkeypatch.undo()
+    typed = {"resume": "auto", "model_path": str(tmp_path / "run"), "quiet": True}
+    assert train(resolve_run(going_on_settings(typed), typed)) == 0
+    assert_same_state(tmp_path / "run", tmp_path / "whole", 40)
+
+
+LIMITED = """
+import resource, sys, torch
+from diff_surfel_rasterization import rasterize
+from tests.rasterizer.scenes import detached, make_view, random_surfels
+from utils.shortage import is_out_of_memory
+surfels = detached(random_surfels(50, seed=0), torch.float32)
+rasterize(surfels, make_view(40, 30), "cpu")
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + (100 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for threads in (1, 2):
+    torch.set_num_threads(threads)
+    try:
+        rasterize(surfels, make_view(6000, 6000), "cpu")
+    except Exception as error:
+        print(is_out_of_memory(error), type(error).__name__)
+rasterize(surfels, make_view(40, 30), "cpu")
+print("alive")
+"""
+
+
+@pytest.mark.fault(row=37)
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_rasterizer_throws_and_goes_on() -> None:
+    """A real limit on the address space: images of 6000 x 6000 pixels do not fit."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    words = [line.split()[0] for line in done.stdout.splitlines()]
+    assert words == ["True", "True", "alive"], done.stdout + done.stderr
+
+
+@pytest.mark.fault(row=37)
+def test_every_command_has_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(lambda: bytearray(100 * TERABYTES) and 0) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: out of memory; lower") and said.count("\n") == 1
+
+
+@pytest.mark.fault(row=37)
+def test_a_picture_for_which_there_is_no_memory_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
+
+    def load(self: Image.Image) -> None:
+        raise OSError("out of memory when reading image file")
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
+    with pytest.raises(MemoryError, match=r"a\.png: no memory for 8x6 pixels"):
+        read_image(tmp_path / "a.png")

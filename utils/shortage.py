@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors that mean that memory or disk ran out, whoever raises them. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import errno
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# The file system, a limit of the process or the device takes no more; not the user's permissions.
+DISK_FAILS = (*DISK_FULL, errno.EFBIG, errno.EIO, errno.EROFS)
+RESERVE = 4 << 20  # bytes; large enough that free() gives them back to the system
+_reserve: list[bytearray] = []
+_WORDS = (
+    "out of memory",
+    "can't allocate",
+    "cannot allocate memory",
+    "failed to allocate",
+    "insufficient memory",
+    "bad_alloc",
+    "failed to map segment",
+    "unable to mmap",
+    "can't start new thread",
+)
+
+
+def keep_reserve() -> None:
+    """Set memory aside for the sentence that says that there is none left; once a process."""
+    if not _reserve:
+        _reserve.append(bytearray(RESERVE))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, torch's on either device, OpenCV's, C++'s or the loader's.
+
+    torch.OutOfMemoryError is a RuntimeError, that of OpenCV a plain Exception. Where it did, the
+    reserve is given back.
+    """
+    found = _means_memory(error)
+    if found:
+        _reserve.clear()
+    return found
+
+
+def _means_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno is not None:  # Pillow's has none
+        return error.errno == errno.ENOMEM
+    return any(word in str(error).lower() for word in _WORDS)
+
+
+def disk_sentence(error: OSError) -> str | None:
+    """One sentence for an OSError of a disk that is full or fails; None for any other."""
+    if error.errno not in DISK_FAILS:
+        return None
+    what = "disk full" if error.errno in DISK_FULL else f"cannot write: {error.strerror}"
+    return f"{what}: {error.filename}" if error.filename else what
