@@ -11,6 +11,7 @@ from arguments.options import option, require
 
 LEVEL_NAMES = {"groups": -1, "objects": 0, "parts": 1, "subparts": 2}
 LEVEL_SOURCES = ("splats", "masks")
+STATES = ("auto", "edited", "trained")
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class Run:
     loaded_scene: Scene | None = None
     masks_settled: bool = False  # the masks to learn from are decided: repaired, or as they are
     repaired: AssociatedMasks | None = None  # None: as they are in the scene
+    edition: str = ""  # edited, or at a level: its pictures have folders of their own
 
     @property
     def scene(self) -> Scene:
@@ -67,6 +68,11 @@ class Run:
     def has_scene(self) -> bool:
         """Whether the scene's folder is where the settings say."""
         return self.loaded_scene is not None or Path(self.config.model.source_path).is_dir()
+
+    @property
+    def output_name(self) -> str:
+        """The folder of its pictures, in one of each split."""
+        return f"ours_{self.iteration}{self.edition}"
 
     def views(self) -> tuple[View, ...]:
         """All views of the scene: training views, then those held out."""

@@ -47,8 +47,8 @@ def export(params: ExportParams) -> str:
         splats = splats.only(chosen)
     path = output_path(params, source, [splats.name_of(number) for number in chosen])
     write_splat_file(path, splats, params.as_3dgs)
-    objects = len(set(splats.labels.tolist()) - {0})
-    return f"{path} ({len(splats)} splats, {objects} objects)"
+    count = len(set(splats.labels.tolist()) - {0})
+    return f"{path} ({len(splats)} splats, {count} objects)"
 
 
 def with_parts_of(objects: LabelledSplats, wanted: Sequence[str]) -> tuple[str, ...]:
