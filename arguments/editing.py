@@ -14,6 +14,9 @@ from arguments.levels import LevelParams
 from arguments.opening import OpeningParams
 from arguments.options import OneLineParser, add_options, option, parse_typed, require
 
+INSTANCE_OPACITY = (
+    "with --clean, or after it: splats are as opaque in the file as they are surely the object's"
+)
 _NUMBERS = re.compile(r"-[\d.][^ ]*,.*")  # argparse takes -1,0,2 for a flag
 
 
@@ -99,6 +102,7 @@ class OutputParams(SelectionParams, LevelParams):
     output: str = option(
         "", "file to write, or a folder for several objects; empty: RUN/objects/ID.ply", short="o"
     )
+    instance_opacity: bool = option(False, INSTANCE_OPACITY)
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,7 @@ class ExtractAllParams(CleaningParams, LevelParams):
     """`extract-all`."""
 
     output: str = option("", "folder to write; empty: RUN/objects", short="o")
+    instance_opacity: bool = option(False, INSTANCE_OPACITY)
     clean: bool = option(False, "clean boundaries and hidden splats first, as `clean` does")
 
 

@@ -21,7 +21,7 @@ from iqgs.engine.objects.scoring import compared, true_masks
 from iqgs.engine.objects.script import EditScript, read_script
 from iqgs.engine.run import Run
 from iqgs.objects import edits
-from iqgs.objects.cleaning import Cleaning, apply_cleaning
+from iqgs.objects.cleaning import Cleaning, apply_cleaning, with_instance_opacity
 from iqgs.objects.labelled import LabelledSplats
 from utils.errors import UserError
 from utils.run_lock import RunLock
@@ -104,6 +104,10 @@ def _to_extract(
     objects = replayed(run, script.edits)
     cleaning = _cleaning(run, objects, script.edits, params) if params.clean else None
     objects = objects if cleaning is None else apply_cleaning(objects, cleaning)
+    if params.instance_opacity:
+        if objects.hidden is None:  # only cleaning knows what is hidden, and asks for votes
+            raise UserError("--instance_opacity needs the votes of --clean; give that too")
+        objects = with_instance_opacity(objects)
     return at_wanted_level(run, objects, params)
 
 
