@@ -15,7 +15,10 @@ from PIL import Image
 from arguments.exporting import ExtractParams
 from iqgs.engine.objects.extraction import extract_object
 from iqgs.engine.objects.opened import edited_objects
+from iqgs.engine.objects.previews import shown_objects
 from iqgs.engine.opening import open_run
+from iqgs.methods.hard_labels import segment_by_labels
+from iqgs.methods.protocol import SplatLabels
 from iqgs.objects.catalog import entry_of
 from utils.errors import DataError, UserError
 from utils.ply import read_ply, read_ply_file, write_ply
@@ -190,3 +193,16 @@ def test_extracted_splats_are_as_opaque_as_they_are_surely_the_objects(
     edit("extract-all", "--clean", "--instance_opacity", "-o", str(tmp_path / "all"))
     same = read_ply(tmp_path / "all/3.ply")["opacity"].astype(np.float64)
     np.testing.assert_allclose(1 / (1 + np.exp(-same)), np.maximum(whole * sure, 1e-6), rtol=1e-4)
+
+
+def test_what_a_view_shows_is_that_of_each_objects_share(run: Path) -> None:
+    """One list of weights against a picture of every object's share."""
+    opened = open_run(run)
+    objects = edited_objects(opened)
+    speaks = SplatLabels(objects.labels, torch.ones(len(objects)), "global")
+    for camera in opened.cameras.train[:3]:
+        lens = opened.renderer.lens(camera, objects.splats)
+        wanted = segment_by_labels(lens, speaks, panoptic=False).label_map.numpy()
+        found = shown_objects(lens, objects.labels)
+        assert len(np.unique(wanted)) > 2
+        assert (found == wanted).mean() > 0.98  # weights below one grey level are not listed
