@@ -107,14 +107,15 @@ def surface_depth(camera: Camera, weights: BlendWeights, counted: Tensor, depths
     Entries are taken in the order of their depths on the pixel's own ray: blending takes them in
     that of their centres, which is another one where they cross. Surfaces are layers of splats, of
     which the front ones let some of those behind them through, so that most of the weight lies
-    behind the surface. It is where a quarter has been met, but, as what floats before a far wall is
-    no surface, no more than a pixel's size before the median.
+    behind the surface. It is where a quarter has been met, if that is within a pixel's size of the
+    median; else the layers are no surface but a cloud, as of far walls, and the median is taken.
     """
     order = _along_rays(weights, depths)
     counted, depths = counted[order], depths[order]
     front = first_share(weights, counted, depths, FRONT_SHARE)
     half = first_share(weights, counted, depths, 0.5)
-    return torch.maximum(front, half * (1 - FRONT_PIXELS / max(camera.fx, camera.fy)))
+    near = half - front <= half * (FRONT_PIXELS / max(camera.fx, camera.fy))
+    return torch.where(near, front, half)
 
 
 def _along_rays(weights: BlendWeights, depths: Tensor) -> Tensor:
