@@ -10,10 +10,13 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from arguments.levels import LevelParams
 from arguments.opening import OpeningParams
 from arguments.options import OneLineParser, add_options, option, parse_typed, require
 
-LEVEL_WORDS = "0: whole objects, 1: their parts, and so on; -1: the finest"
+INSTANCE_OPACITY = (
+    "with --clean, or after it: splats are as opaque in the file as they are surely the object's"
+)
 _NUMBERS = re.compile(r"-[\d.][^ ]*,.*")  # argparse takes -1,0,2 for a flag
 
 
@@ -29,10 +32,9 @@ class RunParams(OpeningParams):
 
 
 @dataclass(frozen=True)
-class ListParams(RunParams):
+class ListParams(RunParams, LevelParams):
     """`list`."""
 
-    level: int = option(-1, LEVEL_WORDS)
     previews: bool = option(True, "also a picture of each object, and a sheet of all")
 
 
@@ -94,21 +96,21 @@ class SelectionParams(CleaningParams):
 
 
 @dataclass(frozen=True)
-class OutputParams(SelectionParams):
+class OutputParams(SelectionParams, LevelParams):
     """`extract`."""
 
     output: str = option(
         "", "file to write, or a folder for several objects; empty: RUN/objects/ID.ply", short="o"
     )
-    level: int = option(-1, LEVEL_WORDS)
+    instance_opacity: bool = option(False, INSTANCE_OPACITY)
 
 
 @dataclass(frozen=True)
-class ExtractAllParams(CleaningParams):
+class ExtractAllParams(CleaningParams, LevelParams):
     """`extract-all`."""
 
     output: str = option("", "folder to write; empty: RUN/objects", short="o")
-    level: int = option(-1, LEVEL_WORDS)
+    instance_opacity: bool = option(False, INSTANCE_OPACITY)
     clean: bool = option(False, "clean boundaries and hidden splats first, as `clean` does")
 
 

@@ -51,6 +51,11 @@ class EvaluationParams(OpeningParams):
     )
     min_area: int = option(1, "smaller predicted instances of a view are dropped")
     min_points: int = option(100, "scannetpp: smaller instances are left out, on both sides")
+    state: str = option(
+        "trained",
+        "edited: score the splats and objects that edit.py left, by their labels",
+        choices=("edited", "trained"),
+    )
     vote: bool = option(True, "print the closed-form vote on the same splats")
     oracle: bool = option(
         False, "print what the splats can do at best: the vote of the true masks that are scored"
@@ -84,6 +89,8 @@ class EvaluationParams(OpeningParams):
         require(plain or self.split == "test", "split", self.split, f"left out with {asked}")
         require(single or not self.id, "id", self.id, f"left out with {asked}")
         only = self.protocol == "nvos" or not self.object
+        trained = self.state == "trained" or (self.protocol == "iqgs" and not self.decoder)
+        require(trained, "state", self.state, "trained but with --protocol iqgs and no --decoder")
         require(only, "object", self.object, "left out but with --protocol nvos")
 
 

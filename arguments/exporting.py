@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from arguments.levels import LevelParams
 from arguments.meshing import MeshParams
-from arguments.opening import OpeningParams
 from arguments.options import OneLineParser, option, parse_record, require
 
 # Packed ones are written by another program; .usd is a binary OpenUSD file.
@@ -16,7 +17,7 @@ MESH_FORMATS = ("glb", "ply")
 
 
 @dataclass(frozen=True)
-class ExtractParams(OpeningParams):
+class ExtractParams(LevelParams):
     """Which object goes where."""
 
     model_path: str = option("", "run folder", short="m")
@@ -39,7 +40,7 @@ def parse_extract_arguments(arguments: list[str] | None = None) -> ExtractParams
 
 
 @dataclass(frozen=True)
-class ExportParams(MeshParams):
+class ExportParams(MeshParams, LevelParams):
     """Which splats or surfaces go where, and as what."""
 
     model_path: str = option("", "run folder, or a PLY of splats with `instance`", short="m")
@@ -51,6 +52,8 @@ class ExportParams(MeshParams):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(bool(self.model_path), "model_path (-m)", "", "the run folder")
+        source = not Path(self.model_path).is_file() or not self.level
+        require(source, "level", self.level, "left out for a file, which has one level only")
         require(self.file_format in FORMATS, "output (-o)", self.output, self._known)
         if self.mesh:
             allowed = self.file_format in MESH_FORMATS
@@ -81,7 +84,7 @@ def parse_export_arguments(arguments: list[str] | None = None) -> ExportParams:
 
 
 @dataclass(frozen=True)
-class ObjectsParams(MeshParams):
+class ObjectsParams(MeshParams, LevelParams):
     """What the folder of all objects holds."""
 
     model_path: str = option("", "run folder", short="m")

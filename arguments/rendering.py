@@ -6,16 +6,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from arguments.levels import STATES, LevelParams
 from arguments.meshing import MeshParams
 from arguments.opening import parse_with_overrides
 from arguments.options import OneLineParser, option, require, require_at_least
 
 
 @dataclass(frozen=True)
-class RenderParams(MeshParams):
+class RenderParams(MeshParams, LevelParams):
     """What `render.py` writes."""
 
     model_path: str = option("", "run folder", short="m")
+    state: str = option(
+        "auto",
+        "edited: as edit.py left the run, in ours_N_edited; trained: as training left it, in "
+        "ours_N; auto: edited where there are edits",
+        choices=STATES,
+    )
     skip_train: bool = option(False, "leave the training views out")
     skip_test: bool = option(False, "leave the held-out views out")
     render_path: bool = option(

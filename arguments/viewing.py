@@ -5,16 +5,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from arguments.opening import OpeningParams
+from arguments.levels import LevelParams
 from arguments.options import OneLineParser, option, parse_record, require
 
 
 @dataclass(frozen=True)
-class PageParams(OpeningParams):
+class PageParams(LevelParams):
     """Which page goes where."""
 
     model_path: str = option("", "run folder", short="m")
     output: str = option("", "file to write; empty: RUN/objects/index.html", short="o")
+    levels: bool = option(True, "a slider from groups of neighbours to parts of objects")
     title: str = option("", "what the page is called; empty: the run folder's name")
 
     def __post_init__(self) -> None:
@@ -23,10 +24,11 @@ class PageParams(OpeningParams):
 
 
 @dataclass(frozen=True)
-class ViewParams(OpeningParams):
+class ViewParams(LevelParams):
     """What is shown where."""
 
     model_path: str = option("", "run folder", short="m")
+    levels: bool = option(True, "a slider from groups of neighbours to parts of objects")
     port: int = option(8080, "port on 127.0.0.1; the next free one where it is taken")
 
     def __post_init__(self) -> None:

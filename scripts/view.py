@@ -17,6 +17,10 @@ def main() -> int:
 
     params = parse_view_arguments()
 
+    from iqgs.viewer.live import require_viser
+
+    require_viser()  # before a large run is opened for nothing
+
     from iqgs.engine.objects.live import serve
     from iqgs.engine.opening import open_for
 

@@ -61,6 +61,7 @@ class Run:
     repaired: AssociatedMasks | None = None  # None: as they are in the scene
     ranks: Ranks = ALONE  # the processes that train it
     exposures: Exposures | None = None  # of the training views; None: not fitted
+    edition: str = ""  # edited, or at a level: its pictures have folders of their own
 
     @property
     def scene(self) -> Scene:
@@ -73,6 +74,11 @@ class Run:
     def has_scene(self) -> bool:
         """Whether the scene's folder is where the settings say."""
         return self.loaded_scene is not None or Path(self.config.model.source_path).is_dir()
+
+    @property
+    def output_name(self) -> str:
+        """The folder of its pictures, in one of each split."""
+        return f"ours_{self.iteration}{self.edition}"
 
     def views(self) -> tuple[View, ...]:
         """All views of the scene: training views, then those held out."""

@@ -76,6 +76,19 @@ def apply_cleaning(objects: LabelledSplats, cleaning: Cleaning) -> LabelledSplat
     )
 
 
+def with_instance_opacity(objects: LabelledSplats) -> LabelledSplats:
+    """Cleaned splats for objects that are shown alone: a splat's opacity times its confidence, the
+    posterior that it belongs to its object (OP2GS learns such an opacity beside the colour's).
+    What reaches across a boundary becomes fainter, and with it the spikes of a cut.
+    """
+    values = {name: p.detach().clone() for name, p in objects.splats.params.items()}
+    sure = objects.confidence.to(objects.splats.device)[:, None]
+    values["opacity_logits"] = (values["opacity_logits"].sigmoid() * sure).logit(eps=1e-6)
+    return dataclasses.replace(
+        objects, splats=GaussianModel(values, objects.splats.active_sh_degree)
+    )
+
+
 def cut_in_two(splats: GaussianModel, rows: Tensor) -> tuple[GaussianModel, Tensor]:
     """Cut splats `rows` [c] across their longest axis; the others stay first, in their order.
 

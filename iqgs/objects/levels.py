@@ -78,10 +78,10 @@ class PartTree:
         return np.array(size, np.int64)
 
 
-def first_nodes(means: Floats) -> Ids:
-    """A node [n] for each splat: its own, or that of a cell of space where there are too many."""
+def first_nodes(means: Floats, most: int = MOST_NODES) -> Ids:
+    """A node [n] for each splat: its own, or that of a cell of space where they are over `most`."""
     n = len(means)
-    if n <= MOST_NODES:
+    if n <= most:
         return np.arange(n)
     low, extent = means.min(axis=0), float(np.ptp(means, axis=0).max())
     cells = 2
@@ -89,7 +89,7 @@ def first_nodes(means: Floats) -> Ids:
     while True:  # as fine as the number allows
         at = np.minimum(((means - low) / extent * cells).astype(np.int64), cells - 1)
         finer = np.unique(at @ [1, cells, cells * cells], return_inverse=True)[1]
-        if finer.max() >= MOST_NODES or cells > n:
+        if finer.max() >= most or cells > n:
             return node
         node, cells = finer, cells + max(1, cells // 8)
 
@@ -143,10 +143,10 @@ def average_linkage(count: int, rows: Ids, columns: Ids, relation: Floats) -> Id
 
 
 def at_level(objects: LabelledSplats, level: int) -> LabelledSplats:
-    """The same splats by groups: 0 whole objects, 1 their parts, 2 parts of these, and so on; what
-    is not divided so far stays whole. A negative level is the finest.
+    """The same splats by what edits made of them: 0 whole objects, 1 their parts, 2 parts of these,
+    and so on; what is not divided so far stays whole.
     """
-    if level < 0 or not objects.parents:
+    if not objects.parents:
         return objects
     labels = objects.labels.clone()
     hidden = None if objects.hidden is None else objects.hidden.clone()

@@ -20,9 +20,11 @@ class DeskState:
 class Desk:
     """The objects on the table, each by its number; 0 is what belongs to no object."""
 
-    def __init__(self, numbers: Iterable[int], names: Mapping[int, str]) -> None:
+    def __init__(
+        self, numbers: Iterable[int], names: Mapping[int, str], hidden: frozenset[int] = frozenset()
+    ) -> None:
         self.numbers = tuple(sorted(numbers))
-        self.state = DeskState(names=dict(names))
+        self.state = DeskState(hidden, dict(names))
         self.chosen: int | None = None
         self._before: list[tuple[str, DeskState]] = []
 

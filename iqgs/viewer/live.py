@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from gaussian_renderer import Renderer
+from iqgs.objects.granularity import Granularity
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.viewer.desk import Desk
 from iqgs.viewer.page_file import first_view, scene_size
@@ -39,12 +41,12 @@ Floats = NDArray[np.float32]
 class Outside:
     """What a view asks of the rest of the program."""
 
-    export: Callable[[int], str]  # write an object; says where
+    export: Callable[[LabelledSplats, int], str]  # write an object; says where
     keep_name: Callable[[int, str], None] | None = None  # None: names last as long as the view
 
 
-def start_server(port: int) -> Any:
-    """A viser server that only this machine reaches. UserError where viser is missing."""
+def require_viser() -> Any:
+    """The package viser. UserError where it is missing."""
     try:
         import viser
     except ImportError:
@@ -52,6 +54,12 @@ def start_server(port: int) -> Any:
             "view.py shows scenes with viser, which is not installed: pip install 'viser>=1.1,<2'; "
             "scripts/export_html.py needs nothing"
         ) from None
+    return viser
+
+
+def start_server(port: int) -> Any:
+    """A viser server that only this machine reaches. UserError where viser is missing."""
+    viser = require_viser()
     server = viser.ViserServer(host=LOOPBACK, port=port, label="IQGS", verbose=False)
     # viser can open a tunnel to the outside when a client asks for one: not here.
     server.gui.configure_theme(show_share_button=False)
@@ -91,15 +99,19 @@ class LiveView:
         objects: LabelledSplats,
         renderer: Renderer,
         outside: Outside,
+        levels: Granularity | None = None,
+        level: int = 0,
     ) -> None:
-        self.server, self.objects, self.renderer, self.outside = server, objects, renderer, outside
-        numbers = [int(number) for number in torch.unique(objects.labels).tolist()]
-        self.desk = Desk(numbers, objects.names)
+        self.server, self.renderer, self.outside = server, renderer, outside
+        self.given, self.levels, self.level = objects, levels, level
+        # A node of the scene for each set of splats that no level divides.
+        self.units = objects if levels is None else levels.at(objects, max(levels.labels))
+        self._take_level(level, frozenset())
         self.instances = False
         self.lock = threading.RLock()  # callbacks come from several threads
         self.nodes: dict[int, Any] = {}
         self.colors: dict[int, Floats] = {}
-        self._painted: dict[int, tuple[bool, bool]] = {}
+        self._painted: dict[int, tuple[int, bool, bool]] = {}
         self._add_splats()
         self._add_panel()
         server.scene.on_click()(self._guarded(self._clicked))
@@ -120,11 +132,24 @@ class LiveView:
         start.fov = camera.fovy
         start.near = min(0.01, camera.near)
 
+    def _take_level(self, level: int, hidden: frozenset[int]) -> None:
+        """Put the objects of a level on the desk; those of which all units are hidden stay so."""
+        self.level = level
+        self.objects = self.given if self.levels is None else self.levels.at(self.given, level)
+        units = self.units.labels.tolist()
+        self.home = dict(zip(units, self.objects.labels.tolist(), strict=True))
+        shown = {number for unit, number in self.home.items() if unit not in hidden}
+        numbers = sorted(set(self.home.values()))
+        self.sizes = dict(
+            zip(*map(Tensor.tolist, self.objects.labels.unique(return_counts=True)), strict=True)
+        )
+        self.desk = Desk(numbers, self.objects.names, frozenset(numbers) - shown)
+
     def _add_splats(self) -> None:
-        centers, covariances, colors, opacities = splat_arrays(self.objects)
+        centers, covariances, colors, opacities = splat_arrays(self.units)
         times = enlargement(covariances)
-        for number in self.desk.numbers:
-            mine = (self.objects.labels == number).numpy()
+        for number in sorted(self.home):
+            mine = (self.units.labels == number).numpy()
             self.colors[number] = colors[mine]
             self.nodes[number] = self.server.scene.add_gaussian_splats(
                 f"/objects/{number}",
@@ -134,11 +159,17 @@ class LiveView:
                 opacities=opacities[mine],
                 scale=1 / times,
             )
-            self._painted[number] = (False, False)
+            self._painted[number] = (self.home[number], False, False)
 
     def _add_panel(self) -> None:
         gui = self.server.gui
         self.status = gui.add_markdown("")
+        if self.levels is not None:
+            known = sorted(self.levels.labels)
+            self.leveled = gui.add_slider(
+                "level (groups - objects - parts)", known[0], known[-1], 1, self.level
+            )
+            self.leveled.on_update(self._guarded(self._leveled))
         self.listed = gui.add_dropdown("object", ["none"])
         self.named = gui.add_text("name", "")
         self.colored = gui.add_checkbox("instance colours", False)
@@ -175,6 +206,15 @@ class LiveView:
         met = met_object(self.objects.rows(shown), self.renderer, camera)
         self.desk.choose(met)
         return "nothing there" if met is None else self.desk.label(met)
+
+    def _leveled(self, _: Any) -> str | None:
+        level = int(self.leveled.value)
+        if level == self.level:
+            return None
+        hidden = self.desk.state.hidden
+        self._take_level(level, frozenset(u for u, n in self.home.items() if n in hidden))
+        things = len(self.desk.numbers) - (0 in self.desk.numbers)
+        return f"level {level}: {things} to choose from"
 
     def _listed(self, _: Any) -> str | None:
         number = next((n for n in self.desk.numbers if self._entry(n) == self.listed.value), None)
@@ -220,21 +260,22 @@ class LiveView:
         number = self.desk.chosen
         if number is None or number == 0:
             raise UserError("choose an object first: click it, or take it from the list")
-        return self.outside.export(number)
+        return self.outside.export(self.objects, number)
 
     def _entry(self, number: int) -> str:
         hidden = " (hidden)" if number in self.desk.state.hidden else ""
-        return f"{self.desk.label(number)}: {len(self.colors[number])}{hidden}"
+        return f"{self.desk.label(number)}: {self.sizes[number]}{hidden}"
 
     def refresh(self, said: str) -> None:
         """Bring window and panel in line with the desk."""
         chosen = self.desk.chosen
-        for number, node in self.nodes.items():
+        for unit, node in self.nodes.items():
+            number = self.home[unit]
             node.visible = number not in self.desk.state.hidden
-            look = (self.instances, number == chosen)
-            if self._painted[number] != look:
-                self._painted[number] = look
-                node.rgbs = painted(self.colors[number], number, *look)
+            look = (number, self.instances, number == chosen)
+            if self._painted.get(unit) != look:
+                self._painted[unit] = look
+                node.rgbs = painted(self.colors[unit], *look)
         self.listed.options = ["none", *(self._entry(number) for number in self.desk.numbers)]
         self.listed.value = "none" if chosen is None else self._entry(chosen)
         self.named.value = "" if chosen is None else self.desk.state.names.get(chosen, "")

@@ -87,16 +87,21 @@ def _objects(
         numbers.tolist(), firsts.tolist(), counts.tolist(), strict=True
     ):
         rows = means[first : first + count]
-        unnamed = f"object {number}" if number else "no object"
-        yield {
-            "id": number,
-            "name": objects.names.get(number, unnamed),
-            "count": count,
-            "color": [int(c) for c in id_color(np.array([number]))[0]] if number else [110] * 3,
-            "low": rows.min(0).tolist(),
-            "high": rows.max(0).tolist(),
-            **({"parent": objects.parents[number]} if number in objects.parents else {}),
-        }
+        box = {"low": rows.min(0).tolist(), "high": rows.max(0).tolist()}
+        yield {**list_entry(objects, number, count), **box}
+
+
+def list_entry(objects: LabelledSplats, number: int, count: int) -> dict[str, Any]:
+    """What a list says of an object of so many splats; 0 is what belongs to none."""
+    unnamed = f"object {number}" if number else "no object"
+    color = id_color(np.array([number]))[0].tolist() if number else [110] * 3
+    return {
+        "id": number,
+        "name": objects.names.get(number, unnamed),
+        "count": count,
+        "color": color,
+        **({"parent": objects.parents[number]} if number in objects.parents else {}),
+    }
 
 
 def _chunks(labels: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
+from iqgs.objects.granularity import Granularity
 from iqgs.objects.labelled import LabelledSplats
-from iqgs.viewer.packed import pack
+from iqgs.viewer.packed import list_entry, pack
 from scene.cameras import Camera
 from scene.frame import Vector, up_direction
 
@@ -24,6 +25,7 @@ PARTS = Path(__file__).with_name("page")
 SCRIPTS = ("unpack", "shaders", "renderer", "orbit", "panel", "controls", "main")  # in this order
 MOST_VIEWS = 100  # photographs' views in the page's list
 NEAR_SHARE = 0.01  # nearest that a free camera sees, of the scene's size, where that is less
+LEVEL_WORDS = {-1: "groups", 0: "objects", 1: "parts", 2: "subparts"}
 _COUNTED = 20_000  # splats that decide on the first view
 
 
@@ -34,13 +36,17 @@ class PageFacts:
     title: str
     cameras: Sequence[Camera] = ()  # of the photographs
     background: Vector = (0.0, 0.0, 0.0)
+    levels: Granularity | None = None  # of the objects; None: they are all that the page lists
+    level: int = 0  # of these, that the page opens at
 
 
 def page_text(objects: LabelledSplats, facts: PageFacts) -> str:
     """The page. ValueError without splats."""
     if not len(objects):
         raise ValueError("a page needs splats")
-    packed = pack(objects)
+    levels = facts.levels
+    units = objects if levels is None else levels.at(objects, max(levels.labels))
+    packed = pack(units)
     cameras = facts.cameras[:: max(1, -(-len(facts.cameras) // MOST_VIEWS))]
     size = scene_size(objects)
     header = {
@@ -53,6 +59,8 @@ def page_text(objects: LabelledSplats, facts: PageFacts) -> str:
         "views": [view_entry(camera) for camera in cameras],
         "start": first_view(objects, cameras),
     }
+    if levels is not None:
+        header |= {"levels": level_entries(objects, units, levels), "level": facts.level}
     parts = {
         "title": html.escape(facts.title),
         "style": _part("style.css"),
@@ -62,6 +70,27 @@ def page_text(objects: LabelledSplats, facts: PageFacts) -> str:
         "scripts": "\n".join(_part(f"{name}.js") for name in SCRIPTS),
     }
     return Template(_part("page.html")).substitute(parts)
+
+
+def level_entries(
+    objects: LabelledSplats, units: LabelledSplats, levels: Granularity
+) -> list[dict[str, Any]]:
+    """What the page lists at each level, coarsest first. `of`: for each of the units, the sets of
+    splats that the page knows, by number, the place of the entry that it is in.
+    """
+    numbers, index = torch.unique(units.labels, return_inverse=True)
+    first = torch.zeros(len(numbers), dtype=torch.int64)
+    first[index] = torch.arange(len(index))
+    found = []
+    for level in sorted(levels.labels):
+        seen = levels.at(objects, level)
+        present, of = torch.unique(seen.labels[first], return_inverse=True)
+        counts = torch.bincount(torch.searchsorted(present, seen.labels), minlength=len(present))
+        rows = zip(present.tolist(), counts.tolist(), strict=True)
+        entries = [list_entry(seen, number, count) for number, count in rows]
+        name = LEVEL_WORDS.get(level, "parts" if level > 0 else "groups")
+        found.append({"level": level, "name": name, "entries": entries, "of": of.tolist()})
+    return found
 
 
 def view_entry(camera: Camera) -> dict[str, Any]:

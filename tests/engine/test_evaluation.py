@@ -209,3 +209,21 @@ def test_wrong_command_lines() -> None:
     for arguments in ([], ["-m", "x", "--split", "all"], ["-m", "x", "--min_area", "0"]):
         with pytest.raises(UserError):
             parse_evaluation_arguments(arguments)
+
+
+def test_the_newest_masks_of_texts_are_those_of_the_highest_iteration(tmp_path: Path) -> None:
+    """As numbers: as words 900 would come after 1100."""
+    for name in ("ours_900_text", "ours_1100_text", "ours_1100", "ours_x_text"):
+        (tmp_path / "test" / name / "test_mask").mkdir(parents=True)
+    params = EvaluationParams(model_paths=(str(tmp_path),), protocol="lerf-mask")
+    (tmp_path / "config.json").write_text('{"model": {"source_path": "nowhere"}}')
+    seen: list[Path] = []
+
+    def scored(truth: Path, folder: Path) -> None:
+        seen.append(folder)
+        raise DataError("enough")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("iqgs.engine.scoring.results.lerf_mask_scores", scored)
+        evaluate_runs(params)
+    assert [folder.parent.name for folder in seen] == ["ours_1100_text"]

@@ -20,6 +20,7 @@ from arguments.exporting import (
 )
 from arguments.meshing import MeshParams
 from arguments.rendering import parse_render_arguments
+from diff_surfel_rasterization import BlendWeights
 from iqgs.engine.objects import exporting
 from iqgs.engine.objects.exporting import export, export_mesh
 from iqgs.engine.objects.folder import write_objects
@@ -31,10 +32,10 @@ from iqgs.engine.settings import resolve_run
 from iqgs.export.mesh.grids import ContractedGrid
 from iqgs.export.mesh.rendered import (
     entry_depths,
-    first_half,
     objects_of_pixels,
     pixels_of,
     rendered_view,
+    surface_depth,
 )
 from iqgs.export.mesh.views import DepthView
 from iqgs.export.record import from_file
@@ -118,8 +119,9 @@ def test_meshes_of_objects_are_their_balls(run: Run) -> None:
     scene = scene_mesh(trained_objects(run), run.cameras.train, run.renderer, quick())
     for number, (_, _, color) in BALLS.items():
         mesh = scene.of(number)
-        # At the rim a ball of discs is a pixel wider than the ball itself.
-        assert np.median(error(mesh.vertices, number)) < 0.02
+        # At the rim a ball of discs is a pixel wider than the ball itself, and discs that touch a
+        # ball lie outside of it but for their centres.
+        assert np.median(error(mesh.vertices, number)) < 0.025
         assert mesh.colors is not None
         assert np.abs(np.median(mesh.colors / 255.0, axis=0) - color).max() < 0.05
     assert len(scene.of(5)) == 0
@@ -165,48 +167,61 @@ def test_depth_is_that_of_the_pixels_own_object(run: Run) -> None:
     weights = run.lens(camera).weights(0.0)
     labels, own = objects_of_pixels(weights, objects.labels)
     depths = entry_depths(camera, objects.splats, weights)
-    counted = torch.where(own, weights.weight, 0.0)
-    halves = first_half(weights, counted, depths)
+    found = surface_depth(camera, weights, torch.where(own, weights.weight, 0.0), depths)
     pixels = pixels_of(weights)
     normals = objects.splats.normals().detach().double()
     means = objects.splats.means.detach().double()
+    compared = 0
     for pixel in range(0, WIDTH * HEIGHT, 83):
         first, last = int(weights.row_start[pixel]), int(weights.row_start[pixel + 1])
         assert (pixels[first:last] == pixel).all()
         if first == last:
-            assert labels[pixel] == 0 and halves[pixel] == 0
+            assert labels[pixel] == 0 and found[pixel] == 0
             continue
-        splats = weights.splat[first:last].long()
-        sums = {
-            number: float(weights.weight[first:last][objects.labels[splats] == number].sum())
-            for number in BALLS
-        }
+        splats, shares = weights.splat[first:last].long(), weights.weight[first:last].double()
+        sums = {n: float(shares[objects.labels[splats] == n].sum()) for n in BALLS}
         best = max(sums, key=lambda number: sums[number])
         assert labels[pixel] == best
         at = torch.tensor([[pixel % WIDTH + 0.5, pixel // WIDTH + 0.5]])
         ray = camera.ray_directions(at)[0]
-        gone, found = 0.0, 0.0
-        for splat, weight in zip(splats.tolist(), weights.weight[first:last].tolist(), strict=True):
-            if int(objects.labels[splat]) != best:
-                continue
-            gone += weight
-            away = float((means[splat] - camera.center) @ normals[splat])
-            along = away / float(ray @ normals[splat]) * float(ray @ camera.forward)
-            found = along
-            if gone >= 0.5 * sums[best] * (1 - 1e-6):
-                break
-        center = float((means[splat] - camera.center) @ camera.forward)
-        assert float(halves[pixel]) in (
-            pytest.approx(found, abs=1e-3),
-            pytest.approx(center, abs=1e-3),
-        )
+        met = []
+        for k, splat in enumerate(splats.tolist()):
+            if int(objects.labels[splat]) == best:
+                away = float((means[splat] - camera.center) @ normals[splat])
+                along = away / float(ray @ normals[splat]) * float(ray @ camera.forward)
+                mine = float(depths[first + k])
+                center = float((means[splat] - camera.center) @ camera.forward)
+                assert mine in (pytest.approx(along, abs=1e-3), pytest.approx(center, abs=1e-3))
+                met.append((mine, float(shares[k])))
+        met.sort()
+        gone = np.cumsum([share for _, share in met]) / sums[best]
+        quarter, half = (met[int((gone >= s - 1e-6).argmax())][0] for s in (0.25, 0.5))
+        wanted = quarter if half - quarter <= half / FOCAL else half
+        assert float(found[pixel]) == pytest.approx(wanted, abs=1e-4)
+        compared += 1
+    assert compared > 5
     seen = rendered_view(camera, objects, run.renderer)
     assert seen.labels is not None and set(seen.labels.unique().tolist()) == {0, 7, 300}
     # Nearly opaque splats: the renderer's own median is of the same surface, but at the rim.
     image = run.lens(camera).render(with_surface=False)
     inner = (image.alpha[0] > 0.95) & seen.depth.isfinite()
-    assert (seen.depth - image.median_depth[0])[inner].abs().median() < 1e-4
+    assert (seen.depth - image.median_depth[0])[inner].abs().median() < 2e-3
     assert (seen.depth.isfinite() == (image.alpha[0] > 0.5)).all()
+
+
+def test_the_surface_is_where_the_first_layers_are() -> None:
+    """One pixel, entries in the order of blending, which is not that of their depths."""
+    camera = replace(cameras()[0], width=1, height=1)
+    depths = torch.tensor([2.02, 2.0, 2.01, 9.0])
+    share = torch.tensor([0.3, 0.3, 0.2, 0.1])
+    start = torch.tensor([0, 4])
+    weights = BlendWeights(start, torch.arange(4, dtype=torch.int32), share, 4)
+    assert float(surface_depth(camera, weights, share, depths)) == pytest.approx(2.0)
+    # What floats a metre before a wall is no surface.
+    floating = torch.tensor([1.0, 2.0, 2.0, 2.0])
+    assert float(surface_depth(camera, weights, share, floating)) == pytest.approx(2.0)
+    nobody = torch.zeros(4)
+    assert float(surface_depth(camera, weights, nobody, depths)) == 0
 
 
 def test_splats_of_a_file_become_other_files(tmp_path: Path, run: Run) -> None:

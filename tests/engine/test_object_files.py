@@ -15,7 +15,10 @@ from PIL import Image
 from arguments.exporting import ExtractParams
 from iqgs.engine.objects.extraction import extract_object
 from iqgs.engine.objects.opened import edited_objects
+from iqgs.engine.objects.previews import shown_objects
 from iqgs.engine.opening import open_run
+from iqgs.methods.hard_labels import segment_by_labels
+from iqgs.methods.protocol import SplatLabels
 from iqgs.objects.catalog import entry_of
 from utils.errors import DataError, UserError
 from utils.ply import read_ply, read_ply_file, write_ply
@@ -158,8 +161,48 @@ def test_cleaning_mends_labels_and_is_scored_where_the_scene_is(run: Path, edit:
     columns["instance"][wrong] = rng.choice(IDS, int(wrong.sum()))
     write_ply(path, columns, file.comments)
     lines = [line for line in edit("clean") if "IoU" in line]
-    assert [line.split(":")[0].strip() for line in lines] == ["before", "after"]
-    before, after = (float(line.split("IoU ")[1].split(",")[0]) for line in lines)
+    named = [line.split(":")[0].strip() for line in lines]
+    assert named == ["before", "after", "after, extracted with --instance_opacity"]
+    before, after, _ = (float(line.split("IoU ")[1].split(",")[0]) for line in lines)
+    assert "PSNR" not in lines.pop()  # the scene itself stays as it is
     assert 20 < before < after - 2
     pictures = [float(line.split("scene ")[1]) for line in lines]
     assert pictures[1] > pictures[0] - 0.5
+
+
+def test_extracted_splats_are_as_opaque_as_they_are_surely_the_objects(
+    run: Path, edit: Edit, tmp_path: Path
+) -> None:
+    target = tmp_path / "left.ply"
+    with pytest.raises(UserError, match="--instance_opacity needs the votes of --clean"):
+        edit("extract", "--id", "left", "--instance_opacity", "-o", str(target))
+    assert not target.exists()
+    edit("clean", "--no-score")
+    cleaned = edited_objects(open_run(run)).of(3)
+    edit("extract", "--id", "left", "--instance_opacity", "-o", str(target))
+    found = 1 / (1 + np.exp(-read_ply(target)["opacity"].astype(np.float64)))
+    whole = cleaned.splats.opacities.detach()[:, 0].double().numpy()
+    sure = cleaned.confidence.double().numpy()
+    assert sure.min() < 0.9 < sure.max()
+    np.testing.assert_allclose(found, np.maximum(whole * sure, 1e-6), rtol=1e-4)
+    # The scene itself is as it was, and so is an object that is extracted without the flag.
+    edit("extract", "--id", "left", "-o", str(target))
+    found = 1 / (1 + np.exp(-read_ply(target)["opacity"].astype(np.float64)))
+    np.testing.assert_allclose(found, whole, rtol=1e-4)
+    edit("undo")
+    edit("extract-all", "--clean", "--instance_opacity", "-o", str(tmp_path / "all"))
+    same = read_ply(tmp_path / "all/3.ply")["opacity"].astype(np.float64)
+    np.testing.assert_allclose(1 / (1 + np.exp(-same)), np.maximum(whole * sure, 1e-6), rtol=1e-4)
+
+
+def test_what_a_view_shows_is_that_of_each_objects_share(run: Path) -> None:
+    """One list of weights against a picture of every object's share."""
+    opened = open_run(run)
+    objects = edited_objects(opened)
+    speaks = SplatLabels(objects.labels, torch.ones(len(objects)), "global")
+    for camera in opened.cameras.train[:3]:
+        lens = opened.renderer.lens(camera, objects.splats)
+        wanted = segment_by_labels(lens, speaks, panoptic=False).label_map.numpy()
+        found = shown_objects(lens, objects.labels)
+        assert len(np.unique(wanted)) > 2
+        assert (found == wanted).mean() > 0.98  # weights below one grey level are not listed

@@ -131,7 +131,6 @@ def test_parts_know_their_whole(divided: LabelledSplats) -> None:
 
 
 def test_objects_are_read_at_a_level(divided: LabelledSplats) -> None:
-    assert at_level(divided, -1) is divided
     assert at_level(divided, 0).numbers() == [BALL, RING, WALL]
     assert at_level(divided, 1).numbers() == [RING, WALL, 11, 12]
     assert torch.equal(at_level(divided, 2).labels, divided.labels)

@@ -13,9 +13,9 @@ from unittest.mock import MagicMock
 import pytest
 from plyfile import PlyData
 
+from arguments.viewing import ViewParams
 from iqgs.engine.objects.live import export_object, open_view
-from iqgs.engine.objects.opened import edited_objects
-from iqgs.engine.objects.page import shown_objects
+from iqgs.engine.objects.opened import edited_objects, run_objects
 from iqgs.engine.objects.recording import record_edits, undo_edit
 from iqgs.engine.opening import open_run
 from iqgs.engine.settings import resolve_run
@@ -84,7 +84,7 @@ def test_a_mistake_is_one_sentence(
 
 def test_the_live_view_exports_what_other_programs_read(run_folder: Path) -> None:
     run = open_run(run_folder)
-    objects = shown_objects(run)
+    objects = run_objects(run)
     number = objects.numbers()[0]
     said = export_object(run, objects.of(number), number)
     path = run_folder / "objects" / f"{number}.ply"
@@ -96,15 +96,38 @@ def test_the_live_view_exports_what_other_programs_read(run_folder: Path) -> Non
 
 def test_edits_are_shown_and_names_are_kept(run_folder: Path) -> None:
     run = open_run(run_folder)
-    first, *others = shown_objects(run).numbers()
-    view = open_view(run, MagicMock())
+    first, *others = run_objects(run).numbers()
+    view = open_view(run, MagicMock(), ViewParams(model_path=str(run_folder), quiet=True))
     view.desk.choose(first)
     view.named.value = "teapot"
     view.named.on_update.call_args[0][0](None)
     assert edited_objects(run).names[first] == "teapot"
     record_edits(run, Remove((others[0],)))
-    shown = shown_objects(open_run(run_folder))
+    shown = run_objects(open_run(run_folder))
     assert others[0] not in shown.numbers() and shown.names[first] == "teapot"
     undo_edit(run)
     undo_edit(run)
-    assert len(shown_objects(open_run(run_folder))) == len(run.gaussians)
+    assert len(run_objects(open_run(run_folder))) == len(run.gaussians)
+
+
+def test_a_page_opens_at_a_level_that_there_is(
+    run_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    opened: Callable[..., Any],
+) -> None:
+    path = tmp_path / "parts.html"
+    base = ("-m", str(run_folder), "-o", str(path), "--quiet")
+    assert knock(monkeypatch, *base, "--level", "parts") == 0
+    page = opened(path)
+    page.evaluate("iqgs.ready")
+    state = page.evaluate("iqgs.state()")
+    assert state["level"] == 1 and {0, 1, 2} <= set(state["levels"])
+    assert {entry["parent"] for entry in state["objects"] if "parent" in entry} & set(IDS)
+    assert knock(monkeypatch, *base, "--level", "7") == 2
+    assert "--level must be one of" in capsys.readouterr().err
+    assert knock(monkeypatch, *base, "--no-levels", "--level", "1") == 2
+    assert knock(monkeypatch, *base, "--no-levels") == 0
+    plain = opened(path)
+    assert plain.evaluate("iqgs.state()")["levels"] == [0]

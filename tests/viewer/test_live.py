@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from gaussian_renderer import Renderer
+from iqgs.objects.granularity import Division, granularity
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.viewer.live import LiveView, Outside, enlargement, splat_arrays, start_server
 from iqgs.viewer.picking import met_object, ray_camera
@@ -77,7 +78,7 @@ class FakeServer:
         self.scene.on_click.return_value = lambda function: setattr(self, "click", function)
         self.gui = MagicMock()
         self.gui.add_button.side_effect = self.add_button
-        for kind, value in (("dropdown", "none"), ("text", ""), ("checkbox", False)):
+        for kind, value in (("dropdown", "none"), ("text", ""), ("checkbox", False), ("slider", 0)):
             widget = MagicMock(value=value)
             setattr(self, kind, widget)
             getattr(self.gui, f"add_{kind}").return_value = widget
@@ -103,7 +104,7 @@ class FakeServer:
 def fake() -> tuple[FakeServer, LiveView, list[int]]:
     server, calls = FakeServer(), []
 
-    def export(number: int) -> str:
+    def export(_: LabelledSplats, number: int) -> str:
         calls.append(number)
         return f"{number}.ply"
 
@@ -187,6 +188,10 @@ def test_without_viser_one_sentence_says_what_to_install(
     monkeypatch.setattr(sys, "argv", ["view.py"])
     assert run_command(view_script.main) == 2
     assert "model_path (-m)" in capsys.readouterr().err
+    # It is said before a run, which may be large, is opened: this one is not there at all.
+    monkeypatch.setattr(sys, "argv", ["view.py", "-m", "nowhere"])
+    assert run_command(view_script.main) == 2
+    assert "viser, which is not installed" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -194,7 +199,7 @@ def served() -> Iterator[tuple[LiveView, str, list[int]]]:
     pytest.importorskip("viser", reason="pip install 'viser>=1.1,<2'")
     exported: list[int] = []
 
-    def export(number: int) -> str:
+    def export(_: LabelledSplats, number: int) -> str:
         exported.append(number)
         return f"objects/{number}.ply"
 
@@ -269,3 +274,32 @@ def test_objects_without_frame_or_cameras_are_shown() -> None:
     server = FakeServer()
     LiveView(server, bare, RENDERER, Outside(lambda *_: "")).look_from([])
     server.scene.set_up_direction.assert_not_called()
+
+
+def test_the_slider_puts_another_level_on_the_desk() -> None:
+    """3 and 7 are a group, 7 has two parts; what is hidden stays hidden."""
+    objects = splats()
+    half = (objects.of(7).splats.means[:, 0] > 0).long().numpy()
+    tree = granularity(objects, Division({7: [half]}, [{3: 0, 7: 0, 300: 1}]), ())
+    server, exported = FakeServer(), []
+
+    def export(seen: LabelledSplats, number: int) -> str:
+        exported.append((number, len(seen.of(number))))
+        return ""
+
+    view = LiveView(server, objects, RENDERER, Outside(export), tree)
+    assert set(server.nodes) == {f"/objects/{n}" for n in (0, 3, 300, 302, 303)}
+    assert view.desk.numbers == (0, 3, 7, 300)
+    server.changed("dropdown", next(e for e in server.dropdown.options if e.startswith("7 ")))
+    server.press("Hide")
+    visible = {name for name, node in server.nodes.items() if node.visible}
+    assert visible == {f"/objects/{n}" for n in (0, 3, 300)}
+    server.changed("slider", 1)
+    assert view.desk.numbers == (0, 3, 300, 302, 303) and view.desk.chosen is None
+    assert {name for name, node in server.nodes.items() if node.visible} == visible
+    assert "level 1: 4 to choose from" in server.markdown.content
+    server.changed("slider", -1)  # of the group, 3 is shown
+    assert view.desk.numbers == (0, 300, 301) and all(n.visible for n in server.nodes.values())
+    view.desk.choose(301)
+    server.press("Export PLY")
+    assert exported == [(301, len(objects.of(3)) + len(objects.of(7)))]

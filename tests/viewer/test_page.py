@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from gaussian_renderer import Renderer
+from iqgs.objects.granularity import Division, Granularity, granularity
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.viewer.packed import pack
 from iqgs.viewer.page_file import PageFacts, page_text, view_entry
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 
-from .conftest import NAMES, cameras, splats
+from .conftest import CENTERS, NAMES, cameras, splats
 from .test_packed import unpacked
 
 GRAY = (0.2, 0.3, 0.4)
@@ -251,3 +252,70 @@ def test_thousands_of_objects_have_a_place(opened: Open, tmp_path: Path) -> None
     assert off.mean() < 0.4
     page.evaluate("iqgs.showInstances(true)")
     assert page.locator("#objects li.off").count() == len(gone)
+
+
+def leveled() -> tuple[LabelledSplats, Granularity]:
+    """3 and 7 are a group, and 7 has two parts."""
+    objects = splats()
+    half = (objects.of(7).splats.means[:, 0] > CENTERS[7][0]).long().numpy()
+    division = Division({7: [half]}, [{3: 0, 7: 0, 300: 1}])
+    return objects, granularity(objects, division, ())
+
+
+def test_a_slider_goes_from_groups_to_parts(opened: Open, tmp_path: Path) -> None:
+    objects, levels = leveled()
+    path = tmp_path / "page.html"
+    path.write_text(page_text(objects, PageFacts("levels", cameras(), GRAY, levels)))
+    page = opened(path)
+    assert page.evaluate("iqgs.ready") is True
+
+    def ids() -> set[int]:
+        rows = page.locator("#objects li")
+        return {int(row.get_attribute("data-id")) for row in rows.all()}
+
+    assert ids() == {0, 3, 7, 300} and page.inner_text("#levelname") == "0: objects"
+    page.click("#objects li[data-id='7']")
+    page.keyboard.press("h")
+    page.keyboard.press("p")  # what is hidden stays so, in parts
+    state = page.evaluate("iqgs.state()")
+    assert state["level"] == 1 and state["hidden"] == [302, 303] and state["selected"] in (302, 303)
+    assert ids() == {0, 3, 300, 302, 303} and page.inner_text("#levelname") == "1: parts"
+    assert state["objects"][-1]["parent"] == 7
+    page.locator("#objects li[data-id='302'] .eye").click()
+    page.keyboard.press("g")
+    page.keyboard.press("Escape")
+    assert page.evaluate("iqgs.state()")["hidden"] == [], "a part of it is shown"
+    camera = cameras()[0]
+    kept = units_of(objects, levels)
+    kept = kept.rows(kept.labels != 303)
+    assert np.abs(rendered(camera, kept.splats) - picture(page, camera)).mean() < 0.4
+    page.locator("#level").fill("0")  # the slider itself: the coarsest level
+    assert page.evaluate("iqgs.state()")["level"] == -1 and ids() == {0, 300, 301}
+    page.evaluate("iqgs.hide([301])")
+    assert np.abs(
+        rendered(camera, kept.rows(torch.isin(kept.labels, torch.tensor([0, 300]))).splats)
+        - picture(page, camera)
+    ).mean() < 0.4  # fmt: skip
+    found = {page.evaluate(f"iqgs.pick({x}, 60)")["id"] for x in range(0, 160, 4)}
+    assert found <= {None, 0, 300} and 300 in found
+    page.evaluate("iqgs.hide([])")
+    page.evaluate("iqgs.showInstances(true)")
+    seen = picture(page, camera).astype(float)
+    colors = {entry["id"]: entry["color"] for entry in page.evaluate("iqgs.state()")["objects"]}
+    lens = Renderer(torch.zeros(3), "auto", 0.0).lens(camera, objects.of(3).splats)
+    shown = seen[lens.alpha[0].numpy() > 0.95].mean(0)
+    wanted = np.array(colors[301], float)
+    assert np.dot(shown, wanted) / np.linalg.norm(shown) / np.linalg.norm(wanted) > 0.995
+
+
+def units_of(objects: LabelledSplats, levels: Granularity) -> LabelledSplats:
+    """The finest level, as the page has its splats."""
+    return as_page_has_them(levels.at(objects, max(levels.labels)))
+
+
+def test_a_page_without_levels_has_no_slider(opened: Open, tmp_path: Path) -> None:
+    page = opened(write_page(tmp_path, splats()))
+    page.evaluate("iqgs.ready")
+    assert not page.locator("#levels").is_visible()
+    page.keyboard.press("p")
+    assert page.evaluate("iqgs.state()")["level"] == 0

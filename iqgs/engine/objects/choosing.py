@@ -21,7 +21,7 @@ NAMED_VIEWS = 3  # how many names a message lists
 
 def object_number(objects: LabelledSplats, wanted: str) -> int:
     """The number of an object with splats, from that number or from its name. UserError."""
-    parts = _parts_of_whole(objects, wanted)
+    parts = parts_of_whole(objects, wanted)
     if parts:
         raise UserError(f"--id {wanted}: consists of parts {list(parts)}; choose one of them")
     try:
@@ -32,7 +32,7 @@ def object_number(objects: LabelledSplats, wanted: str) -> int:
 
 def parts_or_itself(objects: LabelledSplats, wanted: str) -> tuple[int, ...]:
     """An object by number or name, or its parts where these have all of its splats. UserError."""
-    return _parts_of_whole(objects, wanted) or (object_number(objects, wanted),)
+    return parts_of_whole(objects, wanted) or (object_number(objects, wanted),)
 
 
 def chosen_objects(run: Run, objects: LabelledSplats, params: SelectionParams) -> tuple[int, ...]:
@@ -59,8 +59,8 @@ def chosen_wholes(
     return list(dict.fromkeys(found))
 
 
-def _parts_of_whole(objects: LabelledSplats, wanted: str) -> tuple[int, ...]:
-    """The parts of what has no splats of its own any more; none for anything else."""
+def parts_of_whole(objects: LabelledSplats, wanted: str) -> tuple[int, ...]:
+    """The parts of an object, by number or name, that has no splats of its own; else none."""
     for whole in sorted(set(objects.parents.values()) - set(objects.numbers())):
         if wanted in (str(whole), objects.names.get(whole)):
             return tuple(parts_of(objects, whole))

@@ -13,6 +13,7 @@ from iqgs.engine.objects.choosing import chosen_objects
 from iqgs.engine.objects.cleaning import clean_objects, write_cleaning
 from iqgs.engine.objects.decisions import forget_unused
 from iqgs.engine.objects.extraction import extract, extract_all
+from iqgs.engine.objects.leveling import at_wanted_level
 from iqgs.engine.objects.listing import list_objects
 from iqgs.engine.objects.making import MAKERS
 from iqgs.engine.objects.opened import after_edit, replayed
@@ -20,9 +21,8 @@ from iqgs.engine.objects.scoring import compared, true_masks
 from iqgs.engine.objects.script import EditScript, read_script
 from iqgs.engine.run import Run
 from iqgs.objects import edits
-from iqgs.objects.cleaning import Cleaning, apply_cleaning
+from iqgs.objects.cleaning import Cleaning, apply_cleaning, with_instance_opacity
 from iqgs.objects.labelled import LabelledSplats
-from iqgs.objects.levels import at_level
 from utils.errors import UserError
 from utils.run_lock import RunLock
 
@@ -81,7 +81,7 @@ def _cleaning(
 def _list(run: Run, params: editing.ListParams) -> list[str]:
     with RunLock(run.folder):
         script = read_script(run)
-        objects = at_level(replayed(run, script.edits), params.level)
+        objects = at_wanted_level(run, replayed(run, script.edits), params)
         return list_objects(run, objects, len(script.edits), params.previews)
 
 
@@ -104,7 +104,11 @@ def _to_extract(
     objects = replayed(run, script.edits)
     cleaning = _cleaning(run, objects, script.edits, params) if params.clean else None
     objects = objects if cleaning is None else apply_cleaning(objects, cleaning)
-    return at_level(objects, params.level)
+    if params.instance_opacity:
+        if objects.hidden is None:  # only cleaning knows what is hidden, and asks for votes
+            raise UserError("--instance_opacity needs the votes of --clean; give that too")
+        objects = with_instance_opacity(objects)
+    return at_wanted_level(run, objects, params)
 
 
 def _clean(run: Run, params: editing.CleanParams) -> list[str]:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from arguments.exporting import PACKED, ExportParams
+from iqgs.engine.objects.choosing import parts_of_whole
+from iqgs.engine.objects.leveling import at_wanted_level
 from iqgs.engine.objects.meshing import named_meshes, scene_mesh
 from iqgs.engine.objects.opened import run_objects
 from iqgs.engine.opening import open_for
@@ -18,6 +20,7 @@ from iqgs.export.mesh.files import NamedMesh, write_mesh
 from iqgs.export.ply import write_ply
 from iqgs.export.record import SplatArrays, from_file, from_objects
 from iqgs.export.usd import write_usd
+from iqgs.objects.labelled import LabelledSplats
 from utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -33,22 +36,33 @@ def export(params: ExportParams) -> str:
     run = None if source.is_file() else open_for(source, params)
     if params.mesh:
         return export_mesh(run, params)
-    splats = from_file(source) if run is None else from_objects(run_objects(run))
-    chosen = chosen_numbers(splats, params.id)
+    wanted = params.id
+    if run is None:
+        splats = from_file(source)
+    else:
+        objects = at_wanted_level(run, run_objects(run), params)
+        splats, wanted = from_objects(objects), with_parts_of(objects, wanted)
+    chosen = chosen_numbers(splats, wanted)
     if chosen:
         splats = splats.only(chosen)
     path = output_path(params, source, [splats.name_of(number) for number in chosen])
     write_splat_file(path, splats, params.as_3dgs)
-    objects = len(set(splats.labels.tolist()) - {0})
-    return f"{path} ({len(splats)} splats, {objects} objects)"
+    count = len(set(splats.labels.tolist()) - {0})
+    return f"{path} ({len(splats)} splats, {count} objects)"
+
+
+def with_parts_of(objects: LabelledSplats, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The same objects by number or name, with its parts instead of one that consists of such."""
+    found = [list(map(str, parts_of_whole(objects, word))) or [word] for word in wanted]
+    return tuple(dict.fromkeys(number for parts in found for number in parts))
 
 
 def export_mesh(run: Run | None, params: ExportParams) -> str:
     """Write surfaces of a run: of the objects that are chosen, else everything as one mesh."""
     if run is None:
         raise UserError(f"--mesh: {params.model_path} is a file; depth needs the cameras of a run")
-    objects = run_objects(run)
-    chosen = chosen_numbers(from_objects(objects), params.id)
+    objects = at_wanted_level(run, run_objects(run), params)
+    chosen = chosen_numbers(from_objects(objects), with_parts_of(objects, params.id))
     scene = scene_mesh(objects, run.cameras.train, run.renderer, params)
     parts = [NamedMesh(0, "scene", scene.whole())]
     if chosen:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from arguments.exporting import ExtractParams
 from iqgs.engine.objects.choosing import object_number, parts_or_itself
+from iqgs.engine.objects.leveling import at_wanted_level
 from iqgs.engine.objects.opened import edited_objects
 from iqgs.engine.run import Run
 from iqgs.engine.run_folder import OBJECTS_FOLDER
@@ -26,7 +27,9 @@ logger = logging.getLogger(__name__)
 def extract_object(run: Run, params: ExtractParams) -> str:
     """Write the splats of one object; returns a line that says where and how many."""
     objects = edited_objects(run)
-    if len(parts_or_itself(objects, params.id)) > 1:
+    if params.level:
+        objects = at_wanted_level(run, objects, params)
+    elif len(parts_or_itself(objects, params.id)) > 1:
         objects = at_level(objects, 0)
     return extract(run, objects, [object_number(objects, params.id)], params.output)[0]
 

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from arguments.exporting import ObjectsParams
+from iqgs.engine.objects.leveling import at_wanted_level
 from iqgs.engine.objects.listing import OBJECTS_FILE, list_objects
 from iqgs.engine.objects.meshing import SceneMesh, scene_mesh
 from iqgs.engine.objects.opened import replayed
@@ -37,7 +38,7 @@ def write_objects(run: Run, params: ObjectsParams) -> list[str]:
     An object without a surface in any training view gets splats and a hull of these only.
     """
     script = read_script(run)
-    objects = replayed(run, script.edits)
+    objects = at_wanted_level(run, replayed(run, script.edits), params)
     folder = Path(params.output or run.folder / OBJECTS_FOLDER)
     list_objects(run, objects, len(script.edits), pictures=True, folder=folder)
     scene = None

@@ -129,7 +129,7 @@ def named_meshes(
 def render_mesh(run: Run, objects: LabelledSplats, params: MeshParams) -> list[Path]:
     """2DGS's files: `train/ours_N/fuse[_unbounded].ply`, and `.._post.ply` without small pieces."""
     found = scene_mesh(objects, run.cameras.train, run.renderer, params)
-    folder = run.folder / "train" / f"ours_{run.iteration}"
+    folder = run.folder / "train" / run.output_name
     name = "fuse_unbounded" if params.unbounded else "fuse"
     paths = []
     for suffix, mesh in (("", found.mesh), ("_post", found.whole())):

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from arguments.viewing import PageParams
-from iqgs.engine.objects.opened import edited_objects
+from arguments.options import require
+from arguments.viewing import PageParams, ViewParams
+from iqgs.engine.objects.leveling import run_granularity
+from iqgs.engine.objects.opened import run_objects
 from iqgs.engine.run import Run
+from iqgs.objects.granularity import Granularity
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.viewer.page_file import PageFacts, page_text
 from utils.errors import UserError
@@ -18,15 +19,20 @@ from utils.storage import write_text
 NAME = "index.html"  # in RUN/objects
 
 
-def shown_objects(run: Run) -> LabelledSplats:
-    """The objects of a run after its edits; of a run without masks its splats, which belong to
-    none."""
-    if run.method is not None or run.saved_labels is not None:
-        return edited_objects(run)
-    n = len(run.gaussians)
-    return LabelledSplats(
-        run.gaussians, torch.zeros(n, dtype=torch.int64), torch.zeros(n), run.frame
-    )
+def shown_levels(
+    run: Run, objects: LabelledSplats, params: PageParams | ViewParams
+) -> Granularity | None:
+    """What a slider goes through; None for a run without objects and with --no-levels. UserError
+    where the level to begin with is not there.
+    """
+    if not params.levels or not objects.numbers():
+        require(not params.level, "level", params.level, "left out without levels to choose from")
+        return None
+    found = run_granularity(run, objects, params)
+    level = params.wanted_level or 0
+    known = ", ".join(map(str, sorted(found.labels)))
+    require(level in found.labels, "level", params.level, f"one of {known}")
+    return found
 
 
 def write_page(run: Run, params: PageParams) -> str:
@@ -34,12 +40,14 @@ def write_page(run: Run, params: PageParams) -> str:
     path = Path(params.output or run.folder / "objects" / NAME)
     if path.is_dir():
         raise UserError(f"-o {path} is a folder; name the file to write")
-    objects = shown_objects(run)
+    objects = run_objects(run)
     white = 1.0 if run.config.model.white_background else 0.0
     facts = PageFacts(
         title=params.title or run.folder.resolve().name,
         cameras=(*run.cameras.train, *run.cameras.test),
         background=(white, white, white),
+        levels=shown_levels(run, objects, params),
+        level=params.wanted_level or 0,
     )
     text = page_text(objects, facts)
     write_text(path, text)

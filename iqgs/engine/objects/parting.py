@@ -7,13 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
-from tqdm import tqdm
 
-from gaussian_renderer import MIN_WEIGHT
 from iqgs.engine.objects.decisions import read_decisions, write_decisions
-from iqgs.engine.run import Run, spread_cameras
+from iqgs.engine.objects.relating import shared_pixels
+from iqgs.engine.run import Run
 from iqgs.objects.edits import Numbers, Parts
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.objects.levels import first_nodes, part_tree
@@ -28,20 +26,9 @@ def find_pieces(run: Run, objects: LabelledSplats, number: int, count: int, quie
     part = objects.of(number)
     means = part.splats.means.detach().cpu().numpy().astype(np.float64)
     node = first_nodes(means)
-    size = int(node.max()) + 1
     at = np.full(len(objects), -1, np.int64)  # the node of each splat of the scene
     at[(objects.labels == number).numpy()] = node
-    shared = sparse.csr_matrix((size, size), dtype=np.float64)
-    cameras = spread_cameras(run) or run.cameras.test
-    for camera in tqdm(cameras, desc="Relating splats", disable=quiet, leave=False):
-        weights = run.renderer.lens(camera, objects.splats).weights(MIN_WEIGHT)
-        column = at[weights.splat.cpu().numpy()]
-        mine = column >= 0
-        pixel = np.repeat(np.arange(len(weights.row_start) - 1), np.diff(weights.row_start.cpu()))
-        entries = (weights.weight.cpu().numpy()[mine], (pixel[mine], column[mine]))
-        shape = (len(weights.row_start) - 1, size)
-        seen = sparse.coo_matrix(entries, shape=shape, dtype=np.float64).tocsr()
-        shared = shared + seen.T @ seen
+    shared = shared_pixels(run, objects, at, quiet)
     pieces = part_tree(part.splats, node, shared).pieces(means, count)
     if not pieces.any():
         raise UserError(f"object {number} has no parts that could be told apart")

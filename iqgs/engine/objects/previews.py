@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from gaussian_renderer import render
+from gaussian_renderer import MIN_WEIGHT, Lens, render
 from iqgs.engine.pictures.views import to_bytes
 from iqgs.engine.run import Run, spread_cameras
-from iqgs.methods.hard_labels import segment_by_labels
-from iqgs.methods.protocol import SplatLabels
+from iqgs.export.mesh.rendered import objects_of_pixels, pixels_of
+from iqgs.methods.winners import SOLID_ALPHA
 from iqgs.objects.catalog import ObjectEntry
 from iqgs.objects.labelled import LabelledSplats
 from scene.cameras import Camera
@@ -38,18 +39,13 @@ def best_views(run: Run, objects: LabelledSplats) -> dict[int, Camera]:
     """For each object that some training view shows, the one that shows most of it."""
     best: dict[int, float] = {}
     found: dict[int, Camera] = {}
-    splats = SplatLabels(
-        objects.labels.to(objects.splats.device),
-        torch.ones(len(objects), device=objects.splats.device),
-        "global",
-    )
+    labels = objects.labels.to(objects.splats.device)
     for camera in spread_cameras(run) or run.cameras.test:
         shrink = min(1.0, JUDGED_SIDE / max(camera.width, camera.height))
         small = camera.resized(
             max(1, round(camera.width * shrink)), max(1, round(camera.height * shrink))
         )
-        lens = run.renderer.lens(small, objects.splats)
-        shown = segment_by_labels(lens, splats, panoptic=False).label_map.cpu().numpy()
+        shown = shown_objects(run.renderer.lens(small, objects.splats), labels)
         edge = set(np.concatenate([shown[0], shown[-1], shown[:, 0], shown[:, -1]]).tolist())
         for number, count in zip(*np.unique(shown, return_counts=True), strict=True):
             value = float(count) / (small.width * small.height)
@@ -57,6 +53,20 @@ def best_views(run: Run, objects: LabelledSplats) -> dict[int, Camera]:
             if number and value > best.get(int(number), 0.0):
                 best[int(number)], found[int(number)] = value, camera
     return found
+
+
+def shown_objects(lens: Lens, labels: Tensor) -> NDArray[np.int64]:
+    """The object with the most weight in each pixel [H, W], 0 where less than half is covered.
+
+    From one list of weights: pictures of each object's share would be drawn by the dozen.
+    """
+    weights = lens.weights(MIN_WEIGHT)
+    found, _ = objects_of_pixels(weights, labels)
+    covered = torch.zeros(len(found), dtype=weights.weight.dtype, device=labels.device)
+    covered.index_add_(0, pixels_of(weights), weights.weight)
+    found = torch.where(covered >= SOLID_ALPHA, found, 0)
+    shown: NDArray[np.int64] = found.reshape(lens.camera.height, -1).cpu().numpy()
+    return shown
 
 
 @torch.no_grad()

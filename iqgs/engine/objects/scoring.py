@@ -28,6 +28,7 @@ from iqgs.evaluation.points import mask_iou
 from iqgs.methods.hard_labels import segment_by_labels
 from iqgs.methods.protocol import SplatLabels
 from iqgs.objects.catalog import by_object
+from iqgs.objects.cleaning import with_instance_opacity
 from iqgs.objects.labelled import LabelledSplats
 from scene.cameras import scene_extent
 from scene.synthetic.alone import masks_alone, room_of, viewpoint_of
@@ -63,14 +64,12 @@ class ExtractedScores:
 
     iou: float
     boundary_iou: float
-    psnr: float
+    psnr: float | None  # None: nothing of the whole changes
 
     def words(self) -> str:
         """In percent and dB."""
-        return (
-            f"IoU {100 * self.iou:.1f}, boundary IoU {100 * self.boundary_iou:.1f}, "
-            f"PSNR of the scene {self.psnr:.2f}"
-        )
+        words = f"IoU {100 * self.iou:.1f}, boundary IoU {100 * self.boundary_iou:.1f}"
+        return words if self.psnr is None else f"{words}, PSNR of the scene {self.psnr:.2f}"
 
 
 @torch.no_grad()
@@ -126,9 +125,16 @@ def compared(
     rows += [
         ("before", extracted_scores(run, before, truth)),
         ("after", extracted_scores(run, after, truth)),
+        ("after, extracted with --instance_opacity", _faded_scores(run, after, truth)),
     ]
     head = f"objects rendered alone in {len(truth.views)} views, against {truth.words}:"
     return [head, *(f"  {name}: {scores.words()}" for name, scores in rows)]
+
+
+def _faded_scores(run: Run, after: LabelledSplats, truth: ObjectTruth) -> ExtractedScores:
+    """With opacities of their own for objects alone; the image of the whole has none of it."""
+    alone = extracted_scores(run, with_instance_opacity(after), truth)
+    return dataclasses.replace(alone, psnr=None)
 
 
 def ceiling(run: Run, objects: LabelledSplats, truth: ObjectTruth) -> ExtractedScores | None:

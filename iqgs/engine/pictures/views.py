@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from arguments.rendering import RenderParams
 from iqgs.engine.objects.meshing import render_mesh
-from iqgs.engine.objects.opened import run_objects
+from iqgs.engine.objects.shown import has_edits, shown_run, unedited_objects
 from iqgs.engine.pictures.files import (
     write_id_masks,
     write_id_picture,
@@ -25,6 +26,7 @@ from iqgs.engine.pictures.files import (
     write_video,
 )
 from iqgs.engine.run import Run
+from iqgs.objects.labelled import LabelledSplats
 from scene.camera_path import path_cameras
 from scene.cameras import Camera
 from scene.exposure import Exposures
@@ -39,9 +41,11 @@ from utils.colors import (
 )
 from utils.errors import UserError
 from utils.images import LARGEST_PNG_ID
+from utils.storage import write_text
 
 SURFACE_ALPHA = 0.5  # below it a pixel shows more background than surface: no depth is written
 PALETTE_CAMERAS = 8  # views that the range of depths is taken from
+NAMES_FILE = "names.json"  # what the numbers of objects_id and masks are called
 PALETTE_SPLATS = 20_000  # splats that the palette of features is fitted to
 
 logger = logging.getLogger(__name__)
@@ -175,7 +179,10 @@ def render_split(run: Run, split: str, params: RenderParams, palette: Palette) -
     cameras: Sequence[Camera] = getattr(run.cameras, split)
     if not cameras:
         return []
-    folder = run.folder / split / f"ours_{run.iteration}"
+    folder = run.folder / split / run.output_name
+    if run.method is not None and run.ids is not None and run.method.ids == "global":
+        known = {str(number): run.ids.names.get(number, "") for number in run.ids.originals}
+        write_text(folder / NAMES_FILE, json.dumps(known, indent=1) + "\n")
     panels = _written_panels(run, cameras, folder, params, palette)
     write_video(folder / "concat" / "result.mp4", panels, params.fps)
     return [folder]
@@ -232,7 +239,7 @@ def render_path(run: Run, params: RenderParams, palette: Palette) -> Path:
             beside = pictures.depth_color if pictures.objects is None else pictures.objects
             yield np.concatenate([pictures.color, beside], axis=1)
 
-    path = run.folder / "traj" / f"ours_{run.iteration}" / "result.mp4"
+    path = run.folder / "traj" / run.output_name / "result.mp4"
     write_video(path, frames(), params.fps)
     return path
 
@@ -252,10 +259,20 @@ def render_run(run: Run, params: RenderParams) -> list[Path]:
             "say where the scene is now with -s",
             run.config.model.source_path,
         )
-    palette = fit_palette(run, (*run.cameras.train, *run.cameras.test))
-    paths = [path for split in params.splits for path in render_split(run, split, params, palette)]
+    shown, objects = _wanted_run(run, params)
+    palette = fit_palette(shown, (*run.cameras.train, *run.cameras.test))
+    paths = [p for split in params.splits for p in render_split(shown, split, params, palette)]
     if params.render_path:
-        paths.append(render_path(run, params, palette))
+        paths.append(render_path(shown, params, palette))
     if params.mesh:
-        paths += render_mesh(run, run_objects(run), params)
+        paths += render_mesh(shown, unedited_objects(run) if objects is None else objects, params)
     return paths
+
+
+def _wanted_run(run: Run, params: RenderParams) -> tuple[Run, LabelledSplats | None]:
+    """The run in the state and at the level that are asked for; a notice says which of two."""
+    edits = has_edits(run)
+    edited = params.state != "trained"
+    if edits and params.state == "auto":
+        logger.info("%d edits of the run are shown; --state trained leaves them out", edits)
+    return shown_run(run, edited, params)

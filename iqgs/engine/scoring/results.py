@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -203,8 +204,13 @@ def _lerf_rows(path: Path, params: EvaluationParams, overrides: Mapping[str, Any
 
 
 def _newest_text_folder(path: Path) -> Path:
-    found = sorted(path.glob("test/ours_*_text/test_mask"))
-    return found[-1] if found else path / "test" / "ours_N_text" / "test_mask"
+    """That of the highest iteration."""
+    found = [
+        (int(match[1]), folder)
+        for folder in path.glob("test/ours_*_text/test_mask")
+        if (match := re.fullmatch(r"ours_(\d+)_text", folder.parent.name))
+    ]
+    return max(found)[1] if found else path / "test" / "ours_N_text" / "test_mask"
 
 
 def write_table(text: str, output: str) -> None:

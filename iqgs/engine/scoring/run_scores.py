@@ -17,7 +17,9 @@ import torch
 from tqdm import tqdm
 
 from arguments.evaluation import EvaluationParams
+from arguments.levels import LevelParams
 from gaussian_renderer import Lens
+from iqgs.engine.objects.shown import has_edits, shown_run
 from iqgs.engine.reporting.matched import KeptMaps
 from iqgs.engine.run import Run, ids_of_files
 from iqgs.engine.run_folder import trained_names
@@ -138,7 +140,29 @@ def evaluate_run(
 
     `shared`: what runs on the same splats have in common, this one among them.
     """
-    shared = shared or Shared([run])
+    edits = has_edits(run)
+    if params.state == "edited":
+        if not edits:
+            raise UserError(f"--state edited: {run.folder} has no edits; leave the flag out")
+        return _evaluate_edited(run, params)
+    if edits:
+        logger.info(
+            "%s has %d edits: scored as training left it; --state edited scores the rest",
+            run.folder,
+            edits,
+        )
+    return _evaluate(run, params, shared or Shared([run]))
+
+
+def _evaluate_edited(run: Run, params: EvaluationParams) -> list[Evaluated]:
+    """One row, of what edits left."""
+    shown, _ = shown_run(run, True, LevelParams())
+    found = _evaluate(shown, replace(params, vote=False), Shared([shown]))
+    names = {f"ours_{run.iteration}": f"edited_{run.iteration}"}
+    return [replace(row, key=names.get(row.key, row.key)) for row in found]
+
+
+def _evaluate(run: Run, params: EvaluationParams, shared: Shared) -> list[Evaluated]:
     views = views_of(run, params.split)
     truth = find_truth(run, views, params)
     contestants = _contestants(run, params, truth, shared)
@@ -255,8 +279,9 @@ def vote_of(key: str) -> str:
     """Which vote a row is of; empty for the run's own method."""
     if key.startswith(SWAPPED):
         return f" ({key})"
-    if key.startswith(("ours", "oracle")):
-        return " (oracle)" if key.startswith("oracle") else ""
+    if key.startswith(("ours", "oracle", "edited")):
+        word = key.split("_")[0]
+        return "" if word == "ours" else f" ({word})"
     return " (vote, repaired)" if key.startswith("vote_repaired") else " (vote)"
 
 

@@ -19,6 +19,7 @@ from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 
 SOLID = 0.5  # accumulated opacity below which a pixel shows no surface
+FRONT_SHARE, FRONT_PIXELS = 0.25, 1.0  # see `surface_depth`
 _CELLS = 16_000_000  # pixels times objects that are counted at a time
 _EDGE_ON = 1e-3  # cosine below which a disc has no depth of its own at a pixel
 _SIGMAS = 3.0  # and how far from its centre it may have one
@@ -39,7 +40,8 @@ def rendered_view(camera: Camera, objects: LabelledSplats, renderer: Renderer) -
     # Not the renderer's own median: near the rim of things it lies wherever the plane of a disc
     # that is seen edge-on happens to be.
     depths = entry_depths(camera, objects.splats, weights)
-    depth = first_half(weights, torch.where(own, weights.weight, 0.0), depths).reshape(solid.shape)
+    counted = torch.where(own, weights.weight, 0.0)
+    depth = surface_depth(camera, weights, counted, depths).reshape(solid.shape)
     labels = torch.where(solid, labels.reshape(solid.shape), 0)
     depth = torch.where(solid & (depth > 0), depth, torch.inf).float()
     return DepthView(camera, depth, color, labels if bool(objects.labels.any()) else None)
@@ -99,15 +101,37 @@ def entry_depths(camera: Camera, gaussians: GaussianModel, weights: BlendWeights
     return torch.where(good, depth, center)
 
 
-def first_half(weights: BlendWeights, counted: Tensor, depths: Tensor) -> Tensor:
-    """The depth [H*W] at which half of a pixel's `counted` weights [nnz] lie in front; 0 if none.
+def surface_depth(camera: Camera, weights: BlendWeights, counted: Tensor, depths: Tensor) -> Tensor:
+    """The depth [H*W] of the surface that the `counted` weights [nnz] show; 0 where there is none.
 
-    Entries are front to back within a pixel.
+    Entries are taken in the order of their depths on the pixel's own ray: blending takes them in
+    that of their centres, which is another one where they cross. Surfaces are layers of splats, of
+    which the front ones let some of those behind them through, so that most of the weight lies
+    behind the surface. It is where a quarter has been met, if that is within a pixel's size of the
+    median; else the layers are no surface but a cloud, as of far walls, and the median is taken.
+    """
+    order = _along_rays(weights, depths)
+    counted, depths = counted[order], depths[order]
+    front = first_share(weights, counted, depths, FRONT_SHARE)
+    half = first_share(weights, counted, depths, 0.5)
+    near = half - front <= half * (FRONT_PIXELS / max(camera.fx, camera.fy))
+    return torch.where(near, front, half)
+
+
+def _along_rays(weights: BlendWeights, depths: Tensor) -> Tensor:
+    """The order [nnz] of entries by pixel and, within one, by depth."""
+    by_depth = torch.argsort(depths, stable=True)
+    return by_depth[torch.argsort(pixels_of(weights)[by_depth], stable=True)]
+
+
+def first_share(weights: BlendWeights, counted: Tensor, depths: Tensor, share: float) -> Tensor:
+    """The depth [H*W] at which a share of a pixel's `counted` weights [nnz] lies in front; 0 if
+    none. Entries are front to back within a pixel.
     """
     start, pixel = weights.row_start, pixels_of(weights)
     running = torch.cat([counted.new_zeros(1, dtype=torch.float64), counted.double().cumsum(dim=0)])
     before, total = running[start[:-1]], running[start[1:]] - running[start[:-1]]
-    reached = running[1:] - before[pixel] >= 0.5 * total[pixel]
+    reached = running[1:] - before[pixel] >= share * total[pixel]
     reached &= counted > 0
     count = len(depths)
     place = torch.full_like(start[:-1], count)

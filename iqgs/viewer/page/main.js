@@ -16,7 +16,9 @@ class Viewer {
     this.worker.onmessage = ({ data }) => this.answered(data);
     this.worker.onerror = (event) => fail(`The page's worker stopped: ${event.message}`);
     this.worker.postMessage({ type: "splats", ...splats }, [splats.words.buffer]);
-    this.hidden = new Set();
+    this.levels = levelsOf(header);
+    this.at = Math.max(0, this.levels.findIndex((level) => level.level === (header.level || 0)));
+    this.hiddenUnits = new Set(); // rows of header.objects; what the lists show are sets of them
     this.selected = null;
     this.instances = false;
     this.fixed = null; // a camera that somebody set, instead of the orbit
@@ -26,6 +28,7 @@ class Viewer {
     this.token = 0;
     this.orbit = new Orbit(header.up);
     this.panel = new Panel(header, this.actions());
+    this.panel.showLevel(this.levels, this.at);
     listen(this.canvas, this.orbit, {
       changed: () => { this.fixed = null; this.refresh(); },
       clicked: async (x, y) => this.select((await this.pickAt(x, y)).index),
@@ -40,16 +43,19 @@ class Viewer {
     return {
       select: (index) => this.select(index === this.selected ? null : index),
       toggle: (index) => this.setHidden(this.hidden.has(index) ? [...this.hidden].filter((i) => i !== index) : [...this.hidden, index]),
-      isolate: () => { if (this.selected !== null) this.setHidden(this.header.objects.map((_, i) => i).filter((i) => i !== this.selected)); },
+      isolate: () => { if (this.selected !== null) this.setHidden(this.entries.map((_, i) => i).filter((i) => i !== this.selected)); },
       hide: () => { if (this.selected !== null) this.setHidden([...this.hidden, this.selected]); },
       show: () => this.setHidden([]),
       mode: () => { this.instances = !this.instances; this.changed(); },
       go: (index) => this.go(index),
+      level: (at) => this.setLevel(at),
+      coarser: () => this.setLevel(this.at - 1),
+      finer: () => this.setLevel(this.at + 1),
     };
   }
 
   keyed(key) {
-    const names = { c: "mode", h: "hide", i: "isolate", x: "show" };
+    const names = { c: "mode", h: "hide", i: "isolate", x: "show", g: "coarser", p: "finer" };
     if (key === "escape") this.select(null);
     else if (names[key]) this.actions()[names[key]]();
     else return false;
@@ -58,14 +64,40 @@ class Viewer {
 
   select(index) { this.selected = index; this.changed(); }
 
+  get entries() { return this.levels[this.at].entries; }
+
+  get of() { return this.levels[this.at].of; }
+
+  // The entries of this level of which nothing is shown.
+  get hidden() {
+    const shown = new Set(this.of.filter((_, unit) => !this.hiddenUnits.has(unit)));
+    return new Set(this.entries.map((_, i) => i).filter((i) => !shown.has(i)));
+  }
+
   setHidden(indices) {
-    this.hidden = new Set(indices);
-    this.worker.postMessage({ type: "hidden", objects: [...this.hidden] });
+    const hidden = new Set(indices), before = this.hidden;
+    this.of.forEach((entry, unit) => {
+      if (hidden.has(entry)) this.hiddenUnits.add(unit);
+      else if (before.has(entry) || indices.length === 0) this.hiddenUnits.delete(unit);
+    });
+    this.worker.postMessage({ type: "hidden", objects: [...this.hiddenUnits] });
+    this.changed();
+  }
+
+  // Another level; what is hidden stays so, what is picked becomes what holds its first piece.
+  setLevel(at) {
+    if (!(at >= 0 && at < this.levels.length) || at === this.at) return;
+    const unit = this.selected === null ? -1 : this.of.indexOf(this.selected);
+    this.at = at;
+    this.selected = unit < 0 ? null : this.of[unit];
+    this.panel.showLevel(this.levels, at);
     this.changed();
   }
 
   changed() {
-    this.header.objects.forEach((_, i) => this.renderer.setObject(i, { hidden: this.hidden.has(i), selected: i === this.selected }));
+    this.of.forEach((entry, unit) => this.renderer.setObject(unit, {
+      color: this.entries[entry].color, hidden: this.hiddenUnits.has(unit), selected: entry === this.selected,
+    }));
     this.panel.update(this);
     this.refresh();
   }
@@ -98,8 +130,9 @@ class Viewer {
   // What pixel (x, y) of the picture shows: {index, id, name, depth, share}; index null: nothing.
   async pick(x, y) {
     const { object, depth, share } = await this.ask({ type: "pick", camera: this.camera(), x, y });
-    const { id = null, name = null } = object === null ? {} : this.header.objects[object];
-    return { index: object, id, name, depth, share };
+    const index = object === null ? null : this.of[object];
+    const { id = null, name = null } = index === null ? {} : this.entries[index];
+    return { index, id, name, depth, share };
   }
 
   pickAt(x, y) { // in the page's pixels
@@ -160,6 +193,12 @@ class Viewer {
   }
 }
 
+// The levels of a page, coarsest first: what the list shows, and in which entry each unit is.
+function levelsOf(header) {
+  const alone = [{ level: 0, name: "objects", entries: header.objects, of: header.objects.map((_, i) => i) }];
+  return header.levels && header.levels.length ? header.levels : alone;
+}
+
 async function start() {
   const header = JSON.parse(byId("header").textContent);
   if (!document.createElement("canvas").getContext("webgl2")) {
@@ -182,8 +221,8 @@ async function start() {
 
 window.iqgs = (() => {
   const ready = start().catch((error) => { fail(`The splats cannot be shown: ${error.message}`); return null; });
-  const indexOf = (viewer, id) => viewer.header.objects.findIndex((object) => object.id === id);
-  const idsOf = (viewer, set) => [...set].map((i) => viewer.header.objects[i].id).sort((a, b) => a - b);
+  const indexOf = (viewer, id) => viewer.entries.findIndex((entry) => entry.id === id);
+  const idsOf = (viewer, set) => [...set].map((i) => viewer.entries[i].id).sort((a, b) => a - b);
   return {
     ready: ready.then((viewer) => viewer !== null),
     settled: async () => (await ready).settled(),
@@ -193,12 +232,14 @@ window.iqgs = (() => {
     pick: async (x, y) => (await ready).pick(x, y),
     select: async (id) => { const viewer = await ready; viewer.select(id === null ? null : indexOf(viewer, id)); return viewer.settled(); },
     hide: async (ids) => { const viewer = await ready; viewer.setHidden(ids.map((id) => indexOf(viewer, id))); return viewer.settled(); },
+    setLevel: async (level) => { const viewer = await ready; viewer.setLevel(viewer.levels.findIndex((l) => l.level === level)); return viewer.settled(); },
     showInstances: async (on) => { const viewer = await ready; viewer.instances = on; viewer.changed(); return viewer.settled(); },
     state: async () => {
-      const viewer = await ready, { header, selected, hidden, instances, renderer } = viewer;
+      const viewer = await ready, { header, entries, selected, hidden, instances, renderer } = viewer;
       return {
-        count: header.count, kind: header.kind, objects: header.objects, instances, half: renderer.half,
-        selected: selected === null ? null : header.objects[selected].id, hidden: idsOf(viewer, hidden),
+        count: header.count, kind: header.kind, objects: entries, instances, half: renderer.half,
+        selected: selected === null ? null : entries[selected].id, hidden: idsOf(viewer, hidden),
+        level: viewer.levels[viewer.at].level, levels: viewer.levels.map((l) => l.level),
       };
     },
     // RGBA bytes of the picture in base64, first row at the top.

@@ -7,15 +7,26 @@ class Panel {
   constructor(header, actions) {
     this.header = header;
     this.actions = actions;
-    const objects = header.objects.filter((object) => object.id !== 0).length;
     byId("title").textContent = header.title;
-    byId("facts").textContent = `${header.count.toLocaleString("en")} splats, ${objects} objects`;
-    this.rows = header.objects.map((object, index) => this.row(object, index));
-    byId("objects").append(...this.rows);
+    this.rows = [];
     for (const id of ["mode", "isolate", "hide", "show"]) byId(id).addEventListener("click", () => actions[id]());
     byId("filter").addEventListener("input", () => this.filter());
+    byId("level").addEventListener("input", () => actions.level(Number(byId("level").value)));
     this.fillViews();
     byId("panel").hidden = false;
+  }
+
+  // The list of one level of `levels`, which are {level, name, entries}, coarsest first.
+  showLevel(levels, at) {
+    this.entries = levels[at].entries;
+    const things = this.entries.filter((entry) => entry.id !== 0).length;
+    byId("facts").textContent = `${this.header.count.toLocaleString("en")} splats, ${things} ${levels[at].name}`;
+    byId("levels").hidden = levels.length < 2;
+    Object.assign(byId("level"), { min: 0, max: levels.length - 1, value: at });
+    byId("levelname").textContent = `${levels[at].level}: ${levels[at].name}`;
+    this.rows = this.entries.map((entry, index) => this.row(entry, index));
+    byId("objects").replaceChildren(...this.rows);
+    this.filter();
   }
 
   row(object, index) {
@@ -48,7 +59,7 @@ class Panel {
   filter() {
     const wanted = byId("filter").value.trim().toLowerCase();
     this.rows.forEach((row, i) => {
-      const { id, name } = this.header.objects[i];
+      const { id, name } = this.entries[i];
       row.hidden = !(name.toLowerCase().includes(wanted) || String(id) === wanted);
     });
   }

@@ -9,7 +9,6 @@ class Renderer {
     this.canvas = canvas;
     this.background = header.background;
     this.objects = new Uint8Array(1024 * Math.ceil(header.objects.length / 1024) * 4);
-    header.objects.forEach((object, i) => this.objects.set([...object.color, 0], 4 * i));
     const discs = header.kind === "2dgs";
     this.splatting = this.program(discs ? DISC_VERTEX : ELLIPSOID_VERTEX, discs ? DISC_FRAGMENT : ELLIPSOID_FRAGMENT);
     this.showing = this.program(SCREEN_VERTEX, SCREEN_FRAGMENT);
@@ -70,8 +69,8 @@ class Renderer {
     this.shown = order.length;
   }
 
-  setObject(index, { hidden, selected }) {
-    this.objects[4 * index + 3] = (hidden ? 1 : 0) | (selected ? 2 : 0);
+  setObject(index, { color, hidden, selected }) {
+    this.objects.set([...color, (hidden ? 1 : 0) | (selected ? 2 : 0)], 4 * index);
   }
 
   target(width, height) {
