@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gaussian_renderer import Lens
 from iqgs.methods.iqgs.branch import QueryBranch
+from iqgs.methods.iqgs.correction import corrected
 from iqgs.methods.iqgs.criterion import QueryPrediction, SegmentationCriterion
 from iqgs.methods.iqgs.decoder import score
 from iqgs.methods.iqgs.matching import HungarianMatcher, IDMatcher, Matching, MatchingCost
@@ -104,8 +105,9 @@ class IQGS(QueryBranch):
 
     def terms(self, batch: Batch) -> StepTerms:
         """Unweighted loss terms of one step, and what `observe` keeps of it."""
-        keep = self._labelled(batch.labels)
         features = self.projection(batch.features)
+        batch = replace(batch, labels=self._believed(batch.labels, features))
+        keep = self._labelled(batch.labels)
         queries = self.enriched_by(features)
         shown = features if keep is None else features[keep]
         labels = batch.labels if keep is None else batch.labels[keep]
@@ -114,6 +116,17 @@ class IQGS(QueryBranch):
         prediction = QueryPrediction(queries, shown, supervised)
         terms = self.criterion(batch, prediction, matching, keep, self.projection)
         return StepTerms(terms, SeenQueries(queries.detach(), matching.query))
+
+    def _believed(self, labels: Tensor, features: Tensor) -> Tensor:
+        """The labels [P] to learn from; with `correction_iou` none that the scene contradicts.
+
+        Ids that are fresh in every view say nothing that could be contradicted.
+        """
+        least = self.params.correction_iou
+        if least == 0 or isinstance(self.matcher, HungarianMatcher):
+            return labels
+        taught = self.matched.nonzero().flatten()
+        return corrected(labels, self.steady_queries[taught], taught, features, least)
 
     def _labelled(self, labels: Tensor) -> Tensor | None:
         """The pixels [P] bool that have a target; None: all of them."""
