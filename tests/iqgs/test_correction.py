@@ -10,9 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from iqgs.methods import build_method
 from iqgs.methods.iqgs import correction
 from iqgs.methods.iqgs.correction import LOST_SHARE, PART_PRECISION, corrected
 from iqgs.methods.iqgs.method import IQGS
+from iqgs.methods.iqgs.params import IQGSParams
+from iqgs.methods.protocol import SceneFacts
 from scene.masks import NO_TARGET
 from tests.iqgs.toy import (
     OPTIONS,
@@ -173,6 +176,17 @@ def test_ids_of_one_view_are_not_corrected() -> None:
     method.matched[:] = True
     labels = torch.tensor([4, 4, 5])
     assert method._believed(labels, torch.randn(3, 16)) is labels
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_repaired_masks_are_not_corrected_again(noisy: bool) -> None:
+    facts = SceneFacts(6, 6, True, 16, 0, noisy=noisy)
+    method = build_method("iqgs", IQGSParams(correction_iou=-1.0, num_queries=0), facts)
+    assert isinstance(method, IQGS)
+    assert method.params.correction_iou == (0.0 if noisy else 0.2)
+    chosen = build_method("iqgs", IQGSParams(correction_iou=0.3, num_queries=0), facts)
+    assert isinstance(chosen, IQGS)
+    assert chosen.params.correction_iou == 0.3
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0])

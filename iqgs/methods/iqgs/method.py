@@ -30,6 +30,7 @@ from utils.errors import UserError
 STEADY_MOMENTUM = 0.95  # of the queries that matching looks at: follows training in some views
 USAGE_MOMENTUM = 0.99  # of how often a query was matched
 EASY_GAMMA = 2.0  # of the focal term on masks that agree
+DOUBTED_IOU = 0.2  # from which a mask changes its object, where nobody mended the masks before
 EVEN_LOGIT = 0.0  # sigma(s) > 0.5 where s > 0
 
 
@@ -48,6 +49,8 @@ def build(params: IQGSParams, facts: SceneFacts, generator: torch.Generator) -> 
     """
     if params.focal_gamma == -1:
         params = replace(params, focal_gamma=0.0 if facts.noisy else EASY_GAMMA)
+    if params.correction_iou == -1:  # gamma 0 is sure too early to be asked about masks
+        params = replace(params, correction_iou=0.0 if facts.noisy else DOUBTED_IOU)
     hungarian = isinstance(params, HungarianParams) and not facts.tracks
     queries = params.num_queries
     if queries == 0:

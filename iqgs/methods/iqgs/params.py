@@ -47,7 +47,7 @@ class IQGSParams(BranchParams):
     correction_iou: float = option(
         0.0,
         "a mask goes to the object that the scene already shows there, from this IoU of both on; "
-        "0: ids are taken at their word",
+        "0: ids are taken at their word; -1: 0.2, or 0 where the masks had to be repaired",
     )
     reg3d_k: int = option(5, "neighbours of a splat in Eq. 13")
     reg3d_sample_size: int = option(1000, "splats whose neighbours a step compares")
