@@ -57,7 +57,12 @@ class IQGSParams(BranchParams):
         super().__post_init__()
         require_at_least(self, 1, "reg3d_k", "reg3d_sample_size", "reg3d_interval")
         require_at_least(self, 0, "lambda_mask", "lambda_dice", "lambda_reg", "lambda_geom")
-        require(0 <= self.correction_iou < 1, "correction_iou", self.correction_iou, "in [0, 1)")
+        require(
+            self.correction_iou == -1 or 0 <= self.correction_iou < 1,
+            "correction_iou",
+            self.correction_iou,
+            "in [0, 1), or -1 to decide by the masks",
+        )
         require(
             self.focal_gamma == -1 or self.focal_gamma >= 0,
             "focal_gamma",
