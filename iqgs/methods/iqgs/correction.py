@@ -9,9 +9,10 @@ what the queries answer already, blended from these splats, says which of them i
     overlap(m, k) = sum_{x in m} p_k(x)
     IoU(m, k) = overlap / (|m| + sum_x p_k(x) - overlap)     precision(m, k) = overlap / |m|
 
-A mask goes to the object of best IoU, from a least IoU on. A part, whose IoU with everything is
-small, goes to the object of best precision, where that is high. Any other keeps its id: so do all
-masks at the beginning, when p is flat, and thin objects on large ones. It is the refinement of
+A mask goes to the object of best IoU, from a least IoU on, where that answers for most of it. A
+part, whose IoU with everything is small, goes to the object of best precision, where that is high.
+Any other keeps its id: so do all masks at the beginning, when p is flat, and thin objects on large
+ones. It is the refinement of
 `iqgs.association` on the pixels of one step, with what is being learned in the place of a vote.
 
 Q' queries that may be asked, P pixels of one view, I ids among them.
@@ -28,6 +29,9 @@ from iqgs.methods.iqgs.decoder import score
 from iqgs.methods.winners import CHUNK_ELEMENTS
 from scene.masks import NO_TARGET
 
+# An object must answer for more than this of a mask that it takes. With less, rare objects that are
+# still being learned are lost to others that they resemble, on masks without any fault.
+MOST_OF_MASK = 0.5
 PART_PRECISION = 0.7  # a part lies in its object with more than this, as in the association
 LOST_SHARE = 0.5  # an object has no mask in a view where id 0 covers more of it than this
 
@@ -87,9 +91,12 @@ def mask_owners(found: Answers, ids: Tensor, numbers: Tensor, least_iou: float) 
     union = inside + found.claimed[:, None] - found.overlap
     objects = (numbers > 0)[:, None]
     iou, nearest = (found.overlap / union.clamp_min(1e-6) * objects).max(dim=0)
-    precision, holder = (found.overlap / inside.clamp_min(1e-6) * objects).max(dim=0)
-    owner = torch.where(precision > PART_PRECISION, numbers[holder], ids)
-    owner = torch.where(iou >= least_iou, numbers[nearest], owner)
+    precision = found.overlap / inside.clamp_min(1e-6) * objects
+    most, holder = precision.max(dim=0)
+    shown = precision.gather(0, nearest[None])[0] > MOST_OF_MASK
+    by_iou = torch.where(shown, numbers[nearest], ids)
+    by_precision = torch.where(most > PART_PRECISION, numbers[holder], ids)
+    owner = torch.where(iou >= least_iou, by_iou, by_precision)
     return torch.where(ids > 0, owner, ids)
 
 
