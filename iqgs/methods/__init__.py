@@ -38,7 +38,7 @@ class Entry:
 
 
 _SHORT_QUERIES: dict[str, Any] = {"num_queries": 0, "attention_pixels": 2048}
-_SHORT: dict[str, Any] = {**_SHORT_QUERIES, "focal_gamma": -1.0}
+_SHORT: dict[str, Any] = {**_SHORT_QUERIES, "focal_gamma": -1.0, "correction_iou": -1.0}
 _PAPER: dict[str, Any] = {"focal_alpha": 0.25}
 
 # Methods that need no common ids, and whose masks may overlap, learn from the masks as they are.

@@ -41,6 +41,7 @@ class Options:
     lambda_geom: float = 1.0
     focal_gamma: float = 2.0
     focal_alpha: float = -1.0
+    correction_iou: float = 0.0
     reg_target: str = "probability"
     attention_pixels: int = 4096
     attention_keys: str = "strided"

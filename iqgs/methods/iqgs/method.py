@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gaussian_renderer import Lens
 from iqgs.methods.iqgs.branch import QueryBranch
+from iqgs.methods.iqgs.correction import corrected
 from iqgs.methods.iqgs.criterion import QueryPrediction, SegmentationCriterion
 from iqgs.methods.iqgs.decoder import score
 from iqgs.methods.iqgs.matching import HungarianMatcher, IDMatcher, Matching, MatchingCost
@@ -36,6 +37,7 @@ from utils.errors import UserError
 STEADY_MOMENTUM = 0.95  # of the queries that matching looks at: follows training in some views
 USAGE_MOMENTUM = 0.99  # of how often a query was matched
 EASY_GAMMA = 2.0  # of the focal term on masks that agree
+DOUBTED_IOU = 0.2  # from which a mask changes its object, where nobody mended the masks before
 EVEN_LOGIT = 0.0  # sigma(s) > 0.5 where s > 0
 
 
@@ -54,6 +56,8 @@ def build(params: IQGSParams, facts: SceneFacts, generator: torch.Generator) -> 
     """
     if params.focal_gamma == -1:
         params = replace(params, focal_gamma=0.0 if facts.noisy else EASY_GAMMA)
+    if params.correction_iou == -1:  # gamma 0 is sure too early to be asked about masks
+        params = replace(params, correction_iou=0.0 if facts.noisy else DOUBTED_IOU)
     hungarian = isinstance(params, HungarianParams) and not facts.tracks
     queries = params.num_queries
     if queries == 0:
@@ -111,8 +115,9 @@ class IQGS(QueryBranch):
 
     def terms(self, batch: Batch) -> StepTerms:
         """Unweighted loss terms of one step, and what `observe` keeps of it."""
-        keep = self._labelled(batch.labels)
         features = self.projection(batch.features)
+        batch = replace(batch, labels=self._believed(batch.labels, features))
+        keep = self._labelled(batch.labels)
         queries = self.enriched_by(features)
         shown = features if keep is None else features[keep]
         labels = batch.labels if keep is None else batch.labels[keep]
@@ -121,6 +126,17 @@ class IQGS(QueryBranch):
         prediction = QueryPrediction(queries, shown, supervised)
         terms = self.criterion(batch, prediction, matching, keep, self.projection)
         return StepTerms(terms, SeenQueries(queries.detach(), matching.query))
+
+    def _believed(self, labels: Tensor, features: Tensor) -> Tensor:
+        """The labels [P] to learn from; with `correction_iou` none that the scene contradicts.
+
+        Ids that are fresh in every view say nothing that could be contradicted.
+        """
+        least = self.params.correction_iou
+        if least == 0 or isinstance(self.matcher, HungarianMatcher):
+            return labels
+        taught = self.matched.nonzero().flatten()
+        return corrected(labels, self.steady_queries[taught], taught, features, least)
 
     def _labelled(self, labels: Tensor) -> Tensor | None:
         """The pixels [P] bool that have a target; None: all of them."""

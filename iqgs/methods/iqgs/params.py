@@ -44,6 +44,11 @@ class IQGSParams(BranchParams):
         "what neighbours share: probabilities, or features (Eq. 13 to the letter)",
         choices=("probability", "feature"),
     )
+    correction_iou: float = option(
+        0.0,
+        "a mask goes to the object that the scene already shows there, from this IoU of both on; "
+        "0: ids are taken at their word; -1: 0.2, or 0 where the masks had to be repaired",
+    )
     reg3d_k: int = option(5, "neighbours of a splat in Eq. 13")
     reg3d_sample_size: int = option(1000, "splats whose neighbours a step compares")
     reg3d_interval: int = option(1, "steps between applications of Eq. 13")
@@ -52,6 +57,12 @@ class IQGSParams(BranchParams):
         super().__post_init__()
         require_at_least(self, 1, "reg3d_k", "reg3d_sample_size", "reg3d_interval")
         require_at_least(self, 0, "lambda_mask", "lambda_dice", "lambda_reg", "lambda_geom")
+        require(
+            self.correction_iou == -1 or 0 <= self.correction_iou < 1,
+            "correction_iou",
+            self.correction_iou,
+            "in [0, 1), or -1 to decide by the masks",
+        )
         require(
             self.focal_gamma == -1 or self.focal_gamma >= 0,
             "focal_gamma",
