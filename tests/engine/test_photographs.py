@@ -165,7 +165,8 @@ def test_regularisers_look_at_the_splats_of_the_view_and_have_no_units(
     with torch.no_grad():
         model.params["opacity_logits"] += torch.linspace(-1, 1, len(model))[:, None]
     stage = Reconstruction(config, run.scene, model, run.renderer)
-    step = stage.loss(1)
+    (view,) = stage.draw(1)
+    step = stage.loss(1, view)
     shown = [i for i, radius in enumerate(step.carried.rendered.radii.tolist()) if radius > 0]
     assert 0 < len(shown) <= 2 * len(model) // 3
     opacities = [float(model.opacities[i].detach()) for i in shown]

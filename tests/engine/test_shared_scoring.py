@@ -162,14 +162,12 @@ def test_fitting_reads_ahead_in_order_also_when_it_goes_on(runs: tuple[Path, Pat
     stage = Fitting(run, 1)
     assert stage.last == count
     for step in range(1, count + 1):
-        made = stage.loss(step)
-        assert made.view == run.masked_views()[step - 1].name
-        stage.update(step, made)
+        assert stage.draw(step) == []
     run.method = halves
     for first, last in ((1, 3), (4, count)):  # another process goes on
         stage = Fitting(run, 1)
         for step in range(first, last + 1):
-            stage.update(step, stage.loss(step))
+            stage.draw(step)
     whole.finish([])
     halves.finish([])
     assert torch.equal(whole.labels, halves.labels)

@@ -92,10 +92,10 @@ def test_the_sentence_tells_sizes_options_and_what_is_kept(
 ) -> None:
     plain = stage.loss
 
-    def loss(self: Any, iteration: int) -> Any:
+    def loss(self: Any, iteration: int, view: int, slot: int = 0) -> Any:
         if iteration == step:
             fail()
-        return plain(self, iteration)
+        return plain(self, iteration, view, slot)
 
     assert train(make_config("whole")) == 0
     monkeypatch.setattr(stage, "loss", loss)
