@@ -80,6 +80,7 @@ def test_the_gradient_of_a_step_is_the_mean_over_its_views(
         for of, gradient in zip(total, gradients(alone, learned(run)), strict=True):
             of += gradient / 3
     assert any(bool((of != 0).any()) for of in total)
+    # In single precision; a splat's gradient is what remains of larger ones of its pixels.
     for of, gradient in zip(total, together, strict=True):
         torch.testing.assert_close(gradient, of, rtol=1e-4, atol=1e-6)
 

@@ -52,7 +52,6 @@ BUDGET = {
     r"\bproject_kernel": (104, 0, 64),
     r"\bproject_backward_kernel<iqgs::SurfelProjection>": (160, 0, 160),
     r"\bproject_backward_kernel<iqgs::EllipsoidProjection>": (160, 4, 176),
-    r"\blabel_kernel<": (64, 48, 48),
     r"\bweigh_kernel<iqgs::Surfel>": (64, 0, 0),
     r"\bweigh_kernel<iqgs::Ellipsoid>": (64, 8, 8),
     r"": (64, 0, 0),

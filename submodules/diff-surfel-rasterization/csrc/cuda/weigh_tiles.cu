@@ -33,8 +33,9 @@ __global__ void __launch_bounds__(TILE_THREADS) weigh_kernel(WeightParams p) {
 }
 
 // Sums by label. Whole numbers: whichever lane comes first, the sum has the same bits.
+// Without a least number of blocks nvcc spills here at 32 registers; with one it takes 44 and does not.
 template <class Pixels>
-__global__ void __launch_bounds__(TILE_THREADS) label_kernel(LabelWeightParams p) {
+__global__ void __launch_bounds__(TILE_THREADS, 4) label_kernel(LabelWeightParams p) {
   IQGS_DYNAMIC_SHARED(float, memory);
   const Batch b = carve_batch(memory, 0);
   const Tile tile = this_tile(p.blend);
