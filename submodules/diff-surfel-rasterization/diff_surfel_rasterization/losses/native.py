@@ -9,19 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..operators import operators, stream_of
 from ..types import RasterOutput
-
-
-def operators() -> Any:
-    """The compiled operators; the dispatcher chooses by the tensors' device."""
-    return torch.ops.iqgs_surfel
-
-
-def _stream(tensor: Tensor) -> int:
-    """Address of the CUDA stream to work on; 0 on the CPU."""
-    if tensor.device.type != "cuda":
-        return 0
-    return int(torch.cuda.current_stream(tensor.device).cuda_stream)
 
 
 class _MaskLoss(torch.autograd.Function):
@@ -32,7 +21,7 @@ class _MaskLoss(torch.autograd.Function):
         ctx: Any, queries: Tensor, features: Tensor, owner: Tensor, gamma: float, alpha: float
     ) -> tuple[Tensor, Tensor]:
         focal, dice, overlap = operators().mask_loss(
-            queries, features, owner, gamma, alpha, _stream(queries)
+            queries, features, owner, gamma, alpha, stream_of(queries)
         )
         ctx.save_for_backward(queries, features, owner, overlap)
         ctx.options = gamma, alpha
@@ -45,7 +34,7 @@ class _MaskLoss(torch.autograd.Function):
         wanted = ctx.needs_input_grad[:2]
         gradients = operators().mask_loss_backward(
             queries, features, owner, *ctx.options, overlap, focal, dice,
-            [int(w) for w in wanted], _stream(queries),
+            [int(w) for w in wanted], stream_of(queries),
         )  # fmt: skip
         kept = (g if w else None for g, w in zip(gradients, wanted, strict=True))
         return (*kept, None, None, None)
@@ -68,7 +57,9 @@ class _ImageLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, target: Tensor, weight: Tensor, learns: bool) -> Tensor:
-        losses, total, slope = operators().image_loss(image, target, weight, learns, _stream(image))
+        losses, total, slope = operators().image_loss(
+            image, target, weight, learns, stream_of(image)
+        )
         if learns:
             ctx.save_for_backward(image, target, weight, total, slope)
         result: Tensor = losses
@@ -79,7 +70,7 @@ class _ImageLoss(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         image, target, weight, total, slope = ctx.saved_tensors
         result: Tensor = operators().image_loss_backward(
-            image, target, weight, total, slope, gradient, _stream(image)
+            image, target, weight, total, slope, gradient, stream_of(image)
         )
         return result, None, None, None
 
@@ -103,7 +94,7 @@ class _NormalLoss(torch.autograd.Function):
     def forward(
         ctx: Any, pinhole: tuple[float, ...], ratio: float, learns: bool, *images: Tensor
     ) -> Tensor:
-        stream = _stream(images[0])
+        stream = stream_of(images[0])
         loss, slopes = operators().normal_loss(*images, pinhole, ratio, learns, stream)
         ctx.save_for_backward(slopes)
         ctx.pixels = images[1].numel()

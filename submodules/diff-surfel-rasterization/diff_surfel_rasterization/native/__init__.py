@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..library import REBUILD, cuda_problem, load_library
+from ..operators import stream_of
 from ..quads import quads_from_rows
 from ..reference.quads import sample_quads_reference
 from ..types import (
@@ -86,13 +87,6 @@ def _gpu_problem(device: torch.device) -> str | None:
     return cuda_problem(_INFO or {}, device)
 
 
-def _stream(tensor: Tensor) -> int:
-    """Address of the CUDA stream to work on; 0 on the CPU."""
-    if tensor.device.type != "cuda":
-        return 0
-    return int(torch.cuda.current_stream(tensor.device).cuda_stream)
-
-
 def _view(splats: Splats, settings: RasterSettings) -> tuple[list[float], list[int]]:
     """The camera, and what kind the splats are, as the numbers that the operators take."""
     camera = [number for row in settings.world_to_view.tolist() for number in row]
@@ -130,7 +124,7 @@ class _Rasterize(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         splats = list(tensors[: len(_SPLATS)])
         operators = _operators("rasterize", splats[0])
-        result = operators.rasterize(splats, camera, options, _stream(splats[0]))
+        result = operators.rasterize(splats, camera, options, stream_of(splats[0]))
         images, radii, state = result[: len(_IMAGES)], result[len(_IMAGES)], result[8:]
         ctx.view = camera, options
         ctx.save_for_backward(*splats, radii, *state)
@@ -147,7 +141,7 @@ class _Rasterize(torch.autograd.Function):
         images = [empty if g is None else g for g in gradients[: len(_IMAGES)]]
         wanted = list(ctx.needs_input_grad[2:])
         results = _operators("rasterize", splats[0]).rasterize_backward(
-            splats, *ctx.view, radii, state, images, [int(w) for w in wanted], _stream(splats[0])
+            splats, *ctx.view, radii, state, images, [int(w) for w in wanted], stream_of(splats[0])
         )
         kept = (g if w else None for g, w in zip(results, wanted, strict=True))
         return (None, None, *kept)
@@ -178,7 +172,7 @@ def blend_weights_native(
     operators = _operators("blend_weights", splats.means)
     tensors = [t.detach() for t in _splat_tensors(splats)]
     row_start, splat, weight = operators.blend_weights(
-        tensors, *_view(splats, settings), min_weight, _stream(splats.means)
+        tensors, *_view(splats, settings), min_weight, stream_of(splats.means)
     )
     return BlendWeights(row_start, splat, weight, n_splats=len(splats.means))
 
@@ -191,7 +185,7 @@ def add_label_weights_native(
     _refuse_capture("add_label_weights", splats.means)
     operators = _operators("add_label_weights", splats.means)
     tensors = [t.detach() for t in _splat_tensors(splats)]
-    view, stream = _view(splats, settings), _stream(splats.means)
+    view, stream = _view(splats, settings), stream_of(splats.means)
     operators.add_label_weights(tensors, *view, min_weight, labels, sums, stream)
 
 
@@ -206,7 +200,7 @@ class _SplatWeights(torch.autograd.Function):
         ctx.save_for_backward(*matrix, rows)
         ctx.all_rows, ctx.n_splats = all_rows, len(values)
         operators = _operators("splat_weights", values)
-        image: Tensor = operators.splat_weights(*matrix, rows, all_rows, values, _stream(values))
+        image: Tensor = operators.splat_weights(*matrix, rows, all_rows, values, stream_of(values))
         return image
 
     @staticmethod
@@ -215,7 +209,7 @@ class _SplatWeights(torch.autograd.Function):
         *matrix, rows = ctx.saved_tensors
         operators = _operators("splat_weights", gradient)
         result: Tensor = operators.splat_weights_backward(
-            *matrix, rows, ctx.all_rows, gradient, ctx.n_splats, _stream(gradient)
+            *matrix, rows, ctx.all_rows, gradient, ctx.n_splats, stream_of(gradient)
         )
         return result, None, None, None
 
@@ -268,7 +262,7 @@ class _SplatQuads(torch.autograd.Function):
         ctx.sizes = _sizes(weights)
         operators = _operators("splat_quads", values)
         image: Tensor = operators.splat_quads(
-            list(weights.tensors), ctx.sizes, values, _stream(values)
+            list(weights.tensors), ctx.sizes, values, stream_of(values)
         )
         return image
 
@@ -277,7 +271,7 @@ class _SplatQuads(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         operators = _operators("splat_quads", gradient)
         result: Tensor = operators.splat_quads_backward(
-            list(ctx.saved_tensors), ctx.sizes, gradient, _stream(gradient)
+            list(ctx.saved_tensors), ctx.sizes, gradient, stream_of(gradient)
         )
         return result, None
 

@@ -9,19 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..operators import operators, stream_of
 from .records import AdamRows, AdamStep, CatchUp
-
-
-def operators() -> Any:
-    """The compiled operators; the dispatcher chooses by the tensors' device."""
-    return torch.ops.iqgs_surfel
-
-
-def _stream(tensor: Tensor) -> int:
-    """Address of the CUDA stream to work on; 0 on the CPU."""
-    if tensor.device.type != "cuda":
-        return 0
-    return int(torch.cuda.current_stream(tensor.device).cuda_stream)
 
 
 class _Activate(torch.autograd.Function):
@@ -37,7 +26,7 @@ class _Activate(torch.autograd.Function):
         used: int,
     ) -> tuple[Tensor, ...]:
         scales, opacities, sh = operators().activate_splats(
-            log_scales, opacity_logits, sh_dc, sh_rest, used, _stream(log_scales)
+            log_scales, opacity_logits, sh_dc, sh_rest, used, stream_of(log_scales)
         )
         ctx.save_for_backward(scales, opacities)
         ctx.rest = sh_rest.shape[1]
@@ -49,7 +38,7 @@ class _Activate(torch.autograd.Function):
         scales, opacities = ctx.saved_tensors
         wanted = ctx.needs_input_grad[:4]
         found = operators().activate_splats_backward(
-            scales, opacities, gradients, ctx.rest, [int(w) for w in wanted], _stream(scales)
+            scales, opacities, gradients, ctx.rest, [int(w) for w in wanted], stream_of(scales)
         )
         return (*(g if w else None for g, w in zip(found, wanted, strict=True)), None)
 
@@ -65,17 +54,17 @@ def activate_native(
 @torch.no_grad()
 def add_signal_native(total: Tensor, seen: Tensor, radii: Tensor, signal: Tensor) -> None:
     """See `add_screen_signal`."""
-    operators().add_screen_signal(total, seen, radii, signal, _stream(total))
+    operators().add_screen_signal(total, seen, radii, signal, stream_of(total))
 
 
 @torch.no_grad()
 def look_at_native(state: AdamRows, rows: Tensor, due: CatchUp) -> Tensor:
     """Values [R, C]; see `look_at_rows`."""
-    found: Tensor = operators().look_at_rows(*state, rows, *due, _stream(rows))
+    found: Tensor = operators().look_at_rows(*state, rows, *due, stream_of(rows))
     return found
 
 
 @torch.no_grad()
 def step_native(state: AdamRows, rows: Tensor, gradient: Tensor, step: AdamStep) -> None:
     """See `step_rows`."""
-    operators().step_rows(*state, rows, gradient, step.numbers, step.step, _stream(rows))
+    operators().step_rows(*state, rows, gradient, step.numbers, step.step, stream_of(rows))
