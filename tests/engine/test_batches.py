@@ -70,6 +70,7 @@ def test_the_gradient_of_a_step_is_the_mean_over_its_views(
     views = stage(3)[1].draw(1)
     assert len(set(views)) == 3
     total = [torch.zeros_like(gradient) for gradient in together]
+    sizes = [torch.zeros_like(gradient) for gradient in together]
     for slot, view in enumerate(views):
         run, alone = stage(1)
         alone.draw = lambda _, view=view: [view]  # type: ignore[method-assign, misc]
@@ -77,12 +78,14 @@ def test_the_gradient_of_a_step_is_the_mean_over_its_views(
         if kind is JointTraining:
             alone._refresh_neighbors(1)
             alone.color.draw(1)
-        for of, gradient in zip(total, gradients(alone, learned(run)), strict=True):
+        found = gradients(alone, learned(run))
+        for of, size, gradient in zip(total, sizes, found, strict=True):
             of += gradient / 3
+            size += gradient.abs() / 3
     assert any(bool((of != 0).any()) for of in total)
-    # In single precision; a splat's gradient is what remains of larger ones of its pixels.
-    for of, gradient in zip(total, together, strict=True):
-        torch.testing.assert_close(gradient, of, rtol=1e-4, atol=1e-6)
+    for of, size, gradient in zip(total, sizes, together, strict=True):
+        # Relative to what was added up: views cancel, their rounding does not.
+        assert bool(((gradient - of).abs() <= 1e-4 * size + 1e-7).all())
 
 
 def test_the_signal_of_densification_does_not_shrink_with_the_batch(

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 
 import pytest
 import torch
 
 from diff_surfel_rasterization import RasterSettings, Surfels, available_backends
+from tests.rasterizer import cuda_host
 from tests.rasterizer.scenes import make_view
 from tests.rasterizer.scenes import random_surfels as make_surfels
 
@@ -51,3 +53,16 @@ def backend_type(backend: str) -> tuple[torch.dtype, str, float]:
     if backend == "reference":
         return torch.float64, "cpu", 1e-9
     return torch.float32, backend, 2e-5
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses and training operations run the CUDA sources on the host shim."""
+    if "cpu" not in available_backends():
+        pytest.skip("the native library is not built: bash scripts/setup.sh")
+    if cuda_host.compiler() is None:
+        pytest.skip("no host compiler: apt install g++")
+    loaded = cuda_host.load_host_operators()
+    for package in ("losses", "training"):
+        module = importlib.import_module(f"diff_surfel_rasterization.{package}.native")
+        monkeypatch.setattr(module, "operators", lambda: loaded)

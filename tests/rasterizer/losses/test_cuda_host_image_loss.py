@@ -3,29 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import available_backends
-from diff_surfel_rasterization.losses import image_loss, native
+from diff_surfel_rasterization.losses import image_loss
 from tests.rasterizer import cuda_host
 from tests.rasterizer.losses.image_cases import make_pair, make_weight, plain, with_gradient
-
-if "cpu" not in available_backends():
-    pytest.skip("the native library is not built", allow_module_level=True)
-if cuda_host.compiler() is None:
-    pytest.skip("no host compiler: apt install g++", allow_module_level=True)
-
-
-@pytest.fixture
-def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The native function runs the CUDA sources."""
-    loaded = cuda_host.load_host_operators()
-    monkeypatch.setattr(native, "operators", lambda: loaded)
-    yield
 
 
 def found(size: tuple[int, int], weight: Tensor | None) -> list[Tensor]:

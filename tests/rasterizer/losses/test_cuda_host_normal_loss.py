@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
 
-from diff_surfel_rasterization import available_backends
-from diff_surfel_rasterization.losses import native, normal_loss
+from diff_surfel_rasterization.losses import normal_loss
 from tests.rasterizer import cuda_host
 from tests.rasterizer.losses.normal_cases import (
     assert_agree,
@@ -20,19 +17,6 @@ from tests.rasterizer.losses.normal_cases import (
     make_settings,
     with_gradients,
 )
-
-if "cpu" not in available_backends():
-    pytest.skip("the native library is not built", allow_module_level=True)
-if cuda_host.compiler() is None:
-    pytest.skip("no host compiler: apt install g++", allow_module_level=True)
-
-
-@pytest.fixture
-def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The native function runs the CUDA sources."""
-    loaded = cuda_host.load_host_operators()
-    monkeypatch.setattr(native, "operators", lambda: loaded)
-    yield
 
 
 def found(size: tuple[int, int], ratio: float) -> list[Tensor]:

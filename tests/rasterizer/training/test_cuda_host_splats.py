@@ -3,14 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
-from diff_surfel_rasterization import available_backends
-from diff_surfel_rasterization.training import activate_splats, native
-from tests.rasterizer import cuda_host
+from diff_surfel_rasterization.training import activate_splats
 from tests.rasterizer.training.splat_cases import (
     assert_agree,
     leaves,
@@ -19,19 +15,6 @@ from tests.rasterizer.training.splat_cases import (
     with_gradients,
 )
 from tests.rasterizer.training.test_splats import signals
-
-if "cpu" not in available_backends():
-    pytest.skip("the native library is not built", allow_module_level=True)
-if cuda_host.compiler() is None:
-    pytest.skip("no host compiler: apt install g++", allow_module_level=True)
-
-
-@pytest.fixture
-def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The native functions run the CUDA sources."""
-    loaded = cuda_host.load_host_operators()
-    monkeypatch.setattr(native, "operators", lambda: loaded)
-    yield
 
 
 @pytest.mark.parametrize("degree", [0, 1, 3])
