@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import struct
+import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +155,28 @@ def test_archives_that_are_no_masks(tmp_path: Path) -> None:
         archive.writestr("masks.npy", npy_header("(40000, 40000)") + bytes(10_000))
     with pytest.raises(DataError, match="too small"):
         read_mask_file(path)
+
+
+def test_headers_are_parsed_by_one_thread_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two at once fail in Python 3.11, now and then (python/cpython#106905)."""
+    paths = [tmp_path / f"{number}.npy" for number in range(8)]
+    for path in paths:
+        np.save(path, IDS)
+    parse, alone = np.lib.format.read_array_header_1_0, threading.Lock()
+    together = []
+
+    def watched(stream: Any) -> Any:
+        together.append(not alone.acquire(blocking=False))
+        time.sleep(0.005)  # the others come while this one parses
+        found = parse(stream)
+        if not together[-1]:
+            alone.release()
+        return found
+
+    monkeypatch.setattr(np.lib.format, "read_array_header_1_0", watched)
+    with ThreadPoolExecutor(4) as pool:
+        maps = list(pool.map(as_map, paths))
+    assert len(together) == len(paths) and not any(together)
+    assert all((found == IDS).all() for found in maps)

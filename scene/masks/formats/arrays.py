@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
+import threading
 import tokenize
 import zipfile
 import zlib
@@ -33,6 +34,9 @@ MOST_LAYERS = 65_535
 MOST_LAYER_PIXELS = 16 * MAX_PIXELS  # of all layers of a file together: 358 MB as bits
 MOST_DEFLATED = 1_032  # bytes that deflate makes of one
 _SLACK = 1 << 20
+# numpy parses headers with `ast`, whose recursion counter Python 3.11 shares between threads: two
+# that parse at once end in a SystemError (python/cpython#106905).
+_PARSING = threading.Lock()
 _DAMAGED = (
     OSError,
     ValueError,
@@ -84,12 +88,13 @@ def _numbers(stream: IO[bytes], dtype: np.dtype[Any], count: int) -> NDArray[Any
 def _announced(path: Path, stream: IO[bytes], room: int) -> _Array:
     """The array that follows in the stream; `room`: bytes that the rest can have at most."""
     version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        header = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        header = np.lib.format.read_array_header_2_0(stream)
-    else:
+    if version not in ((1, 0), (2, 0)):
         raise ValueError(f"version {version} of the format")
+    with _PARSING:
+        if version == (1, 0):
+            header = np.lib.format.read_array_header_1_0(stream)
+        else:
+            header = np.lib.format.read_array_header_2_0(stream)
     shape, fortran, dtype = header
     if dtype.hasobject or dtype.kind not in "iubf":
         raise MaskError(f"{path}: an array of {dtype}; expected whole numbers", "ids")
