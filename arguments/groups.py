@@ -198,15 +198,22 @@ class SegmentationParams:
     instance_dim: int = option(16, "D_obj, of the attribute that every splat carries")
     instance_std: float = option(0.1, "standard deviation of the attribute at the start")
     lr_instance: float = option(0.0025, "Adam rate of the instance attribute")
+    lr_instance_opacity: float = option(
+        0.0,
+        "two-stage route: Adam rate of an opacity of each splat that instances are rendered with; "
+        "0: with the colour's",
+    )
     lr_iqgs: float = option(0.0005, "Adam rate of the method's own parameters")
-    lr_iqgs_final: float = option(1.0, "final fraction of both, by a cosine")
+    lr_iqgs_final: float = option(1.0, "final fraction of these rates, by a cosine")
     pixels_per_step: int = option(4096, "pixels of the view that a step looks at; 0: all")
     cache_gb: float = option(3.0, "room for cached blending weights; 0: recompute every step")
     cache_path: str = option("", "keep them in this folder instead of in memory", harmless=True)
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, "instance_dim")
-        require_at_least(self, 0, "instance_iterations", "pixels_per_step", "cache_gb")
+        require_at_least(
+            self, 0, "instance_iterations", "pixels_per_step", "cache_gb", "lr_instance_opacity"
+        )
         require(
             not self.cache_path or self.cache_gb > 0,
             "cache_path",

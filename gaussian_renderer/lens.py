@@ -72,7 +72,11 @@ class Renderer:
 
 
 class Lens:
-    """These splats through this camera. Nothing has a gradient; what was made once is kept."""
+    """These splats through this camera. Nothing has a gradient; what was made once is kept.
+
+    Where splats have opacities of their own for instances, `features`, `alpha` and `splat` are
+    rendered with those, and images and weights with the colours'.
+    """
 
     def __init__(self, camera: Camera, gaussians: GaussianModel, renderer: Renderer) -> None:
         self.camera = camera
@@ -90,22 +94,35 @@ class Lens:
 
     @cached_property
     def image(self) -> RenderOutput:
-        """All images of the view, with the rendered attribute and surface normals."""
+        """All images of the view, with surface normals."""
         return self.render(with_surface=True)
 
     @torch.no_grad()
     def render(self, *, with_surface: bool) -> RenderOutput:
         """All images of the view; without surface normals where nobody needs them."""
-        rendered = self.renderer.render(self.camera, self.gaussians, with_surface=with_surface)
-        self.__dict__["_attribute"] = (rendered.instance, rendered.alpha)
+        together = self._instances is self.gaussians
+        rendered = self.renderer.render(
+            self.camera, self.gaussians, with_surface=with_surface, with_instance=together
+        )
+        if together:
+            self.__dict__["_attribute"] = (rendered.instance, rendered.alpha)
         return rendered
+
+    @cached_property
+    def _instances(self) -> GaussianModel:
+        return self.gaussians.for_instances()
 
     @cached_property
     def _attribute(self) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            return rasterize_values(
-                self.camera, self.gaussians, self.gaussians.instance, self.renderer.backend
-            )
+            splats = self._instances
+            return rasterize_values(self.camera, splats, splats.instance, self.renderer.backend)
+
+    @cached_property
+    def by_color(self) -> Lens:
+        """The same, with the colours' opacities for everything: what closed forms are read by."""
+        plain = self.gaussians.for_colors()
+        return self if plain is self.gaussians else Lens(self.camera, plain, self.renderer)
 
     @property
     def features(self) -> Tensor:
@@ -114,13 +131,13 @@ class Lens:
 
     @property
     def alpha(self) -> Tensor:
-        """Accumulated opacity [1, H, W]."""
+        """Accumulated opacity [1, H, W] of what instances are read from."""
         return self._attribute[1]
 
     @torch.no_grad()
     def splat(self, values: Tensor) -> Tensor:
         """Eq. 1 for any values [N, C] of the splats -> [C, H, W]."""
-        return rasterize_values(self.camera, self.gaussians, values, self.renderer.backend)[0]
+        return rasterize_values(self.camera, self._instances, values, self.renderer.backend)[0]
 
     def weights(self, min_weight: float) -> BlendWeights:
         """The blending weights of at least `min_weight`, pixel by pixel, front to back."""

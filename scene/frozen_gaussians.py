@@ -17,7 +17,7 @@ class FrozenGaussians(GaussianModel):
     A view of a million splats spends a tenth of its time on them.
     """
 
-    MADE_ONCE = ("scales", "rotations", "opacities", "sh")
+    MADE_ONCE = ("scales", "rotations", "opacities", "sh", "_instances", "_colors")
 
     def __init__(self, model: GaussianModel) -> None:
         """The parameters stay those of `model`, which must not be trained meanwhile."""
@@ -38,6 +38,26 @@ class FrozenGaussians(GaussianModel):
         self.params = {n: nn.Parameter(p.detach(), False) for n, p in self.params.items()}
         self._forget()
         return self
+
+    def for_instances(self) -> GaussianModel:
+        """The same, with the opacities of their instances; made once."""
+        return self._instances
+
+    def for_colors(self) -> GaussianModel:
+        """The same, without opacities of instances; made once."""
+        return self._colors
+
+    @cached_property
+    def _instances(self) -> GaussianModel:
+        return super().for_instances()
+
+    @cached_property
+    def _colors(self) -> GaussianModel:
+        return super().for_colors()
+
+    @classmethod
+    def _of(cls, values: dict[str, Tensor], active_sh_degree: int) -> GaussianModel:
+        return cls(GaussianModel(values, active_sh_degree))
 
     @cached_property
     def scales(self) -> Tensor:

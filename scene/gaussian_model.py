@@ -16,7 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scene.parameters import EMPTY_SHAPES, PARAMETER_NAMES, SCALE_COUNTS, Kind, check_parameters
+from scene.parameters import (
+    EMPTY_SHAPES,
+    INSTANCE_OPACITY,
+    SCALE_COUNTS,
+    Kind,
+    check_parameters,
+    names_in,
+)
 from scene.splat_files.columns import CONFIDENCE_COLUMN
 from scene.splat_files.splat_file import SplatFile, read_kind, write_splats
 from utils.errors import DataError
@@ -38,7 +45,8 @@ SCALE_NEIGHBORS = 3
 class GaussianModel:
     """`params` holds the raw nn.Parameters: means [N,3], log_scales [N,2] of discs or [N,3] of
     ellipsoids, quaternions [N,4] (wxyz, not normalised), opacity_logits [N,1], sh_dc [N,1,3],
-    sh_rest [N,K-1,3], instance [N,D_obj].
+    sh_rest [N,K-1,3], instance [N,D_obj]; and instance_opacity_logits [N,1] where instances were
+    learned with opacities of their own.
     """
 
     def __init__(self, values: dict[str, Tensor], active_sh_degree: int = 0) -> None:
@@ -48,7 +56,7 @@ class GaussianModel:
     def _take(self, values: dict[str, Tensor], active_sh_degree: int) -> None:
         self.sh_degree = check_parameters(values)
         self.active_sh_degree = min(active_sh_degree, self.sh_degree)
-        self.params = {n: nn.Parameter(values[n].detach().contiguous()) for n in PARAMETER_NAMES}
+        self.params = {n: nn.Parameter(values[n].detach().contiguous()) for n in names_in(values)}
 
     def __len__(self) -> int:
         return self.params["means"].shape[0]
@@ -100,6 +108,27 @@ class GaussianModel:
     @property
     def instance_dim(self) -> int:
         return self.params["instance"].shape[1]
+
+    def for_instances(self) -> GaussianModel:
+        """The splats as their instances are rendered: with the opacities that were learned for
+        them, where there are any. Shares all other parameters; nothing has a gradient.
+        """
+        if INSTANCE_OPACITY not in self.params:
+            return self
+        values = {name: p.detach() for name, p in self.params.items()}
+        values["opacity_logits"] = values.pop(INSTANCE_OPACITY)
+        return type(self)._of(values, self.active_sh_degree)
+
+    def for_colors(self) -> GaussianModel:
+        """The splats as their colours are rendered, whoever asks: without such opacities."""
+        if INSTANCE_OPACITY not in self.params:
+            return self
+        values = {name: p.detach() for name, p in self.params.items() if name != INSTANCE_OPACITY}
+        return type(self)._of(values, self.active_sh_degree)
+
+    @classmethod
+    def _of(cls, values: dict[str, Tensor], active_sh_degree: int) -> GaussianModel:
+        return GaussianModel(values, active_sh_degree)
 
     def axes(self) -> Tensor:
         """Unit axes of the scales as columns [N, 3, scale_dims] in world coordinates."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import Tensor
@@ -26,6 +27,15 @@ EMPTY_SHAPES = {
 }
 FREE = {"sh_rest": 1, "instance": 1, "log_scales": 1}  # which axis has a size of its own
 PARAMETER_NAMES = tuple(EMPTY_SHAPES)
+# What a model may have beside: opacities that its instances are rendered with.
+INSTANCE_OPACITY = "instance_opacity_logits"
+OPTIONAL_SHAPES = {INSTANCE_OPACITY: (0, 1)}
+OF_INSTANCES = ("instance", INSTANCE_OPACITY)  # what is learned from masks
+
+
+def names_in(values: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The names of raw parameters in their order, with those that only some models have."""
+    return (*PARAMETER_NAMES, *(name for name in OPTIONAL_SHAPES if name in values))
 
 
 def check_parameters(values: dict[str, Tensor]) -> int:
@@ -33,10 +43,11 @@ def check_parameters(values: dict[str, Tensor]) -> int:
 
     Raises ValueError.
     """
-    if set(values) != set(PARAMETER_NAMES):
+    if set(values) != set(names_in(values)):
         raise ValueError(f"expected parameters {PARAMETER_NAMES}, got {tuple(values)}")
     n = len(values["means"])
-    for name, shape in EMPTY_SHAPES.items():
+    for name in names_in(values):
+        shape = {**EMPTY_SHAPES, **OPTIONAL_SHAPES}[name]
         got = tuple(values[name].shape)
         fits = len(got) == len(shape) and got[0] == n
         if not fits or any(got[i] != shape[i] for i in range(1, len(shape)) if i != FREE.get(name)):

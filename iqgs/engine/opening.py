@@ -35,6 +35,7 @@ from scene.dataset import Scene
 from scene.exposure import EXPOSURE_FILE, Exposures
 from scene.frame import FRAME_FILE, SceneFrame
 from scene.gaussian_model import GaussianModel, random_instance
+from scene.parameters import INSTANCE_OPACITY
 from scene.points import background_seeds
 from scene.splat_files.columns import CONFIDENCE_COLUMN
 from scene.splat_files.splat_file import SplatFile, read_kind, read_splats
@@ -286,4 +287,5 @@ def given_splats(config: RunConfig, scene: Scene, generator: torch.Generator) ->
     width, std = attribute_width(config), config.segmentation.instance_std
     fresh = random_instance(len(gaussians), width, generator, std)
     gaussians.params["instance"] = torch.nn.Parameter(fresh)
+    gaussians.params.pop(INSTANCE_OPACITY, None)  # learned with the attribute that goes
     return gaussians

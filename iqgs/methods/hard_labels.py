@@ -105,7 +105,7 @@ class SplatAnswer:
 
     def segment(self, lens: Lens, panoptic: bool = True) -> Segmentation:
         """The id with the largest share of each pixel; 0 where alpha is below a half."""
-        return segment_by_labels(lens, self.splats, panoptic)
+        return segment_by_labels(lens.by_color, self.splats, panoptic)
 
     def label_splats(self, gaussians: GaussianModel) -> SplatLabels:
         """The labels; ValueError where they are of other splats."""

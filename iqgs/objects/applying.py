@@ -31,7 +31,7 @@ from iqgs.objects.labelled import LabelledSplats
 from iqgs.objects.levels import lineage
 from iqgs.objects.parts import beyond_plane, connected_pieces, inside_box
 from scene.gaussian_model import GaussianModel
-from scene.parameters import PARAMETER_NAMES
+from scene.parameters import names_in
 from scene.splat_files.similarity import transformed
 
 
@@ -220,7 +220,7 @@ def joined(parts: Iterable[LabelledSplats]) -> LabelledSplats:
         hidden = torch.cat(known)
     values = {
         name: torch.cat([model.params[name].detach() for model in models])
-        for name in PARAMETER_NAMES
+        for name in names_in(models[0].params)
     }
     return dataclasses.replace(
         listed[0],

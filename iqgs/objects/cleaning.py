@@ -21,6 +21,7 @@ from torch import Tensor
 from iqgs.objects.labelled import LabelledSplats
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
+from scene.parameters import INSTANCE_OPACITY
 
 MIXED_SHARE = 0.2  # of a splat's votes are for others than the winner: it crosses a boundary
 # A hidden splat could be anybody's. Splats on surfaces show a fifth of what they would show alone
@@ -100,8 +101,8 @@ def cut_in_two(splats: GaussianModel, rows: Tensor) -> tuple[GaussianModel, Tens
     step = HALF_STEP * length[:, None] * axes[each, :, longest]
     half = {name: p.detach()[rows].clone() for name, p in splats.params.items()}
     half["log_scales"][each, longest] += math.log(HALF_LENGTH)
-    opacity = half["opacity_logits"].sigmoid() * HALF_OPACITY
-    half["opacity_logits"] = opacity.logit(eps=1e-6)
+    for name in half.keys() & {"opacity_logits", INSTANCE_OPACITY}:
+        half[name] = (half[name].sigmoid() * HALF_OPACITY).logit(eps=1e-6)
     kept = torch.ones(len(splats), dtype=torch.bool, device=rows.device)
     kept[rows] = False
     values = {}

@@ -4,7 +4,8 @@
 Common to all: `x y z nx ny nz f_dc_* f_rest_* opacity scale_* rot_*`, raw parameters (opacity as
 logit, logarithmic scales, quaternion wxyz not normalised), `f_rest` channel-major: all red
 coefficients first. 2DGS has two scales, 3DGS three. Instance attributes are `obj_dc_*`, in OMEGAS
-`obj_*`; `instance` holds the id of a splat's object. What a number means is decided elsewhere
+`obj_*`; `obj_opacity` is the opacity that they are rendered with, where it is not the colour's;
+`instance` holds the id of a splat's object. What a number means is decided elsewhere
 (`splat_file`): here columns only get their places.
 """
 
@@ -15,6 +16,7 @@ import re
 
 import numpy as np
 
+from scene.parameters import INSTANCE_OPACITY
 from utils.errors import FormatError
 from utils.ply import stacked
 
@@ -23,6 +25,7 @@ Arrays = dict[str, np.ndarray]
 # The thickness that viewers of 3D Gaussians get for a disc; below it they show artefacts or refuse.
 VIEWER_LOG_SCALE = math.log(1e-6)
 LABEL_COLUMN = "instance"
+OPACITY_COLUMN = "obj_opacity"  # logit: how much a splat covers where instances are rendered
 CONFIDENCE_COLUMN = "instance_conf"  # float32 in 0..1: how sure the label is
 _REST_COUNTS = (0, 9, 24, 45, 72)  # 3 channels times K - 1 coefficients of SH degrees 0..4
 _MAX_REST = 15  # coefficients a channel of degree 3, the highest that is rendered here
@@ -55,6 +58,8 @@ def to_columns(
     columns.update(_numbered("rot_", raw["quaternions"]))
     if not viewer:
         columns.update(_numbered("obj_dc_", raw["instance"]))
+        if INSTANCE_OPACITY in raw:
+            columns[OPACITY_COLUMN] = raw[INSTANCE_OPACITY][:, 0]
     if labels is not None:
         if labels.shape != (n,) or labels.dtype.kind not in "iu":
             raise ValueError(f"expected integer labels [{n}], got {labels.dtype} {labels.shape}")
@@ -98,6 +103,8 @@ def from_columns(columns: Arrays, path: str) -> tuple[Arrays, Arrays, int]:
         "sh_rest": rest,
         "instance": attributes,
     }
+    if OPACITY_COLUMN in columns:
+        names[INSTANCE_OPACITY] = [OPACITY_COLUMN]
     raw = {name: _stack(columns, listed, path) for name, listed in names.items()}
     n = len(raw["means"])
     if n == 0:

@@ -63,6 +63,18 @@ class SampledPixels:
         return image if self.whole else select_rows(image, self.pixels)
 
     @property
+    def splat_still(self) -> Callable[[Tensor], Tensor]:
+        """The same: the weights stay as they are."""
+        return self.splat
+
+    def listed(self) -> SampledPixels:
+        """The same, by a table of these pixels."""
+        if isinstance(self.weights, BlendWeights):
+            return self
+        sampled = sample_quads(self.weights, self.pixels)
+        return SampledPixels(self.pixels, self.touched[sampled.touched], sampled.weights, False)
+
+    @property
     def alpha(self) -> Tensor:
         """Accumulated opacity [P] of the kept weights."""
         ones = torch.ones(len(self.touched), 1, device=self.touched.device)

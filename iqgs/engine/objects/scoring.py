@@ -107,7 +107,7 @@ def extracted_scores(run: Run, objects: LabelledSplats, truth: ObjectTruth) -> E
             part = parts.get(truth.partner[true])
             alpha = np.zeros(mask.shape)
             if part is not None:
-                alpha = run.renderer.lens(view.camera, part).alpha[0].cpu().numpy()
+                alpha = run.renderer.lens(view.camera, part.for_colors()).alpha[0].cpu().numpy()
             found.append(mask_iou(alpha, mask))
             edges.append(mask_iou(_inner_edge(alpha > 0.5), _inner_edge(mask)))
         color = run.renderer.lens(view.camera, objects.splats).render(with_surface=False).color

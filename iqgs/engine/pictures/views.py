@@ -126,7 +126,7 @@ def picture_view(
     depths = depth.cpu().numpy().astype(np.float32)
     features = None
     if palette.features is not None:
-        features = colorize_features(rendered.instance.cpu().numpy(), palette.features)
+        features = colorize_features(lens.features.cpu().numpy(), palette.features)
     return Pictures(
         color=to_bytes(color),
         depth=depths,

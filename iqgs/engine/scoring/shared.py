@@ -26,6 +26,7 @@ from iqgs.methods import METHODS, build_method
 from iqgs.methods.vote import VoteMethod, VoteSums
 from scene.cameras import Camera
 from scene.frozen_gaussians import FrozenGaussians
+from scene.parameters import OF_INSTANCES
 from utils.errors import IQGSError
 from utils.read_ahead import read_ahead
 
@@ -132,7 +133,7 @@ def in_groups(runs: Iterator[Run]) -> Iterator[Shared]:
             group = Shared()
         if group.runs:  # one copy of what they have in common
             first = group.runs[0].gaussians.params
-            run.gaussians.params |= {n: p for n, p in first.items() if n != "instance"}
+            run.gaussians.params |= {n: p for n, p in first.items() if n not in OF_INSTANCES}
         run.gaussians = FrozenGaussians(run.gaussians)
         before = found
         group.runs.append(run)

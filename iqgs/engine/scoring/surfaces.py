@@ -103,7 +103,7 @@ def extracted_iou(
 
 def without_appearance(gaussians: GaussianModel) -> GaussianModel:
     """The same shapes with the least of colour and no attribute: what their alpha depends on."""
-    values = {name: p.detach() for name, p in gaussians.params.items()}
+    values = {name: p.detach() for name, p in gaussians.for_colors().params.items()}
     values["sh_rest"] = values["sh_rest"][:, :0]
     values["instance"] = values["instance"][:, :0]
     return GaussianModel(values)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from iqgs.engine.lifting.neighbors import NeighborPairs
+from iqgs.engine.lifting.reblending import Reblended
 from iqgs.engine.lifting.weight_cache import SampledPixels, WeightCache, run_cache, sample_pixels
 from iqgs.engine.ranks import Ranks
 from iqgs.engine.run import MOST_VIEWS, Run
@@ -22,12 +23,14 @@ from iqgs.engine.stages.fitting import fit_view
 from iqgs.engine.stages.protocol import StepLoss, step_generator
 from iqgs.methods.protocol import ALL_TOUCHED, Batch, total_loss
 from scene.lazy_adam import LazyAdam
+from scene.parameters import INSTANCE_OPACITY
 from scene.sampler import ViewSampler
 from scene.view import View
 from utils.adam import fastest_adam
 from utils.schedules import cosine
 
 ADAM_EPS = 1e-15  # the paper's
+STATE_NAMES = {"instance": "attribute", INSTANCE_OPACITY: "opacity"}  # in a checkpoint
 FEW_PIXELS = 16_384  # with fewer a step, torch's second thread costs more than it brings
 
 
@@ -43,7 +46,7 @@ class LookedAt:
     """The rows of the attribute that a step looks at, and what the method wants to remember."""
 
     rows: Tensor  # [R] int64, ascending
-    leaf: Tensor  # [R, D_obj], which collects the gradient
+    leaves: dict[str, Tensor]  # [R, C] by the parameter's name, which collect the gradients
     seen: Any
 
 
@@ -70,7 +73,11 @@ class RowNumbering:
 class InstanceLearning:
     """Learns the instance attribute and the method on splats that do not move.
 
-    A step costs what it looks at: gradient and moments exist only for the splats that its pixels
+    With `lr_instance_opacity` each splat also learns the opacity that its attribute is rendered
+    with. What is glass or a reflection in a photograph may cover what is behind it where instances
+    are asked for, and the other way round; colours stay as they are.
+
+    A step costs what it looks at: gradients and moments exist only for the splats that its pixels
     and pairs touch.
     """
 
@@ -82,10 +89,16 @@ class InstanceLearning:
         self.run, self.options = run, run.config.segmentation
         self.method = run.learning_method
         self.views, self.size = run.masked_views(), run.config.optimization.batch_size
-        self._looked: list[tuple[Tensor, Tensor]] = []  # rows of the step's views, with gradients
+        # Rows of the step's views, with gradients by the parameter's name.
+        self._looked: list[tuple[Tensor, dict[str, Tensor]]] = []
         self.first, self.last = first, first + self.options.instance_iterations - 1
         self.cheap_steps = 0 < self.options.pixels_per_step < FEW_PIXELS
-        self.attribute = LazyAdam(run.gaussians.params["instance"], ADAM_EPS)
+        names = ["instance"]
+        if self.options.lr_instance_opacity > 0:
+            names.append(INSTANCE_OPACITY)
+            opacity = run.gaussians.params["opacity_logits"].detach()
+            run.gaussians.params.setdefault(INSTANCE_OPACITY, nn.Parameter(opacity.clone()))
+        self.tables = {name: LazyAdam(run.gaussians.params[name], ADAM_EPS) for name in names}
         learned = [] if run.config.train.decoder else self.method.parameter_groups()
         groups = [{**group, "lr": self.options.lr_iqgs} for group in learned]
         # torch refuses no groups, but not an empty one: a method may learn the attribute alone.
@@ -106,56 +119,64 @@ class InstanceLearning:
         """Sample pixels of one view and compare them with its masks."""
         generator = step_generator(self.run.config.train.seed, iteration, 2, slot)
         sampled = sample_pixels(self.cache.view(view), self.options.pixels_per_step, generator)
+        if INSTANCE_OPACITY in self.tables:
+            sampled = sampled.listed()
         _, wanted, interval = self.method.neighbors
         due = (iteration - self.first) % interval == 0
         if wanted == ALL_TOUCHED:
             pairs = self.neighbors.of(sampled.touched if due else sampled.touched[:0])
         else:
             pairs = self.neighbors.sample(wanted if due else 0, generator)
-        batch, rows = self._batch(view, sampled, pairs)
+        batch, looked = self._batch(view, sampled, pairs)
         own = step_generator(self.run.config.train.seed, iteration, 3, slot)
         batch = replace(batch, generator=own)
         with naming(iteration, self.views[view].name):
             made = self.method.terms(batch)
         total = total_loss(made.terms, self.method.weights)
-        carried = LookedAt(rows, batch.instance, made.seen)
+        carried = replace(looked, seen=made.seen)
         return StepLoss(self.views[view].name, made.terms, total, carried)
 
-    def _batch(self, index: int, sampled: SampledPixels, pairs: Tensor) -> tuple[Batch, Tensor]:
-        """What the method sees, and which splats [R] that is about."""
+    def _batch(self, index: int, sampled: SampledPixels, pairs: Tensor) -> tuple[Batch, LookedAt]:
+        """What the method sees, and which splats that is about."""
         rows = self.numbering.rows_of(sampled.touched, pairs)
-        leaf = self.attribute.look_at(rows).requires_grad_()
+        leaves = {n: table.look_at(rows).requires_grad_() for n, table in self.tables.items()}
         touched = self.numbering.place[sampled.touched]
-        view, pixels = self.views[index], sampled.pixels
+        view, pixels, leaf = self.views[index], sampled.pixels, leaves["instance"]
+        blended: SampledPixels | Reblended = sampled
+        if INSTANCE_OPACITY in leaves:
+            colors = self.run.gaussians.params["opacity_logits"].detach()[sampled.touched]
+            blended = Reblended.of(sampled, colors, leaves[INSTANCE_OPACITY][touched])
         batch = Batch(
-            features=sampled.splat(leaf.index_select(0, touched)),
+            features=blended.splat(leaf.index_select(0, touched)),
             labels=view_labels(view, pixels),
             instance=leaf,
             touched=touched,
-            splat=sampled.splat,
+            splat=blended.splat_still,
             pairs=self.numbering.place[pairs],
-            alpha=sampled.alpha,
+            alpha=blended.alpha,
             pixels=pixels,
             view=index,
             layers=lambda: view.patches_on(pixels.device).at(pixels),
         )
-        return batch, rows
+        return batch, LookedAt(rows, leaves, None)
 
     def parameters(self) -> list[Tensor]:
         """The method's own parameters; the attribute's gradient is in the step's leaves."""
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def gradients(self, step: StepLoss) -> dict[str, Tensor]:
-        """That of the rows that the view looked at, and those of the method."""
-        leaf = step.carried.leaf.grad
-        return {**({} if leaf is None else {"instance": leaf}), **gradients_of(self.optimizer)}
+        """Those of the rows that the view looked at, and those of the method."""
+        own = {n: leaf.grad for n, leaf in step.carried.leaves.items() if leaf.grad is not None}
+        return {**own, **gradients_of(self.optimizer)}
 
     def take(self, step: StepLoss) -> Any:
-        """Keep the rows that the view looked at, with their gradient."""
+        """Keep the rows that the view looked at, with their gradients."""
         looked: LookedAt = step.carried
-        gradient = looked.leaf.grad
-        gradient = torch.zeros_like(looked.leaf) if gradient is None else gradient
-        self._looked.append((looked.rows, gradient))
+        gradients = {
+            name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+            for name, leaf in looked.leaves.items()
+        }
+        self._looked.append((looked.rows, gradients))
         return looked.seen
 
     @torch.no_grad()
@@ -163,29 +184,32 @@ class InstanceLearning:
         """Sum the gradients of the method, and of all rows that any view looked at."""
         if self.size == 1:
             return seen
-        parameter = self.run.gaussians.params["instance"]
-        looked_at = torch.zeros(len(parameter), dtype=torch.uint8, device=parameter.device)
+        splats = self.run.gaussians
+        looked_at = torch.zeros(len(splats), dtype=torch.uint8, device=splats.device)
         for rows, _ in self._looked:
             looked_at[rows] = 1
         ranks.any_(looked_at)
         every = looked_at.nonzero().flatten()
-        total = torch.zeros(len(every), parameter.shape[1], device=parameter.device)
-        for rows, gradient in self._looked:
-            total[torch.searchsorted(every, rows)] += gradient
-        ranks.sum_gradients(self.parameters(), [total])
-        self.attribute.look_at(every)  # those of other views too
-        self._looked = [(every, total)]
-        return ranks.in_order(seen, parameter.device)
+        totals = {}
+        for name, table in self.tables.items():
+            totals[name] = table.look_at(every).zero_()  # those of other views too
+            for rows, gradients in self._looked:
+                totals[name][torch.searchsorted(every, rows)] += gradients[name]
+        ranks.sum_gradients(self.parameters(), list(totals.values()))
+        self._looked = [(every, totals)]
+        return ranks.in_order(seen, splats.device)
 
     def update(self, iteration: int, seen: list[Any]) -> None:
-        """Move attribute, queries and decoder."""
+        """Move attribute, opacities, queries and decoder."""
         done, steps = iteration - self.first, self.options.instance_iterations
         falling = cosine(done, 1.0, self.options.lr_iqgs_final, steps)
         for left in seen:
             self.method.observe(left)
-        ((rows, gradient),) = self._looked
+        ((rows, gradients),) = self._looked
         self._looked = []
-        self.attribute.step(rows, gradient, self.options.lr_instance * falling)
+        rates = (self.options.lr_instance, self.options.lr_instance_opacity)
+        for rate, (name, table) in zip(rates, self.tables.items(), strict=False):
+            table.step(rows, gradients[name], rate * falling)
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.lr_iqgs * falling
         self.optimizer.step()
@@ -197,14 +221,15 @@ class InstanceLearning:
 
     @contextmanager
     def up_to_date(self) -> Iterator[None]:
-        """Inside, every splat's attribute is as after the last step; then all is as it was."""
-        parameter = self.run.gaussians.params["instance"]
-        resting = parameter.detach().clone()
-        parameter.data.copy_(self.attribute.current())
+        """Inside, what splats learn is as after the last step; then all is as it was."""
+        resting = {name: table.parameter.detach().clone() for name, table in self.tables.items()}
+        for table in self.tables.values():
+            table.parameter.data.copy_(table.current())
         try:
             yield
         finally:
-            parameter.data.copy_(resting)
+            for name, table in self.tables.items():
+                table.parameter.data.copy_(resting[name])
 
     def seen(self) -> Tensor:
         """What the cached views show; those that stand for all are made where they are missing."""
@@ -217,13 +242,14 @@ class InstanceLearning:
     def state_dict(self) -> dict[str, Any]:
         """Moments and view order; the cache is made again from the frozen splats."""
         return {
-            "attribute": self.attribute.state_dict(),
+            **{STATE_NAMES[name]: table.state_dict() for name, table in self.tables.items()},
             "optimizer": self.optimizer.state_dict(),
             "sampler": self.sampler.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
-        self.attribute.load_state_dict(state["attribute"])
+        for name, table in self.tables.items():
+            table.load_state_dict(state[STATE_NAMES[name]])
         self.optimizer.load_state_dict(state["optimizer"])
         self.sampler.load_state_dict(state["sampler"])
