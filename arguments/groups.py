@@ -206,6 +206,9 @@ class SegmentationParams:
     lr_iqgs: float = option(0.0005, "Adam rate of the method's own parameters")
     lr_iqgs_final: float = option(1.0, "final fraction of these rates, by a cosine")
     pixels_per_step: int = option(4096, "pixels of the view that a step looks at; 0: all")
+    edge_pixels: float = option(
+        0.0, "two-stage route: share of them that is drawn from the edges of the masks"
+    )
     cache_gb: float = option(3.0, "room for cached blending weights; 0: recompute every step")
     cache_path: str = option("", "keep them in this folder instead of in memory", harmless=True)
 
@@ -214,6 +217,7 @@ class SegmentationParams:
         require_at_least(
             self, 0, "instance_iterations", "pixels_per_step", "cache_gb", "lr_instance_opacity"
         )
+        require(0 <= self.edge_pixels <= 1, "edge_pixels", self.edge_pixels, "0 to 1")
         require(
             not self.cache_path or self.cache_gb > 0,
             "cache_path",

@@ -39,7 +39,7 @@ class Entry:
 
 _SHORT_QUERIES: dict[str, Any] = {
     **{"num_queries": 0, "attention_pixels": 2048},
-    "lr_instance_opacity": 0.05,
+    **{"lr_instance_opacity": 0.05, "edge_pixels": 0.3},
 }
 _SHORT: dict[str, Any] = {**_SHORT_QUERIES, "focal_gamma": -1.0, "correction_iou": -1.0}
 _PAPER: dict[str, Any] = {"focal_alpha": 0.25}

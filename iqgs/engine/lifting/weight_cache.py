@@ -96,16 +96,37 @@ def draw_distinct(total: int, count: int, generator: torch.Generator) -> Tensor:
             return distinct[:count]
 
 
-def sample_pixels(view: CachedView, count: int, generator: torch.Generator) -> SampledPixels:
-    """`count` pixels of the view without repetition (0: all that are kept)."""
+@dataclass(frozen=True)
+class EdgePixels:
+    """Where more pixels of a view are looked at."""
+
+    positions: Tensor  # [B] int64 among the kept pixels of the view, on the CPU
+    share: float  # of the pixels of a step that are drawn from them
+
+
+def sample_pixels(
+    view: CachedView, count: int, generator: torch.Generator, edges: EdgePixels | None = None
+) -> SampledPixels:
+    """`count` pixels of the view without repetition (0: all that are kept), a share of them from
+    its `edges`; those that are drawn twice are one.
+    """
     device, total = view.touched.device, view.pixel_count
     if not 0 < count < total:
         pixels = torch.arange(total, device=device) if view.pixels is None else view.pixels
         return SampledPixels(pixels, view.touched, view.weights, whole=view.pixels is None)
-    chosen = draw_distinct(total, count, generator).to(device)
+    chosen = _chosen(total, count, generator, edges).to(device)
     pixels = chosen if view.pixels is None else view.pixels[chosen]
     sampled = sample_quads(view.weights, pixels)
     return SampledPixels(pixels, view.touched[sampled.touched], sampled.weights, whole=False)
+
+
+def _chosen(total: int, count: int, generator: torch.Generator, edges: EdgePixels | None) -> Tensor:
+    """Different numbers below `total`, about `count` of them."""
+    if edges is None or len(edges.positions) == 0:
+        return draw_distinct(total, count, generator)
+    near = min(round(edges.share * count), len(edges.positions))
+    drawn = edges.positions[draw_distinct(len(edges.positions), near, generator)]
+    return torch.cat([drawn, draw_distinct(total, count - near, generator)]).unique()
 
 
 def packed_shown(seen: Tensor, count: int) -> Tensor:

@@ -13,9 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from iqgs.engine.lifting.mask_edges import edge_positions
 from iqgs.engine.lifting.neighbors import NeighborPairs
 from iqgs.engine.lifting.reblending import Reblended
-from iqgs.engine.lifting.weight_cache import SampledPixels, WeightCache, run_cache, sample_pixels
+from iqgs.engine.lifting.weight_cache import (
+    EdgePixels,
+    SampledPixels,
+    WeightCache,
+    run_cache,
+    sample_pixels,
+)
 from iqgs.engine.ranks import Ranks
 from iqgs.engine.run import MOST_VIEWS, Run
 from iqgs.engine.stages.finite import gradients_of, naming
@@ -89,6 +96,7 @@ class InstanceLearning:
         self.run, self.options = run, run.config.segmentation
         self.method = run.learning_method
         self.views, self.size = run.masked_views(), run.config.optimization.batch_size
+        self._edges: dict[int, Tensor] = {}  # positions among the kept pixels of a view
         # Rows of the step's views, with gradients by the parameter's name.
         self._looked: list[tuple[Tensor, dict[str, Tensor]]] = []
         self.first, self.last = first, first + self.options.instance_iterations - 1
@@ -118,7 +126,7 @@ class InstanceLearning:
     def loss(self, iteration: int, view: int, slot: int = 0) -> StepLoss:
         """Sample pixels of one view and compare them with its masks."""
         generator = step_generator(self.run.config.train.seed, iteration, 2, slot)
-        sampled = sample_pixels(self.cache.view(view), self.options.pixels_per_step, generator)
+        sampled = self._sampled(view, generator)
         if INSTANCE_OPACITY in self.tables:
             sampled = sampled.listed()
         _, wanted, interval = self.method.neighbors
@@ -135,6 +143,17 @@ class InstanceLearning:
         total = total_loss(made.terms, self.method.weights)
         carried = replace(looked, seen=made.seen)
         return StepLoss(self.views[view].name, made.terms, total, carried)
+
+    def _sampled(self, view: int, generator: torch.Generator) -> SampledPixels:
+        """The pixels of a step, a share of them from the edges of the view's masks."""
+        cached, share, edges = self.cache.view(view), self.options.edge_pixels, None
+        if share > 0:
+            if view not in self._edges:
+                labels = self.views[view].label_map_on(torch.device("cpu"))
+                kept = None if cached.pixels is None else cached.pixels.cpu()
+                self._edges[view] = edge_positions(labels, kept)
+            edges = EdgePixels(self._edges[view], share)
+        return sample_pixels(cached, self.options.pixels_per_step, generator, edges)
 
     def _batch(self, index: int, sampled: SampledPixels, pairs: Tensor) -> tuple[Batch, LookedAt]:
         """What the method sees, and which splats that is about."""
