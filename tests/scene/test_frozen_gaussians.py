@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from scene.frozen_gaussians import FrozenGaussians
@@ -45,3 +47,31 @@ def test_what_was_made_is_forgotten_with_the_parameters() -> None:
     assert frozen.to("cpu") is frozen
     assert not any(p.requires_grad for p in frozen.params.values())
     assert frozen.opacities is not before
+
+
+def test_opacities_of_instances_stand_in_for_the_colours_and_go_along() -> None:
+    plain = make_model()
+    assert plain.for_instances() is plain and plain.for_colors() is plain
+    logits = torch.linspace(-3, 3, 7)[:, None]
+    model = GaussianModel({**plain.params, "instance_opacity_logits": logits}, 1)
+    for one in (model, FrozenGaussians(model), GaussianModel.from_state_dict(model.state_dict())):
+        assert torch.equal(one.for_instances().opacities, logits.sigmoid())
+        assert torch.equal(one.for_colors().opacities, plain.opacities)
+        assert torch.equal(one.opacities, plain.opacities)
+        for shown in (one.for_instances(), one.for_colors()):
+            assert shown.active_sh_degree == 1 and torch.equal(shown.sh, plain.sh)
+            assert shown.for_instances() is shown
+    frozen = FrozenGaussians(model)
+    assert frozen.for_instances() is frozen.for_instances()
+    few = model.subset(torch.tensor([6, 2]))
+    assert few.params["instance_opacity_logits"].flatten().tolist() == [3.0, -1.0]
+
+
+def test_a_file_keeps_the_opacities_of_instances(tmp_path: Path) -> None:
+    plain, logits = make_model(), torch.linspace(-3, 3, 7)[:, None]
+    GaussianModel({**plain.params, "instance_opacity_logits": logits}).save_ply(tmp_path / "a.ply")
+    read = GaussianModel.load_ply(tmp_path / "a.ply")
+    assert torch.equal(read.params["instance_opacity_logits"], logits)
+    assert read.sh_degree == plain.sh_degree
+    plain.save_ply(tmp_path / "b.ply")
+    assert "instance_opacity_logits" not in GaussianModel.load_ply(tmp_path / "b.ply").params
