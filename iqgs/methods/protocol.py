@@ -62,6 +62,7 @@ class StepTerms:
 
     terms: dict[str, Tensor]
     seen: Any = None  # handed back to `observe` once the step is made
+    doubt: Tensor | None = None  # [] share of the labels that it did not believe; None: it trusts
 
 
 @dataclass(frozen=True)

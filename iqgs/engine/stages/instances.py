@@ -28,6 +28,7 @@ from iqgs.engine.run import MOST_VIEWS, Run
 from iqgs.engine.stages.finite import gradients_of, naming
 from iqgs.engine.stages.fitting import fit_view
 from iqgs.engine.stages.protocol import StepLoss, step_generator
+from iqgs.engine.stages.trust import Trust
 from iqgs.methods.protocol import ALL_TOUCHED, Batch, total_loss
 from scene.lazy_adam import LazyAdam
 from scene.parameters import INSTANCE_OPACITY
@@ -54,7 +55,15 @@ class LookedAt:
 
     rows: Tensor  # [R] int64, ascending
     leaves: dict[str, Tensor]  # [R, C] by the parameter's name, which collect the gradients
-    seen: Any
+    seen: Seen | None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a view leaves to be remembered."""
+
+    method: Any  # for its `observe`
+    doubt: Tensor | None  # as in `StepTerms`
 
 
 class RowNumbering:
@@ -111,6 +120,8 @@ class InstanceLearning:
         groups = [{**group, "lr": self.options.lr_iqgs} for group in learned]
         # torch refuses no groups, but not an empty one: a method may learn the attribute alone.
         self.optimizer = fastest_adam(groups or [{"params": []}], eps=ADAM_EPS)
+        assert run.facts is not None
+        self.trust = Trust(first, self.options.instance_iterations, run.facts.noisy)
         self.sampler = ViewSampler(len(self.views), run.config.train.seed)
         self.neighbors = NeighborPairs(run.gaussians.means, self.method.neighbors[0])
         self.numbering = RowNumbering(len(run.gaussians), run.gaussians.device)
@@ -141,13 +152,13 @@ class InstanceLearning:
         with naming(iteration, self.views[view].name):
             made = self.method.terms(batch)
         total = total_loss(made.terms, self.method.weights)
-        carried = replace(looked, seen=made.seen)
+        carried = replace(looked, seen=Seen(made.seen, made.doubt))
         return StepLoss(self.views[view].name, made.terms, total, carried)
 
     def _sampled(self, view: int, generator: torch.Generator) -> SampledPixels:
         """The pixels of a step, a share of them from the edges of the view's masks."""
         cached, share, edges = self.cache.view(view), self.options.edge_pixels, None
-        if share > 0:
+        if share > 0 and self.trust.trusting:
             if view not in self._edges:
                 labels = self.views[view].label_map_on(torch.device("cpu"))
                 kept = None if cached.pixels is None else cached.pixels.cpu()
@@ -165,8 +176,9 @@ class InstanceLearning:
         if INSTANCE_OPACITY in leaves:
             colors = self.run.gaussians.params["opacity_logits"].detach()[sampled.touched]
             blended = Reblended.of(sampled, colors, leaves[INSTANCE_OPACITY][touched])
+        splat = blended.splat if self.trust.trusting else blended.splat_still
         batch = Batch(
-            features=blended.splat(leaf.index_select(0, touched)),
+            features=splat(leaf.index_select(0, touched)),
             labels=view_labels(view, pixels),
             instance=leaf,
             touched=touched,
@@ -223,7 +235,8 @@ class InstanceLearning:
         done, steps = iteration - self.first, self.options.instance_iterations
         falling = cosine(done, 1.0, self.options.lr_iqgs_final, steps)
         for left in seen:
-            self.method.observe(left)
+            self.method.observe(left.method)
+        self.trust.update(iteration, [left.doubt for left in seen])
         ((rows, gradients),) = self._looked
         self._looked = []
         rates = (self.options.lr_instance, self.options.lr_instance_opacity)
@@ -262,6 +275,7 @@ class InstanceLearning:
         """Moments and view order; the cache is made again from the frozen splats."""
         return {
             **{STATE_NAMES[name]: table.state_dict() for name, table in self.tables.items()},
+            "trust": self.trust.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "sampler": self.sampler.state_dict(),
         }
@@ -270,5 +284,7 @@ class InstanceLearning:
         """Put back what `state_dict` gave."""
         for name, table in self.tables.items():
             table.load_state_dict(state[STATE_NAMES[name]])
+        if "trust" in state:  # older versions had no use for it
+            self.trust.load_state_dict(state["trust"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.sampler.load_state_dict(state["sampler"])

@@ -116,7 +116,8 @@ class IQGS(QueryBranch):
     def terms(self, batch: Batch) -> StepTerms:
         """Unweighted loss terms of one step, and what `observe` keeps of it."""
         features = self.projection(batch.features)
-        batch = replace(batch, labels=self._believed(batch.labels, features))
+        given = batch.labels
+        batch = replace(batch, labels=self._believed(given, features))
         keep = self._labelled(batch.labels)
         queries = self.enriched_by(features)
         shown = features if keep is None else features[keep]
@@ -125,7 +126,10 @@ class IQGS(QueryBranch):
         supervised = range(self.matcher.first, self.matcher.stop)
         prediction = QueryPrediction(queries, shown, supervised)
         terms = self.criterion(batch, prediction, matching, keep, self.projection)
-        return StepTerms(terms, SeenQueries(queries.detach(), matching.query))
+        seen = SeenQueries(queries.detach(), matching.query)
+        if batch.labels is given:
+            return StepTerms(terms, seen)
+        return StepTerms(terms, seen, (batch.labels != given).float().mean())
 
     def _believed(self, labels: Tensor, features: Tensor) -> Tensor:
         """The labels [P] to learn from; with `correction_iou` none that the scene contradicts.
