@@ -17,16 +17,17 @@ from scene.parameters import INSTANCE_OPACITY
 from utils.ply import read_ply
 
 MakeConfig = Callable[..., RunConfig]
+SETTINGS = {"instance_iterations": 80, "correction_iou": 0.0}  # no doubts
 
 
 @pytest.fixture
 def learned(make_config: MakeConfig, tmp_path: Path) -> Path:
-    assert train(make_config("run", lr_instance_opacity=0.1)) == 0
+    assert train(make_config("run", lr_instance_opacity=0.1, **SETTINGS)) == 0
     return tmp_path / "run"
 
 
 def test_colours_are_those_of_a_run_without(make_config: MakeConfig, learned: Path) -> None:
-    assert train(make_config("without", lr_instance_opacity=0.0)) == 0
+    assert train(make_config("without", lr_instance_opacity=0.0, **SETTINGS)) == 0
     ours, theirs = open_run(learned), open_run(learned.with_name("without"))
     assert INSTANCE_OPACITY not in theirs.gaussians.params
     for name, values in theirs.gaussians.params.items():
@@ -34,7 +35,7 @@ def test_colours_are_those_of_a_run_without(make_config: MakeConfig, learned: Pa
             assert torch.equal(values, ours.gaussians.params[name]), name
     params = {name: values.detach() for name, values in ours.gaussians.params.items()}
     shift = params[INSTANCE_OPACITY] - params["opacity_logits"]
-    assert 0.05 < float(shift.abs().max()) < 0.1 * 20 + 0.5  # at most about the rate a step
+    assert 0.05 < float(shift.abs().max()) < 0.1 * 80  # at most about the rate a step
     camera = ours.cameras.train[0]
     color = ours.lens(camera).render(with_surface=False).color
     assert torch.equal(color, theirs.lens(camera).render(with_surface=False).color)
@@ -63,7 +64,7 @@ def test_instances_are_rendered_with_them_and_colours_are_not(learned: Path) -> 
 def test_the_file_has_them_and_learning_anew_begins_without(
     make_config: MakeConfig, learned: Path
 ) -> None:
-    path = next(learned.glob("point_cloud/iteration_*/point_cloud.ply"))
+    path = learned / "point_cloud" / "iteration_100" / "point_cloud.ply"
     columns = read_ply(path)
     run = open_run(learned)
     logits = run.gaussians.params[INSTANCE_OPACITY].detach()[:, 0].numpy()

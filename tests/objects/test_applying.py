@@ -16,6 +16,7 @@ from iqgs.objects.colors import LUMA, mean_color
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.objects.parts import connected_pieces
 from scene.frame import SceneFrame
+from scene.gaussian_model import GaussianModel
 
 from .figures import (
     BALL,
@@ -215,3 +216,17 @@ def test_nothing_that_comes_in_is_changed(objects: LabelledSplats) -> None:
         after = apply_edit(framed, edit)
         assert same(framed, kept) and framed.names == {BALL: "ball", RING: "ring"}
         assert after.frame == framed.frame
+
+
+def test_opacities_of_instances_go_with_their_splats(objects: LabelledSplats) -> None:
+    logits = torch.linspace(-4, 4, len(objects.splats))[:, None]
+    params = {**objects.splats.params, "instance_opacity_logits": logits}
+    own = dataclasses.replace(objects, splats=GaussianModel(params))
+    motion = edits.Motion((0.0, 0.0, 1.0), degrees=30.0)
+    copied = apply_edit(own, edits.Copy((BALL,), (8,), motion)).splats
+    mine = objects.labels == BALL
+    found = copied.params["instance_opacity_logits"]
+    assert torch.equal(found[: len(logits)], logits)
+    assert torch.equal(found[len(logits) :], logits[mine])
+    rest = apply_edit(own, edits.Remove((BALL,))).splats
+    assert torch.equal(rest.params["instance_opacity_logits"], logits[~mine])
