@@ -26,10 +26,13 @@ def test_masks_without_faults_are_trusted_once_training_has_settled() -> None:
     assert made == [False] * BEGIN + [True] * (STEPS - BEGIN)
 
 
-def test_a_method_without_doubts_trusts_and_repaired_masks_are_not_trusted() -> None:
+def test_a_method_without_doubts_trusts_but_not_the_edges_of_repaired_masks() -> None:
     nothing: list[float | None] = [None] * STEPS
-    assert decisions(Trust(0, STEPS, False), nothing) == [False] * BEGIN + [True] * (STEPS - BEGIN)
-    assert not any(decisions(Trust(0, STEPS, noisy=True), nothing))
+    for noisy in (False, True):
+        trust = Trust(0, STEPS, noisy)
+        assert not trust.at_edges
+        assert decisions(trust, nothing) == [False] * BEGIN + [True] * (STEPS - BEGIN)
+        assert trust.at_edges is not noisy
 
 
 def test_trust_ends_with_doubt_and_comes_back() -> None:

@@ -158,7 +158,7 @@ class InstanceLearning:
     def _sampled(self, view: int, generator: torch.Generator) -> SampledPixels:
         """The pixels of a step, a share of them from the edges of the view's masks."""
         cached, share, edges = self.cache.view(view), self.options.edge_pixels, None
-        if share > 0 and self.trust.trusting:
+        if share > 0 and self.trust.at_edges:
             if view not in self._edges:
                 labels = self.views[view].label_map_on(torch.device("cpu"))
                 kept = None if cached.pixels is None else cached.pixels.cpu()

@@ -15,7 +15,7 @@ SETTLING, DECIDE_EVERY, MOST_DOUBT = 0.2, 50, 0.01
 
 
 class Trust:
-    """Whether masks may move opacities and be looked at by their edges.
+    """Whether masks may move opacities, and be looked at by their edges.
 
     Both fit masks more closely, faults and all. So they wait until the method can tell faults from
     objects, and rest while it finds more than a few.
@@ -26,12 +26,17 @@ class Trust:
         self.begin, self.noisy, self.trusting = first + round(SETTLING * steps), noisy, False
         self._doubts: list[Tensor] = []  # since the last decision
 
+    @property
+    def at_edges(self) -> bool:
+        """Whether their edges are trusted, too."""
+        return self.trusting and not self.noisy
+
     def update(self, iteration: int, doubts: Iterable[Tensor | None]) -> None:
         """Take the doubts of a step into account; decide now and then."""
         self._doubts += [doubt.detach() for doubt in doubts if doubt is not None]
         if (iteration + 1 - self.begin) % DECIDE_EVERY == 0:
             doubt = torch.stack(self._doubts).mean() if self._doubts else 0.0
-            settled = iteration + 1 >= self.begin and not self.noisy
+            settled = iteration + 1 >= self.begin
             self.trusting, self._doubts = settled and bool(doubt <= MOST_DOUBT), []
 
     def state_dict(self) -> dict[str, Any]:
