@@ -22,7 +22,7 @@ class Trust:
     """
 
     def __init__(self, first: int, steps: int, noisy: bool) -> None:
-        """`noisy`: masks that were repaired are not to be trusted at their edges."""
+        """`noisy`: the masks were repaired; their edges are not to be trusted."""
         self.begin, self.noisy, self.trusting = first + round(SETTLING * steps), noisy, False
         self._doubts: list[Tensor] = []  # since the last decision
 
