@@ -15,6 +15,7 @@ from scene.masks import (
     InstanceMasks,
     MaskPatches,
     ReadMask,
+    connected_regions,
     read_layers,
     read_mask_file,
     read_masks,
@@ -54,6 +55,7 @@ class View:
         self._mask_picture = picture  # the same of the mask's file
         self._masks: InstanceMasks | None = None
         self._labels: Tensor | None = None
+        self._regions: Tensor | None = None
         self._layered = mask.is_list if isinstance(mask, ReadMask) else None  # None: not known yet
         self._patches: MaskPatches | None = None
         self._valid: Tensor | None = None  # of no elements where all pixels are valid
@@ -115,6 +117,19 @@ class View:
             self._labels = labels
         return labels
 
+    def regions_on(self, device: torch.device) -> Tensor:
+        """The connected regions of the label map on a device, [H, W] int32 numbers; 0 and -1 are
+        those of the map. Kept there. Raises ValueError for a view without masks.
+        """
+        if self._regions is not None and self._regions.device == device:
+            return self._regions
+        if self.masks is None:
+            raise ValueError(f"view {self.name} has no masks")
+        regions = torch.from_numpy(connected_regions(self.masks.label_map)).to(device)
+        if self._data_cache:
+            self._regions = regions
+        return regions
+
     @property
     def masks(self) -> InstanceMasks | None:
         """The instance masks with compact ids, or None: such a view trains colour only."""
@@ -134,7 +149,8 @@ class View:
         other = copy.copy(self)
         other.mask_path, other._id_table = path, table
         other._mask_picture = other._read_mask = other._masks = other._labels = None
-        other._patches, other._layered = None, False
+        other._regions = other._patches = None
+        other._layered = False
         return other
 
     def patches_on(self, device: torch.device) -> MaskPatches:
@@ -160,7 +176,7 @@ class View:
 
     def forget(self) -> None:
         """Let go of pixels and masks; the next access reads the files again."""
-        self._pixels = self._masks = self._labels = self._patches = None
+        self._pixels = self._masks = self._labels = self._regions = self._patches = None
 
     def _read_pixels(self) -> Tensor:
         image = read_image(self.image_path)

@@ -53,6 +53,8 @@ class Batch:
     pixels: Tensor  # [P] int64, y * width + x
     view: int  # number of the training view
     layers: Callable[[], MaskPatches] | None = None  # the view's masks at these pixels, unread
+    # [P] int of the connected regions of the label map at these pixels, unread; 0 and -1 as labels
+    regions: Callable[[], Tensor] | None = None
     generator: torch.Generator | None = None  # on the CPU, of the step: for the method's choices
 
 

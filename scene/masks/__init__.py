@@ -27,6 +27,7 @@ from scene.masks.ids import IdTable, read_label_names
 from scene.masks.patches import MaskPatches
 from scene.masks.reading import ReadMask, read_label_map, read_layers, read_masks
 from scene.masks.records import NO_TARGET, InstanceMasks, MaskLayers, present_ids
+from scene.masks.regions import connected_regions
 
 __all__ = [
     "FORMATS",
@@ -44,6 +45,7 @@ __all__ = [
     "MaskRequest",
     "ReadMask",
     "collect_masks",
+    "connected_regions",
     "labels_file",
     "match_mask_files",
     "numbering_problem",

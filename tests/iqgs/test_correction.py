@@ -12,7 +12,13 @@ from torch import Tensor
 
 from iqgs.methods import build_method
 from iqgs.methods.iqgs import correction
-from iqgs.methods.iqgs.correction import LOST_SHARE, MOST_OF_MASK, PART_PRECISION, corrected
+from iqgs.methods.iqgs.correction import (
+    LOST_SHARE,
+    MOST_OF_MASK,
+    PART_PRECISION,
+    GivenMasks,
+    corrected,
+)
 from iqgs.methods.iqgs.method import IQGS
 from iqgs.methods.iqgs.params import IQGSParams
 from iqgs.methods.protocol import SceneFacts
@@ -23,6 +29,7 @@ from tests.iqgs.toy import (
     ToyView,
     ToyWorld,
     build,
+    learn,
     make_world,
     mean_iou,
     train,
@@ -37,23 +44,41 @@ def shown(rows: list[int], queries: int) -> tuple[Tensor, Tensor]:
     return torch.eye(queries) * SURE, torch.eye(queries)[torch.tensor(rows)]
 
 
+def given(
+    labels: Tensor, regions: Tensor | None = None, apart: tuple[tuple[int, int], ...] = ()
+) -> GivenMasks:
+    """Masks whose ids all meet in some view, but for the pairs `apart`; regions are the masks."""
+    together = torch.ones(10, 10, dtype=torch.bool)
+    for first, second in apart:
+        together[first, second] = together[second, first] = False
+    return GivenMasks(labels, labels if regions is None else regions, together)
+
+
 def correct(
-    labels: list[int], rows: list[int], numbers: list[int], least: float = 0.2
+    labels: list[int],
+    rows: list[int],
+    numbers: list[int],
+    *,
+    regions: list[int] | None = None,
+    apart: tuple[tuple[int, int], ...] = (),
 ) -> list[int]:
     queries, features = shown(rows, len(numbers))
-    return corrected(torch.tensor(labels), queries, torch.tensor(numbers), features, least).tolist()
+    masks = given(torch.tensor(labels), None if regions is None else torch.tensor(regions), apart)
+    return corrected(masks, queries, torch.tensor(numbers), features, 0.2).tolist()
 
 
 def slowly(
-    labels: Tensor, queries: Tensor, numbers: Tensor, features: Tensor, least: float
+    masks: GivenMasks, queries: Tensor, numbers: Tensor, features: Tensor, least: float
 ) -> list[int]:
     """The docstring, pixel by pixel and mask by mask."""
+    labels = masks.labels
     chance = [torch.softmax(queries @ feature, 0).tolist() for feature in features]
     pixels, result = range(len(labels)), labels.tolist()
     known = [x for x in pixels if labels[x] >= 0]
     best = [max(range(len(numbers)), key=lambda k, x=x: chance[x][k]) for x in pixels]
-    for number in sorted({int(i) for i in labels if i > 0}):
-        inside = [x for x in pixels if labels[x] == number]
+    for region in sorted({int(i) for i in masks.regions if i > 0}):
+        inside = [x for x in pixels if masks.regions[x] == region]
+        number = int(labels[inside[0]])
         measured = []
         for k in range(len(numbers)):
             overlap = sum(chance[x][k] for x in inside)
@@ -64,7 +89,8 @@ def slowly(
         iou, share, nearest = max(measured)
         _, precision, holder = max((p, p, n) for _, p, n in measured)
         if iou >= least:
-            owner = nearest if share > MOST_OF_MASK else number
+            strangers = not masks.together[nearest, number]
+            owner = nearest if share > MOST_OF_MASK or strangers else number
         else:
             owner = holder if precision > PART_PRECISION else number
         for x in inside:
@@ -89,8 +115,11 @@ def test_it_is_the_loops(seed: int, chunk: int, monkeypatch: pytest.MonkeyPatch)
     seen = torch.randint(5, (12,), generator=generator)[labels + 1]  # each mask shows some query's
     noise = torch.randn(40, 4, generator=generator, dtype=torch.float64)
     features = queries[seen] / 4 + noise / 2
-    found = corrected(labels, queries, numbers, features, 0.15)
-    assert found.tolist() == slowly(labels, queries, numbers, features, 0.15)
+    halves = torch.randint(2, (40,), generator=generator)
+    regions = torch.where(labels > 0, 2 * labels + halves, labels)
+    masks = given(labels, regions, ((2, 5), (3, 9), (7, 9), (2, 9)))
+    found = corrected(masks, queries, numbers, features, 0.15)
+    assert found.tolist() == slowly(masks, queries, numbers, features, 0.15)
     assert not torch.equal(found, labels)  # the cases are not idle
 
 
@@ -123,12 +152,27 @@ def test_an_object_that_answers_for_less_than_half_of_a_mask_does_not_take_it() 
     assert correct(labels, [1, 1, 1, 3, 0, 0], [0, 1, 2, 3])[:5] == [1] * 5
 
 
+def test_the_halves_of_a_broken_track_become_one_though_neither_answers_for_most_of_it() -> None:
+    """Each was taught half of the views. Different objects would have met in one of them."""
+    labels, rows = [2, 2, 2, 2, 2, 0], [1, 1, 2, 3, 0, 0]
+    assert correct(labels, rows, [0, 1, 2, 3], apart=((1, 2),))[:5] == [1] * 5
+    assert correct(labels, rows, [0, 1, 2, 3], apart=((2, 3), (1, 3))) == labels
+
+
+def test_two_things_with_one_id_are_judged_apart() -> None:
+    """An exchange gave id 1 to object 2 where both are seen: the view's masks of 1 lie apart."""
+    labels, rows, regions = [1] * 6, [1, 1, 1, 1, 2, 2], [1, 1, 1, 1, 2, 2]
+    assert correct(labels, rows, [0, 1, 2]) == labels
+    assert correct(labels, rows, [0, 1, 2], regions=regions) == [1, 1, 1, 1, 2, 2]
+
+
 def test_nothing_is_believed_of_queries_that_know_nothing() -> None:
     labels = torch.tensor([1, 1, 2, 0, -1])
-    flat = corrected(labels, torch.zeros(9, 4), torch.arange(9), torch.randn(5, 4), 0.2)
+    flat = corrected(given(labels), torch.zeros(9, 4), torch.arange(9), torch.randn(5, 4), 0.2)
     assert torch.equal(flat, labels)
     nobody = torch.zeros(0, dtype=torch.int64)
-    assert corrected(labels, torch.zeros(0, 4), nobody, torch.randn(5, 4), 0.2) is labels
+    none = corrected(given(labels), torch.zeros(0, 4), nobody, torch.randn(5, 4), 0.2)
+    assert none is labels
 
 
 def test_pixels_of_a_missing_mask_have_no_target_and_others_keep_it() -> None:
@@ -183,12 +227,50 @@ def test_split_masks_are_learned_as_one_object(world: ToyWorld) -> None:
     assert better > max(plain, 0.975)
 
 
-def test_ids_of_one_view_are_not_corrected() -> None:
+def test_ids_of_one_view_are_not_corrected(world: ToyWorld) -> None:
     """Hungarian matching: the scene says nothing about numbers that mean nothing."""
     method = build(replace(OPTIONS, matching="hungarian", num_queries=9, correction_iou=0.2))
     method.matched[:] = True
-    labels = torch.tensor([4, 4, 5])
-    assert method._believed(labels, torch.randn(3, 16)) is labels
+    step = world.views[0].step(
+        torch.randn(2500, 16), torch.arange(3), world.pairs[:2], torch.tensor([4, 4, 5])
+    )
+    assert method._believed(step, torch.randn(3, 16)) is step.labels
+    assert method.together.numel() == 0
+
+
+def test_training_notes_which_ids_meet_and_older_states_do_not_say(world: ToyWorld) -> None:
+    """Ids that no view shows never meet; pixels without a target count as showing none."""
+    method = build(replace(OPTIONS, correction_iou=0.2)).train()
+    seen = torch.zeros_like(method.together)
+    for view in world.views[:3]:
+        pixels = torch.arange(0, 1600, 2)
+        labels = torch.where(view.labels % 2 == 0, view.labels, -1)[pixels]
+        labels[:5] = -1
+        step = view.step(torch.randn(2500, 16) / 10, pixels, world.pairs[:5], labels)
+        learn(method, step)
+        for first in labels.clamp_min(0).tolist():
+            seen[first, labels.clamp_min(0)] = True
+    assert torch.equal(method.together, seen)
+    assert 0 < seen.sum() < seen.numel()
+    state = method.state_dict()
+    del state["together"]
+    method.load_state_dict(state)  # what is known meanwhile stays
+    assert torch.equal(method.together, seen)
+
+
+def test_regions_of_the_view_are_asked_for_where_the_step_has_them(world: ToyWorld) -> None:
+    """The scene shows object 2 in one of two places that the masks call 1."""
+    method = build(replace(OPTIONS, correction_iou=0.2))
+    method.matched[:3] = True
+    queries, features = shown([1, 1, 1, 1, 2, 2], 16)
+    method.steady_queries[:3] = queries[:3]
+    method.together[:] = True
+    step = world.views[0].step(
+        torch.randn(2500, 16), torch.arange(6), world.pairs[:2], torch.ones(6, dtype=torch.int64)
+    )
+    assert method._believed(step, features).tolist() == [1] * 6
+    step = replace(step, regions=lambda: torch.tensor([5, 5, 5, 5, 7, 7]))
+    assert method._believed(step, features).tolist() == [1, 1, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("noisy", [False, True])

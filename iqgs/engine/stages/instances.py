@@ -188,6 +188,7 @@ class InstanceLearning:
             pixels=pixels,
             view=index,
             layers=lambda: view.patches_on(pixels.device).at(pixels),
+            regions=lambda: view.regions_on(pixels.device).reshape(-1)[pixels],
         )
         return batch, LookedAt(rows, leaves, None)
 

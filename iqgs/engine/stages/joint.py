@@ -144,6 +144,7 @@ class JointTraining:
             alpha=rendered[:, -1].detach(),
             pixels=pixels,
             view=view.camera.uid,
+            regions=lambda: view.regions_on(pixels.device).reshape(-1)[pixels],
         )
 
     def _refresh_neighbors(self, iteration: int) -> None:

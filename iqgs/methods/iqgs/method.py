@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gaussian_renderer import Lens
 from iqgs.methods.iqgs.branch import QueryBranch
-from iqgs.methods.iqgs.correction import corrected
+from iqgs.methods.iqgs.correction import GivenMasks, corrected
 from iqgs.methods.iqgs.criterion import QueryPrediction, SegmentationCriterion
 from iqgs.methods.iqgs.decoder import score
 from iqgs.methods.iqgs.matching import HungarianMatcher, IDMatcher, Matching, MatchingCost
@@ -47,6 +48,7 @@ class SeenQueries:
 
     queries: Tensor  # [Q, D] enriched, detached
     matched: Tensor  # [M] int64
+    shown: Tensor  # [I] int64 ids that the masks say the view shows
 
 
 def build(params: IQGSParams, facts: SceneFacts, generator: torch.Generator) -> IQGS:
@@ -85,6 +87,7 @@ class IQGS(QueryBranch):
 
     steady_queries: Tensor
     usage: Tensor
+    together: Tensor  # [K + 1, K + 1] bool, ids that some view shows both; empty: never asked
 
     def __init__(
         self,
@@ -101,6 +104,13 @@ class IQGS(QueryBranch):
         self.ids: IdKind = "global" if isinstance(matcher, IDMatcher) else "queries"
         self.register_buffer("steady_queries", torch.zeros_like(self.mean_queries))
         self.register_buffer("usage", torch.zeros(queries))
+        known = matcher.num_ids + 1 if isinstance(matcher, IDMatcher) and self._doubts else 0
+        self.register_buffer("together", torch.zeros(known, known, dtype=torch.bool))
+
+    @property
+    def _doubts(self) -> bool:
+        """Whether masks are corrected; ids that are fresh in every view say nothing of others."""
+        return self.params.correction_iou > 0 and isinstance(self.matcher, IDMatcher)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -117,7 +127,8 @@ class IQGS(QueryBranch):
         """Unweighted loss terms of one step, and what `observe` keeps of it."""
         features = self.projection(batch.features)
         given = batch.labels
-        batch = replace(batch, labels=self._believed(given, features))
+        ids = torch.unique(given.clamp_min(0)) if self._doubts else given[:0]
+        batch = replace(batch, labels=self._believed(batch, features))
         keep = self._labelled(batch.labels)
         queries = self.enriched_by(features)
         shown = features if keep is None else features[keep]
@@ -126,21 +137,20 @@ class IQGS(QueryBranch):
         supervised = range(self.matcher.first, self.matcher.stop)
         prediction = QueryPrediction(queries, shown, supervised)
         terms = self.criterion(batch, prediction, matching, keep, self.projection)
-        seen = SeenQueries(queries.detach(), matching.query)
+        seen = SeenQueries(queries.detach(), matching.query, ids)
         if batch.labels is given:
             return StepTerms(terms, seen)
         return StepTerms(terms, seen, (batch.labels != given).float().mean())
 
-    def _believed(self, labels: Tensor, features: Tensor) -> Tensor:
-        """The labels [P] to learn from; with `correction_iou` none that the scene contradicts.
-
-        Ids that are fresh in every view say nothing that could be contradicted.
-        """
-        least = self.params.correction_iou
-        if least == 0 or isinstance(self.matcher, HungarianMatcher):
-            return labels
+    def _believed(self, batch: Batch, features: Tensor) -> Tensor:
+        """The labels [P] to learn from; with `correction_iou` none that the scene contradicts."""
+        if not self._doubts:
+            return batch.labels
         taught = self.matched.nonzero().flatten()
-        return corrected(labels, self.steady_queries[taught], taught, features, least)
+        regions = batch.labels if batch.regions is None else batch.regions()
+        given = GivenMasks(batch.labels, regions, self.together)
+        queries, least = self.steady_queries[taught], self.params.correction_iou
+        return corrected(given, queries, taught, features, least)
 
     def _labelled(self, labels: Tensor) -> Tensor | None:
         """The pixels [P] bool that have a target; None: all of them."""
@@ -172,6 +182,13 @@ class IQGS(QueryBranch):
         self.steady_queries.lerp_(seen.queries, newest.clamp_min(1.0 - STEADY_MOMENTUM))
         self.usage.mul_(USAGE_MOMENTUM)
         self.usage[seen.matched] += 1.0 - USAGE_MOMENTUM
+        if self._doubts:
+            self.together[seen.shown[:, None], seen.shown] = True
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
+        """As for every module; states of older versions do not say which ids met."""
+        state.setdefault(f"{prefix}together", self.together)
+        super()._load_from_state_dict(state, prefix, *others)
 
     @torch.no_grad()
     def segment(self, lens: Lens, panoptic: bool = True) -> Segmentation:
