@@ -209,6 +209,13 @@ class SegmentationParams:
     edge_pixels: float = option(
         0.0, "two-stage route: share of them that is drawn from the edges of the masks"
     )
+    splat_labels: str = option(
+        "method",
+        "labels of the saved splats: the method's own, or what its masks show of each splat in the "
+        "training views",
+        choices=("method", "views"),
+        harmless=True,
+    )
     cache_gb: float = option(3.0, "room for cached blending weights; 0: recompute every step")
     cache_path: str = option("", "keep them in this folder instead of in memory", harmless=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from arguments import RunConfig
 from diff_surfel_rasterization import backend_problem
 from gaussian_renderer import Lens, Renderer
+from iqgs.engine.agreement import ShownIds, shown_ids
 from iqgs.engine.association.masks_folder import AssociatedMasks
 from iqgs.engine.ranks import ALONE, Ranks
 from iqgs.engine.run_folder import RunCameras
@@ -135,40 +136,41 @@ def spread(items: Sequence[View], most: int) -> Sequence[View]:
     return items[:: max(1, -(-len(items) // most))]
 
 
-@torch.no_grad()
-def seen_splats(run: Run) -> Tensor:
-    """Which splats [N] bool the training views list at all; of the others nothing is known."""
-    device = run.gaussians.device
-    splats = FrozenGaussians(run.gaussians)
-    total = torch.zeros(len(splats), 1, dtype=torch.int64, device=device)
-    for camera in spread_cameras(run):
-        everywhere = torch.zeros(1, camera.height, camera.width, dtype=torch.int32, device=device)
-        run.renderer.lens(camera, splats).add_label_weights(everywhere, total)
-    return total[:, 0] > 0
-
-
 def spread_cameras(run: Run) -> Sequence[Camera]:
     """The training cameras that stand for all."""
     cameras = run.cameras.train
     return cameras[:: max(1, -(-len(cameras) // MOST_VIEWS))]
 
 
+def shown_by(run: Run, labels: Tensor) -> ShownIds:
+    """What the training views show of the splats with these labels [N], in the method's ids."""
+    splats = FrozenGaussians(run.gaussians)
+
+    def lenses() -> Iterator[Lens]:
+        return (run.renderer.lens(camera, splats) for camera in spread_cameras(run))
+
+    return shown_ids(lenses, run.learning_method, labels)
+
+
 @torch.no_grad()
 def splat_labels(run: Run, seen: Tensor | None = None) -> SplatLabels:
-    """Instance of every splat, in the numbers of the mask files where the method has them.
+    """Instance of every splat, in the numbers of the mask files where the method has them, and how
+    far the training views agree with it (`ShownIds.agreement`).
 
     0 where no training view shows the splat (`seen` [N] bool, where it is known already), or where
     its best id does not claim it: an attribute that no pixel ever taught is noise, and such splats
-    would litter extracted objects.
+    would litter extracted objects. With `--splat_labels views` the id that the views show most.
     """
     if run.saved_labels is not None:
         return run.saved_labels
     found = run.learning_method.label_splats(run.gaussians)
-    sure = found.confidence > SURE_CONFIDENCE
-    sure &= seen_splats(run) if seen is None else seen
-    labels = torch.where(sure, found.labels, torch.zeros_like(found.labels))
+    claimed = torch.where(found.confidence > SURE_CONFIDENCE, found.labels, 0)
+    shown = shown_by(run, claimed)
+    labels = torch.where(shown.seen if seen is None else seen, claimed, 0)
+    if run.config.segmentation.splat_labels == "views":
+        labels = shown.winner
     numbers = torch.from_numpy(run.file_ids(labels, found.ids))
-    return replace(found, labels=numbers.long(), confidence=found.confidence.cpu())
+    return SplatLabels(numbers.long(), shown.agreement(labels).cpu(), found.ids)
 
 
 def own_device(device: torch.device, place: Place) -> torch.device:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from iqgs.engine.opening import open_run
-from iqgs.engine.run import Run, seen_splats
+from iqgs.engine.run import Run, shown_by
 from iqgs.engine.settings import resolve_run
 from iqgs.engine.training import train
 from scene.masks import FORMATS, MaskContent, MaskLayers
@@ -58,7 +58,7 @@ def spheres_of(run: Run) -> list[torch.Tensor]:
     means, spheres = run.gaussians.means.detach(), torch.tensor(SPHERES)
     away = ((means[:, None] - spheres[:, :3]).norm(dim=2) - spheres[:, 3]).abs()
     nearest = away.argmin(dim=1)
-    shown = seen_splats(run) & (away.amin(dim=1) < 0.1)
+    shown = shown_by(run, nearest).seen & (away.amin(dim=1) < 0.1)
     return [shown & (nearest == i) for i in range(len(SPHERES))]
 
 

@@ -14,7 +14,7 @@ import torch
 from arguments.evaluation import EvaluationParams
 from gaussian_renderer import MIN_WEIGHT
 from iqgs.engine.opening import open_run, scene_facts
-from iqgs.engine.run import seen_splats, spread_cameras
+from iqgs.engine.run import shown_by, spread_cameras
 from iqgs.engine.run_folder import iteration_folder
 from iqgs.engine.scoring import run_scores
 from iqgs.engine.scoring.results import evaluate_runs
@@ -149,7 +149,8 @@ def test_seen_splats_are_those_that_the_weights_list(runs: tuple[Path, Path, Pat
     listed = torch.zeros(len(run.gaussians), dtype=torch.bool)
     for camera in spread_cameras(run):
         listed[run.lens(camera).weights(MIN_WEIGHT).splat.long()] = True
-    assert torch.equal(seen_splats(run), listed)
+    nothing = torch.zeros(len(run.gaussians), dtype=torch.int64)
+    assert torch.equal(shown_by(run, nothing).seen, listed)
     assert 0 < int(listed.sum()) < len(listed)
 
 

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far views agree with labels: against sums of weights, in one pass and in many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from diff_surfel_rasterization import LABEL_WEIGHT_PARTS
+from iqgs.engine import agreement
+from iqgs.engine.agreement import ShownIds, shown_ids
+
+
+class WeightLens:
+    """A view of dense weights [N, H, W] and of what a method shows in it [H, W]."""
+
+    def __init__(self, weights: Tensor, shown: Tensor) -> None:
+        self.weights, self.shown = weights, shown
+        self.camera = SimpleNamespace(height=shown.shape[0], width=shown.shape[1])
+
+    def add_label_weights(self, label_maps: Tensor, sums: Tensor) -> None:
+        """Whole parts, as the rasterizer adds them."""
+        parts = (self.weights.double() * LABEL_WEIGHT_PARTS).round().long()
+        for label in label_maps.unique().tolist():
+            if label >= 0:
+                sums[:, label] += (parts * (label_maps[0] == label)).sum((1, 2))
+
+
+class Shows:
+    """A method that shows what the lens says."""
+
+    def segment(self, lens: Any, panoptic: bool = True) -> Any:
+        """The lens's map."""
+        return SimpleNamespace(label_map=lens.shown)
+
+
+def shown(lenses: list[WeightLens], labels: Tensor) -> ShownIds:
+    def again() -> Iterator[Any]:
+        return iter(lenses)
+
+    method: Any = Shows()
+    return shown_ids(again, method, labels)
+
+
+def test_a_splat_at_a_boundary_by_hand() -> None:
+    """Weights 3, 1 and .5 for objects 2, 1 and 4; the splat that no view shows; one that is 0."""
+    maps = torch.tensor([[2, 1], [4, 0]])
+    weights = torch.tensor([[[3.0, 1.0], [0.5, 0.0]], [[0, 0], [0, 0]], [[0, 0.25], [0, 0.75]]])
+    labels = torch.tensor([2, 2, 0])
+    found = shown([WeightLens(weights, maps)], labels)
+    assert found.winner.tolist() == [2, 0, 0]
+    assert found.seen.tolist() == [True, False, True]
+    assert found.agreement(labels).tolist() == [0.75, 0.0, 0.75]
+    counted = shown([WeightLens(weights, maps)], torch.tensor([1, 1, 1]))
+    assert counted.agreement(counted.labels).tolist() == [0.25, 0.0, 0.25]
+    assert counted.agreement(counted.winner).tolist() == [0.75, 0.0, 0.75]
+    assert counted.agreement(torch.tensor([4, 0, 4])).tolist() == [0.0, 0.0, 0.0]  # never counted
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 100])
+def test_it_is_the_sums_however_many_ids_are_counted_at_a_time(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(columns)
+    n, ids = 50, 7
+    monkeypatch.setattr(agreement, "MOST_BYTES", 8 * n * columns)
+    maps = torch.randint(ids, (3, 4, 5), generator=generator)
+    weights = torch.rand(3, n, 4, 5, generator=generator)
+    weights *= torch.rand(3, n, 4, 5, generator=generator) < 0.2
+    labels = torch.randint(ids + 2, (n,), generator=generator)  # two that nothing shows
+    found = shown([WeightLens(w, m) for w, m in zip(weights, maps, strict=True)], labels)
+    votes = torch.stack(
+        [(weights * (maps == k)[:, None]).sum((0, 2, 3)) for k in range(ids + 2)], 1
+    )
+    others = votes.clone()
+    others[torch.arange(n), labels] = 0
+    own = votes[torch.arange(n), labels]
+    expected = own / (own + others.amax(1)).clamp_min(1e-9)
+    torch.testing.assert_close(found.agreement(labels), expected, atol=1e-5, rtol=0)
+    assert torch.equal(found.winner, votes.argmax(1))
+    assert torch.equal(found.seen, votes.sum(1) > 0)
