@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,8 +14,11 @@ import torch
 from torch import Tensor
 
 from diff_surfel_rasterization import LABEL_WEIGHT_PARTS
+from gaussian_renderer import MIN_WEIGHT
 from iqgs.engine import agreement
 from iqgs.engine.agreement import ShownIds, shown_ids
+from iqgs.engine.opening import open_run
+from iqgs.engine.run import splat_labels, spread_cameras
 
 
 class WeightLens:
@@ -84,3 +89,34 @@ def test_it_is_the_sums_however_many_ids_are_counted_at_a_time(
     torch.testing.assert_close(found.agreement(labels), expected, atol=1e-5, rtol=0)
     assert torch.equal(found.winner, votes.argmax(1))
     assert torch.equal(found.seen, votes.sum(1) > 0)
+
+
+def test_saved_labels_agree_as_the_views_say_and_may_be_theirs(trained: tuple[Path, Path]) -> None:
+    """Of a learned run, against its own pictures and the weights of every pixel."""
+    run = open_run(trained[1])
+    saved = run.saved_labels
+    assert saved is not None and run.method is not None and run.ids is not None
+    votes = torch.zeros(len(run.gaussians), len(run.ids) + 1, dtype=torch.float64)
+    for camera in spread_cameras(run):
+        lens = run.lens(camera)
+        shown = run.method.segment(lens).label_map.flatten()
+        weights = lens.weights(MIN_WEIGHT)
+        pixel = torch.repeat_interleave(torch.arange(len(shown)), weights.row_start.diff())
+        at = weights.splat.long() * votes.shape[1] + shown[pixel]
+        votes.view(-1).index_add_(0, at, weights.weight.double())
+    compact = torch.from_numpy(run.ids.to_compact(saved.labels.numpy().astype("int32"))).long()
+    own = votes.gather(1, compact[:, None])[:, 0]
+    others = votes.scatter(1, compact[:, None], 0.0).amax(1)
+    expected = (own / (own + others).clamp_min(1e-9)).float()
+    sure = (own > 0.01) & (votes.sum(1) > 0.1)
+    assert sure.sum() > 300
+    torch.testing.assert_close(saved.confidence[sure], expected[sure], atol=1e-3, rtol=0)
+    run.saved_labels = None
+    segmentation = replace(run.config.segmentation, splat_labels="views")
+    run.config = replace(run.config, segmentation=segmentation)
+    found = splat_labels(run)
+    clear = votes.amax(1) > 1.1 * votes.scatter(1, votes.argmax(1)[:, None], 0.0).amax(1) + 0.1
+    numbers = torch.from_numpy(run.file_ids(votes.argmax(1), "global")).long()
+    assert torch.equal(found.labels[clear], numbers[clear])
+    assert (found.labels != saved.labels).any()
+    assert (found.confidence[clear] > 0.5).all()

@@ -16,10 +16,12 @@ from iqgs.engine.opening import begin_run
 from iqgs.engine.run import Run
 from iqgs.engine.stages.fitting import Fitting
 from iqgs.engine.stages.instances import InstanceLearning, RowNumbering
+from iqgs.engine.stages.joint import JointTraining
 from iqgs.engine.stages.protocol import take_step
 from iqgs.engine.training import train
 from iqgs.methods import METHODS
 from iqgs.methods.protocol import ALL_TOUCHED, Batch, FitView, StepTerms
+from scene.masks import connected_regions
 from utils.errors import UserError
 
 K = 3
@@ -132,3 +134,22 @@ def test_a_method_of_resting_splats_refuses_the_joint_route(
     with pytest.raises(UserError, match="--route joint: --method iqgs"):
         train(config)
     assert not Path(config.model.model_path).exists()
+
+
+@pytest.mark.parametrize("kind", [InstanceLearning, JointTraining])
+def test_a_step_knows_the_regions_of_its_masks(run: Run, kind: type) -> None:
+    """One id stands in two places of every view."""
+    for view in run.masked_views():
+        labels = view.label_map_on(torch.device("cpu"))
+        labels[:2, :2] = labels.max()
+    run.learning_method.neighbors = (K, 10, 1)
+    take_step(kind(run, 1) if kind is InstanceLearning else kind(run), 1)
+    (batch,) = run.learning_method.batches
+    names = {view.camera.uid: view for view in run.scene.train}
+    view = run.masked_views()[batch.view] if kind is InstanceLearning else names[batch.view]
+    assert batch.regions is not None
+    whole = torch.from_numpy(connected_regions(view.masks.label_map)).flatten()
+    assert torch.equal(batch.regions(), whole[batch.pixels])
+    assert len(whole.unique()) > len(view.label_map_on(torch.device("cpu")).unique())
+    view.forget()
+    assert len(view.regions_on(torch.device("cpu")).unique()) < len(whole.unique())  # read again
