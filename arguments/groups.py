@@ -200,8 +200,7 @@ class SegmentationParams:
     lr_instance: float = option(0.0025, "Adam rate of the instance attribute")
     lr_instance_opacity: float = option(
         0.0,
-        "two-stage route: Adam rate of an opacity of each splat that instances are rendered with; "
-        "0: with the colour's",
+        "two-stage route: Adam rate of opacities that instances are rendered with; 0: the colours'",
     )
     lr_iqgs: float = option(0.0005, "Adam rate of the method's own parameters")
     lr_iqgs_final: float = option(1.0, "final fraction of these rates, by a cosine")
@@ -211,8 +210,7 @@ class SegmentationParams:
     )
     splat_labels: str = option(
         "method",
-        "labels of the saved splats: the method's own, or what its masks show of each splat in the "
-        "training views",
+        "labels of the saved splats: the method's, or what its masks show in the training views",
         choices=("method", "views"),
         harmless=True,
     )
