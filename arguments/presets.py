@@ -38,6 +38,7 @@ SHORT_INSTANCES: dict[str, Any] = {
     "lr_iqgs": 0.005,
     "lr_iqgs_final": 0.05,
     "pixels_per_step": 2048,
+    "splat_labels": "views",
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
