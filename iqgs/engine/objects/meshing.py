@@ -21,6 +21,7 @@ from iqgs.export.mesh.grids import ContractedGrid, Grid
 from iqgs.export.mesh.packages import require_mesh_packages
 from iqgs.export.mesh.painting import of_object, painted
 from iqgs.export.mesh.rendered import rendered_view
+from iqgs.export.mesh.stereo import Search, refined_views
 from iqgs.export.mesh.surface import FEWEST_FACES, Mesh, cleaned, extract_surface
 from iqgs.export.mesh.views import DepthView
 from iqgs.objects.labelled import LabelledSplats
@@ -67,6 +68,9 @@ def scene_mesh(
         raise UserError("--mesh: the run has no training views to render depth from")
     show = tqdm(cameras, desc="Rendering depth", disable=params.quiet)
     views = [rendered_view(camera, objects, renderer) for camera in show]
+    if params.stereo:
+        found = refined_views(views, Search())
+        views = list(tqdm(found, "Comparing views", len(views), disable=params.quiet))
     grid, farthest = grid_for(views, params)
     logger.info("fusing %d views in voxels of %.4g", len(views), grid.voxel)
     surface = extract_surface(fuse(views, grid, farthest))

@@ -14,7 +14,7 @@ the pixels of one object. Where pictures say nothing, in plain places, the depth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,11 +33,11 @@ OCCLUDED = 0.08  # a neighbour's surface that much nearer hides the place, share
 class Search:
     """How the depth of a view is searched for; shifts in pixels of parallax at 12 degrees."""
 
-    neighbours: int = 6
-    best: int = 3  # of the neighbours count for each pixel and depth
+    neighbours: int = 8
+    best: int = 4  # of the neighbours count for each pixel and depth
     window: int = 3  # pixels on each side
     reach: float = 3.0
-    step: float = 0.25
+    step: float = 0.375
     noise: float = 3e-2  # of rendered colours, 0..1; plainer windows say nothing
     small: float = 0.05  # price of a step between neighbouring pixels
     large: float = 0.5  # price of a jump
@@ -45,13 +45,13 @@ class Search:
     purity: float = 4.0  # power of the share of a window that is of the pixel's object
 
 
-def refined_views(views: Sequence[DepthView], search: Search) -> list[DepthView]:
-    """The views with better depth; all need colours. Pixels without a depth keep none."""
-    chosen = neighbours_of(views, search.neighbours)
-    return [
-        replace(view, depth=refined_depth(view, [views[k] for k in near], search))
-        for view, near in zip(views, chosen, strict=True)
-    ]
+def refined_views(views: Sequence[DepthView], search: Search) -> Iterator[DepthView]:
+    """The views with better depth, one after another; all need colours.
+
+    Pixels without a depth keep none. Each view is compared with its neighbours as they were.
+    """
+    for view, near in zip(views, neighbours_of(views, search.neighbours), strict=True):
+        yield replace(view, depth=refined_depth(view, [views[k] for k in near], search))
 
 
 def refined_depth(view: DepthView, near: Sequence[DepthView], search: Search) -> Tensor:
@@ -88,7 +88,9 @@ def neighbours_of(views: Sequence[DepthView], count: int) -> list[list[int]]:
             angle = torch.rad2deg(torch.acos((a * b).sum(dim=1).clamp(-1, 1)))
             off = angle - float(torch.rad2deg(torch.atan(torch.tensor(PARALLAX))))
             width = torch.where(off < 0, ANGLES[0], ANGLES[1])
-            scores[other] = torch.where(inside & seen, torch.exp(-((off / width) ** 2) / 2), 0).sum()
+            scores[other] = torch.where(
+                inside & seen, torch.exp(-((off / width) ** 2) / 2), 0
+            ).sum()
         order = torch.argsort(scores, descending=True, stable=True)[:count]
         found.append([int(k) for k in order if scores[k] > 0])
     return found
@@ -151,7 +153,9 @@ def matching_costs(
     """
     height, width = base.shape
     rows, columns = torch.meshgrid(
-        torch.arange(height, device=base.device), torch.arange(width, device=base.device), indexing="ij"
+        torch.arange(height, device=base.device),
+        torch.arange(width, device=base.device),
+        indexing="ij",
     )
     rays = _unit_depth_rays(view, columns.ravel(), rows.ravel())
     start = view.camera.center.to(rays)
