@@ -105,8 +105,9 @@ def run(tmp_path: Path) -> Run:
     )
 
 
-def quick(**settings: object) -> MeshParams:
-    return MeshParams(quiet=True, voxel_size=0.03, **settings)  # type: ignore[arg-type]
+def quick(stereo: bool = False, **settings: object) -> MeshParams:
+    """Without what takes longest, unless asked for."""
+    return MeshParams(quiet=True, voxel_size=0.03, stereo=stereo, **settings)  # type: ignore[arg-type]
 
 
 def error(vertices: np.ndarray, number: int) -> np.ndarray:
@@ -114,9 +115,11 @@ def error(vertices: np.ndarray, number: int) -> np.ndarray:
     return np.abs(np.linalg.norm(vertices - np.array(middle), axis=1) - radius)
 
 
-def test_meshes_of_objects_are_their_balls(run: Run) -> None:
+@pytest.mark.parametrize("stereo", [False, True])
+def test_meshes_of_objects_are_their_balls(run: Run, stereo: bool) -> None:
+    """Also where pictures of one colour, but for the discs' edges, are compared."""
     pytest.importorskip("trimesh")
-    scene = scene_mesh(trained_objects(run), run.cameras.train, run.renderer, quick())
+    scene = scene_mesh(trained_objects(run), run.cameras.train, run.renderer, quick(stereo))
     for number, (_, _, color) in BALLS.items():
         mesh = scene.of(number)
         # At the rim a ball of discs is a pixel wider than the ball itself, and discs that touch a
@@ -258,8 +261,8 @@ def test_wrong_wishes_are_one_sentence(
 
 def test_a_mesh_of_one_object(run: Run, tmp_path: Path) -> None:
     trimesh = pytest.importorskip("trimesh")
-    words = ["-m", "run", "--mesh", "--id", "7", "--voxel_size", "0.03", "--quiet", "-o"]
-    params = parse_export_arguments([*words, str(tmp_path / "ball.glb")])
+    words = ["-m", "run", "--mesh", "--id", "7", "--voxel_size", "0.03", "--no-stereo", "--quiet"]
+    params = parse_export_arguments([*words, "-o", str(tmp_path / "ball.glb")])
     assert export_mesh(run, params).startswith(str(tmp_path / "ball.glb"))
     scene = trimesh.load(tmp_path / "ball.glb")
     assert list(scene.geometry) == ["object 7"]
@@ -269,7 +272,7 @@ def test_a_mesh_of_one_object(run: Run, tmp_path: Path) -> None:
 
 def test_the_folder_of_all_objects(run: Run) -> None:
     trimesh = pytest.importorskip("trimesh")
-    params = ObjectsParams(model_path="run", quiet=True, voxel_size=0.03)
+    params = ObjectsParams(model_path="run", quiet=True, voxel_size=0.03, stereo=False)
     lines = write_objects(run, params)
     folder = run.folder / "objects"
     assert lines[-1] == f"{folder / 'gallery.html'} (2 objects)"
@@ -302,7 +305,7 @@ def test_the_flags_of_2dgs_are_taken() -> None:
     assert params.mesh and params.unbounded and params.mesh_res == 512 and params.num_cluster == 1
     assert not overrides
     assert not parse_render_arguments(["-m", "run", "--skip_mesh"])[0].mesh
-    assert parse_objects_arguments(["-m", "run"]).mesh
+    assert parse_objects_arguments(["-m", "run"]).mesh and params.stereo
     assert exporting.FOLDER == "exports"
 
 
