@@ -26,7 +26,11 @@ class MeshParams(OpeningParams):
     num_cluster: int = option(50, "largest connected pieces that are kept")
     unbounded: bool = option(False, "surroundings too, in a grid that becomes coarser outwards")
     mesh_res: int = option(1024, "voxels across the mesh, where no voxel_size is given")
-    stereo: bool = option(True, "put rendered depth right by comparing the views' pictures")
+    stereo: str = option(
+        "auto",
+        "put rendered depth right by comparing the views' pictures; auto: where that takes minutes",
+        choices=("auto", "on", "off"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -114,7 +114,9 @@ def main() -> None:
     about = read_json(Path(run.config.model.source_path) / "scene.json")
     room = build_room(about["seed"], about["objects"])
     cameras = run.cameras.train
-    params = MeshParams(quiet=True, voxel_size=arguments.voxel_size, stereo=not arguments.no_stereo)
+    params = MeshParams(
+        quiet=True, voxel_size=arguments.voxel_size, stereo="off" if arguments.no_stereo else "on"
+    )
     ours = scene_mesh(trained_objects(run), cameras, run.renderer, params)
     sides = ours, true_mesh(room, cameras, ours, params)
     truth = seen_points(room, cameras)

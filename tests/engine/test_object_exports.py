@@ -21,7 +21,7 @@ from arguments.exporting import (
 from arguments.meshing import MeshParams
 from arguments.rendering import parse_render_arguments
 from diff_surfel_rasterization import BlendWeights
-from iqgs.engine.objects import exporting
+from iqgs.engine.objects import exporting, meshing
 from iqgs.engine.objects.exporting import export, export_mesh
 from iqgs.engine.objects.folder import write_objects
 from iqgs.engine.objects.meshing import grid_for, render_mesh, scene_mesh
@@ -105,7 +105,7 @@ def run(tmp_path: Path) -> Run:
     )
 
 
-def quick(stereo: bool = False, **settings: object) -> MeshParams:
+def quick(stereo: str = "off", **settings: object) -> MeshParams:
     """Without what takes longest, unless asked for."""
     return MeshParams(quiet=True, voxel_size=0.03, stereo=stereo, **settings)  # type: ignore[arg-type]
 
@@ -115,8 +115,8 @@ def error(vertices: np.ndarray, number: int) -> np.ndarray:
     return np.abs(np.linalg.norm(vertices - np.array(middle), axis=1) - radius)
 
 
-@pytest.mark.parametrize("stereo", [False, True])
-def test_meshes_of_objects_are_their_balls(run: Run, stereo: bool) -> None:
+@pytest.mark.parametrize("stereo", ["off", "on"])
+def test_meshes_of_objects_are_their_balls(run: Run, stereo: str) -> None:
     """Also where pictures of one colour, but for the discs' edges, are compared."""
     pytest.importorskip("trimesh")
     scene = scene_mesh(trained_objects(run), run.cameras.train, run.renderer, quick(stereo))
@@ -261,7 +261,18 @@ def test_wrong_wishes_are_one_sentence(
 
 def test_a_mesh_of_one_object(run: Run, tmp_path: Path) -> None:
     trimesh = pytest.importorskip("trimesh")
-    words = ["-m", "run", "--mesh", "--id", "7", "--voxel_size", "0.03", "--no-stereo", "--quiet"]
+    words = [
+        "-m",
+        "run",
+        "--mesh",
+        "--id",
+        "7",
+        "--voxel_size",
+        "0.03",
+        "--stereo",
+        "off",
+        "--quiet",
+    ]
     params = parse_export_arguments([*words, "-o", str(tmp_path / "ball.glb")])
     assert export_mesh(run, params).startswith(str(tmp_path / "ball.glb"))
     scene = trimesh.load(tmp_path / "ball.glb")
@@ -272,7 +283,7 @@ def test_a_mesh_of_one_object(run: Run, tmp_path: Path) -> None:
 
 def test_the_folder_of_all_objects(run: Run) -> None:
     trimesh = pytest.importorskip("trimesh")
-    params = ObjectsParams(model_path="run", quiet=True, voxel_size=0.03, stereo=False)
+    params = ObjectsParams(model_path="run", quiet=True, voxel_size=0.03, stereo="off")
     lines = write_objects(run, params)
     folder = run.folder / "objects"
     assert lines[-1] == f"{folder / 'gallery.html'} (2 objects)"
@@ -305,7 +316,7 @@ def test_the_flags_of_2dgs_are_taken() -> None:
     assert params.mesh and params.unbounded and params.mesh_res == 512 and params.num_cluster == 1
     assert not overrides
     assert not parse_render_arguments(["-m", "run", "--skip_mesh"])[0].mesh
-    assert parse_objects_arguments(["-m", "run"]).mesh and params.stereo
+    assert parse_objects_arguments(["-m", "run"]).mesh and params.stereo == "auto"
     assert exporting.FOLDER == "exports"
 
 
@@ -316,3 +327,20 @@ def test_missing_packages_are_named_before_anything_is_rendered(
     run.cameras = RunCameras((), ())
     with pytest.raises(UserError, match="pip install scikit-image trimesh"):
         scene_mesh(trained_objects(run), run.cameras.train, run.renderer, quick())
+
+
+def test_many_pixels_are_compared_only_on_request(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    objects, cameras = trained_objects(run), run.cameras.train
+    compared = []
+    monkeypatch.setattr(meshing, "refined_views", lambda views, _: compared.append(1) or views)
+    monkeypatch.setattr(meshing, "STEREO_PIXELS", 1000)
+    with caplog.at_level("INFO"):
+        scene_mesh(objects, cameras, run.renderer, quick("auto"))
+    assert not compared and "--stereo on does it" in caplog.text
+    scene_mesh(objects, cameras, run.renderer, quick("on"))
+    assert len(compared) == 1
+    monkeypatch.setattr(meshing, "STEREO_PIXELS", 10**9)
+    scene_mesh(objects, cameras, run.renderer, quick("auto"))
+    assert len(compared) == 2

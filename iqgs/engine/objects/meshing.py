@@ -30,6 +30,8 @@ from scene.points import camera_ring
 from utils.errors import RunError, UserError
 
 logger = logging.getLogger(__name__)
+STEREO_PIXELS = 8_000_000  # of all views together, up to which `auto` compares them
+STEREO_SECONDS = 2.7e-5  # of a processor for a pixel of a view
 
 DEPTH_RADII = 2.0  # 2DGS's reach: depths up to twice the distance of the cameras to the focus
 OBJECT_RADII = 4.0  # objects may stand farther off, up to here
@@ -59,6 +61,22 @@ class SceneMesh:
         return cleaned(part, self.most_pieces, fewest)
 
 
+def _compares(views: Sequence[DepthView], params: MeshParams) -> bool:
+    """Whether depth is put right by comparing views."""
+    pixels = sum(view.depth.numel() for view in views)
+    if params.stereo != "auto":
+        return params.stereo == "on"
+    if pixels > STEREO_PIXELS:
+        logger.info(
+            "%d views of %.0f million pixels in all are not compared to put their depth right; "
+            "--stereo on does it, in about %.0f minutes of a processor",
+            len(views),
+            pixels / 1e6,
+            pixels * STEREO_SECONDS / 60,
+        )
+    return pixels <= STEREO_PIXELS
+
+
 def scene_mesh(
     objects: LabelledSplats, cameras: Sequence[Camera], renderer: Renderer, params: MeshParams
 ) -> SceneMesh:
@@ -68,7 +86,7 @@ def scene_mesh(
         raise UserError("--mesh: the run has no training views to render depth from")
     show = tqdm(cameras, desc="Rendering depth", disable=params.quiet)
     views = [rendered_view(camera, objects, renderer) for camera in show]
-    if params.stereo:
+    if _compares(views, params):
         found = refined_views(views, Search())
         views = list(tqdm(found, "Comparing views", len(views), disable=params.quiet))
     grid, farthest = grid_for(views, params)
