@@ -15,12 +15,14 @@ from PIL import Image
 from arguments.exporting import ExtractParams
 from iqgs.engine.objects.extraction import extract_object
 from iqgs.engine.objects.opened import edited_objects
-from iqgs.engine.objects.previews import shown_objects
+from iqgs.engine.objects.previews import facing, shown_objects
 from iqgs.engine.opening import open_run
 from iqgs.methods.hard_labels import segment_by_labels
 from iqgs.methods.protocol import SplatLabels
-from iqgs.objects.catalog import entry_of
+from iqgs.objects.catalog import ObjectEntry, entry_of
+from scene.cameras import Camera
 from utils.errors import DataError, UserError
+from utils.geometry import look_at
 from utils.ply import read_ply, read_ply_file, write_ply
 
 from .blobs import IDS
@@ -103,6 +105,20 @@ def test_the_list_is_a_table_a_record_and_pictures(run: Path, edit: Edit) -> Non
     edit("list", "--no-previews")
     rows = json.loads((run / "objects/objects.json").read_text())["objects"]
     assert "preview" not in rows[0]
+
+
+def test_a_preview_stands_upright() -> None:
+    """Up is up in the picture of what the camera sees off its middle, unless it looks along up."""
+    pose = torch.from_numpy(look_at(np.array([0.0, -4.0, 2.0]), np.zeros(3), np.eye(3)[2]))
+    camera = Camera(pose, 100.0, 100.0, 50.0, 40.0, 100, 80, "a.png", 0)
+    low, high = (2.0, 1.0, -0.1), (2.2, 1.2, 0.1)
+    entry = ObjectEntry(3, "", None, 1, low, high, (0.0, 0.0, 0.0), 1.0)
+    upright = facing(camera, entry, 64, (0.0, 0.0, 1.0)).world_to_view[:3, :3].numpy()
+    assert abs((upright @ [0, 0, 1])[0]) < 1e-6 and (upright @ [0, 0, 1])[1] < 0
+    rolled = facing(camera, entry, 64, None).world_to_view[:3, :3].numpy()
+    assert abs((rolled @ [0, 0, 1])[0]) > 0.05
+    along = facing(camera, entry, 64, tuple(entry.center - camera.center.numpy()))
+    assert np.allclose(along.world_to_view[:3, :3].numpy(), rolled)
 
 
 def test_a_cleaned_run_opens_again_and_says_so(run: Path, edit: Edit) -> None:

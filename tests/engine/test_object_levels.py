@@ -19,6 +19,7 @@ from iqgs.engine.objects.exporting import export
 from iqgs.engine.objects.extraction import extract_object
 from iqgs.engine.objects.folder import write_objects
 from iqgs.engine.objects.leveling import run_granularity
+from iqgs.engine.objects.live import export_object, level_of
 from iqgs.engine.objects.opened import edited_objects
 from iqgs.engine.opening import open_run
 from scene.masks import FORMATS, MaskContent, MaskLayers
@@ -99,6 +100,19 @@ def test_files_of_a_level_leave_those_of_the_objects_alone(run: Path, edit: Edit
         ("objects", "level1"),
         ("objects", "levels-splats.npz"),
     }
+
+
+def test_the_window_exports_where_extract_does(run: Path) -> None:
+    opened = open_run(run)
+    objects = edited_objects(opened)
+    levels = run_granularity(opened, objects, PARAMS)
+    for level in (-1, 1):
+        (number, *_) = set(levels.labels[level].tolist()) - {0, *objects.numbers()}
+        assert level_of(objects, levels, number) == level
+        seen = levels.at(objects, level)
+        said = export_object(opened, seen.of(number), number, level)
+        assert said.startswith(str(run / f"objects/level{level}/{number}.ply"))
+    assert level_of(objects, levels, 3) is None and level_of(objects, None, 3) is None
 
 
 def test_a_list_keeps_the_files_that_objects_have(run: Path, edit: Edit) -> None:
