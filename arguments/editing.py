@@ -17,6 +17,8 @@ from arguments.options import OneLineParser, add_options, option, parse_typed, r
 INSTANCE_OPACITY = (
     "with --clean, or after it: splats are as opaque in the file as they are surely the object's"
 )
+COLOR_RULE = "#rrggbb, or R,G,B in 0..255"
+SCALES = (1e-3, 1e3)  # of one move
 _NUMBERS = re.compile(r"-[\d.][^ ]*,.*")  # argparse takes -1,0,2 for a flag
 
 
@@ -90,9 +92,7 @@ class SelectionParams(CleaningParams):
             whole = bool(re.fullmatch(r"\d{1,6},\d{1,6}", self.pixel))
             require(whole, "pixel", self.pixel, "two whole numbers X,Y")
         if self.box:
-            low, high = numbers("box", self.box, 6)[:3], numbers("box", self.box, 6)[3:]
-            rule = "xmin,ymin,zmin,xmax,ymax,zmax with each least value below the largest"
-            require(all(a < b for a, b in zip(low, high, strict=True)), "box", self.box, rule)
+            _check_box(self.box)
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ class ExtractAllParams(CleaningParams, LevelParams):
     """`extract-all`."""
 
     output: str = option("", "folder to write; empty: RUN/objects", short="o")
+    previews: bool = option(False, "also what list writes: objects.json and a picture of each")
     instance_opacity: bool = option(False, INSTANCE_OPACITY)
     clean: bool = option(False, "clean boundaries and hidden splats first, as `clean` does")
 
@@ -127,11 +128,11 @@ class RemoveParams(SelectionParams):
 class RecolorParams(SelectionParams):
     """`recolor`."""
 
-    color: str = option("", "#rrggbb, or R,G,B in 0..255")
+    color: str = option("", COLOR_RULE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(bool(self.color), "color", "", "#rrggbb, or R,G,B in 0..255")
+        require(bool(self.color), "color", "", COLOR_RULE)
         _ = self.rgb
 
     @property
@@ -141,9 +142,11 @@ class RecolorParams(SelectionParams):
         if match:
             r, g, b = (float(int(part, 16)) for part in match.groups())
         else:
+            listed = bool(re.fullmatch(r"[\d.]+,[\d.]+,[\d.]+", self.color))
+            require(listed, "color", self.color, COLOR_RULE)
             r, g, b = numbers("color", self.color, 3)
         known = all(0 <= value <= 255 for value in (r, g, b))
-        require(known, "color", self.color, "#rrggbb, or R,G,B in 0..255")
+        require(known, "color", self.color, COLOR_RULE)
         return (r / 255, g / 255, b / 255)
 
 
@@ -162,8 +165,8 @@ class MoveParams(SelectionParams):
         if self.axis != "up":
             require(any(numbers("axis", self.axis, 3)), "axis", self.axis, "up, or x,y,z")
         require(math.isfinite(self.degrees), "degrees", self.degrees, "a number")
-        rule = "positive"
-        require(math.isfinite(self.scale) and self.scale > 0, "scale", self.scale, rule)
+        low, high = SCALES
+        require(low <= self.scale <= high, "scale", self.scale, f"within {low:g}..{high:g}")
 
 
 @dataclass(frozen=True)
@@ -185,9 +188,11 @@ class SplitParams(RunParams):
         super().__post_init__()
         require(bool(self.id), "id", "", "an object's number or name")
         require(not (self.box and self.plane), "plane", self.plane, "given without --box")
-        for flag, text in (("box", self.box), ("plane", self.plane)):
-            if text:
-                numbers(flag, text, 6)
+        if self.box:
+            _check_box(self.box)
+        if self.plane:
+            normal = numbers("plane", self.plane, 6)[3:]
+            require(any(normal), "plane", self.plane, "x,y,z,nx,ny,nz with a normal that is not 0")
         if self.id == "0":
             require(bool(self.box or self.plane), "id", "0", "given with --box or --plane")
 
@@ -258,6 +263,12 @@ def numbers(flag: str, text: str, count: int) -> tuple[float, ...]:
     fits = len(found) == count and all(map(math.isfinite, found))
     require(fits, flag, text, f"{count} numbers with commas between")
     return found
+
+
+def _check_box(text: str) -> None:
+    low, high = numbers("box", text, 6)[:3], numbers("box", text, 6)[3:]
+    rule = "xmin,ymin,zmin,xmax,ymax,zmax with each least value below the largest"
+    require(all(a < b for a, b in zip(low, high, strict=True)), "box", text, rule)
 
 
 def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> dict[str, Any]:

@@ -48,6 +48,14 @@ ITERATION_FOLDER = re.compile(r"iteration_(\d+)")
 CHECKPOINT_FILE = re.compile(r"chkpnt(\d+)\.pth")
 
 
+def objects_folder(run_folder: Path, level: int | None = None) -> Path:
+    """Where files of objects go that nobody names: RUN/objects; at a level, which has other objects
+    under the same numbers, RUN/objects/level1.
+    """
+    folder = run_folder / OBJECTS_FOLDER
+    return folder if level is None else folder / f"level{level}"
+
+
 @contextmanager
 def claimed_folder(config: RunConfig, ranks: Ranks = ALONE) -> Iterator[tuple[Path, RunConfig]]:
     """The run folder, which no other run may write meanwhile, and settings of absolute paths.

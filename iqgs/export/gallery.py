@@ -13,7 +13,7 @@ _STYLE = """
 body { font: 15px system-ui, sans-serif; margin: 1.5rem; background: #fafafa; color: #222 }
 main { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)) }
 article { background: #fff; border: 1px solid #ddd; border-radius: 8px; padding: .7rem }
-img { width: 100%; border-radius: 4px }
+img { width: 100%; aspect-ratio: 1; border-radius: 4px }
 h2 { font-size: 1rem; margin: .4rem 0 .2rem }
 p { margin: .2rem 0; color: #666; font-size: .85rem }
 a { margin-right: .6rem }
@@ -53,6 +53,6 @@ def _article(row: Mapping[str, Any], folder: Path) -> str:
         for kind, path in row["files"].items()
     )
     return f"""<article id="object-{row["id"]}" data-name="{name.lower()} {row["id"]}">
-<img src="data:image/png;base64,{picture}" alt="{name}" loading="lazy">
+<img src="data:image/png;base64,{picture}" alt="{name}" width="192" height="192">
 <h2>{row["id"]} · {name}</h2>
 <p>{row["splats"]} splats, {size}</p><p>{links}</p></article>"""

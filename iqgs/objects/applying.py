@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,12 @@ from iqgs.objects.edits import (
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.objects.levels import lineage
 from iqgs.objects.parts import beyond_plane, connected_pieces, inside_box
+from iqgs.objects.selection import listed
 from scene.gaussian_model import GaussianModel
 from scene.parameters import names_in
 from scene.splat_files.similarity import transformed
+
+FARTHEST = 1e9  # what float32 squares still tell apart from infinity, with much room
 
 
 def apply_edit(objects: LabelledSplats, edit: Edit) -> LabelledSplats:
@@ -78,8 +82,7 @@ def check_present(objects: LabelledSplats, wanted: Iterable[int]) -> None:
     present = objects.numbers()
     for number in wanted:
         if number not in present:
-            listed = ", ".join(map(str, present)) or "none"
-            raise ValueError(f"there is no object {number}; there are {listed}")
+            raise ValueError(f"there is no object {number}; there are {listed(objects)}")
 
 
 def _remove(objects: LabelledSplats, edit: Remove) -> LabelledSplats:
@@ -89,6 +92,8 @@ def _remove(objects: LabelledSplats, edit: Remove) -> LabelledSplats:
         means = objects.splats.means.detach().cpu().numpy()
         for number in edit.objects:
             gone |= _inside_hull(means, (objects.labels == number).numpy())
+    if bool(gone.all()):
+        raise ValueError("no splat would be left; leave something of the scene")
     return _without_strangers(objects.rows(~gone))
 
 
@@ -122,7 +127,7 @@ def _copy(objects: LabelledSplats, edit: Copy) -> LabelledSplats:
         splats = moved(part.splats, edit.motion)
         parts.append(dataclasses.replace(part, splats=splats, labels=labels))
         if number in names:
-            names[new] = f"{names[number]} copy"
+            names[new] = _free_name(names, f"{names[number]} copy")
     return dataclasses.replace(joined(parts), names=names)
 
 
@@ -153,9 +158,9 @@ def _split(objects: LabelledSplats, edit: Split) -> LabelledSplats:
     labels = objects.labels.clone()
     labels[rows] = torch.tensor((edit.object, *edit.numbers))[piece]
     names = dict(objects.names)
-    for place, new in enumerate(edit.numbers, start=2):
+    for new in edit.numbers:
         if edit.object in names:
-            names[new] = f"{names[edit.object]} {place}"
+            names[new] = _free_name(names, names[edit.object])
     return dataclasses.replace(objects, labels=labels, names=names)
 
 
@@ -190,7 +195,9 @@ def split_pieces(splats: GaussianModel, edit: Split) -> Tensor:
         piece = connected_pieces(splats)
     piece = piece.cpu()
     if len(piece) and not bool((piece > 0).any()):
-        raise ValueError(f"object {edit.object} stays in one piece")
+        where = "in the box" if edit.box else "beyond the plane" if edit.plane else ""
+        what = f"no splat of it lies {where}" if where else "all of it is connected"
+        raise ValueError(f"object {edit.object} stays in one piece: {what}")
     if not bool((piece == 0).any()):
         raise ValueError(f"all of object {edit.object} would go into the new one")
     return piece
@@ -203,7 +210,11 @@ def moved(splats: GaussianModel, motion: Motion) -> GaussianModel:
     center = np.asarray(motion.center, np.float64)
     offset = center + np.asarray(motion.by) - motion.scale * turn @ center
     raw = {name: values.detach().cpu().numpy() for name, values in splats.params.items()}
-    after = transformed(raw, turn if motion.degrees else None, motion.scale, offset)
+    with np.errstate(over="ignore"):
+        after = transformed(raw, turn if motion.degrees else None, motion.scale, offset)
+    reach = [np.abs(after["means"]), np.exp(after["log_scales"].astype(np.float64))]
+    if not all(bool((values < FARTHEST).all()) for values in reach):  # neither are NaNs
+        raise ValueError(f"splats would lie farther than {FARTHEST:g} from the origin")
     values = {name: torch.from_numpy(array).to(splats.device) for name, array in after.items()}
     return GaussianModel(values, splats.active_sh_degree)
 
@@ -260,6 +271,13 @@ def _without_strangers(objects: LabelledSplats) -> LabelledSplats:
         names={n: name for n, name in objects.names.items() if n in present},
         parents={a: b for a, b in objects.parents.items() if a in present},
     )
+
+
+def _free_name(names: Mapping[int, str], wanted: str) -> str:
+    """A name that no object has: the wanted one, else with the first free number from 2."""
+    taken = set(names.values())
+    numbered = (f"{wanted} {k}" for k in itertools.count(2))
+    return next(name for name in itertools.chain([wanted], numbered) if name not in taken)
 
 
 def _check_free(objects: LabelledSplats, numbers: tuple[int, ...], count: int) -> None:

@@ -41,8 +41,8 @@ class PartTree:
     merges: Ids  # [k, 2]: the i-th joins two groups into group m + i
 
     def pieces(self, means: Floats, count: int) -> Ids:
-        """The part [n] of each splat at `means` [n, 3]: `count` parts, or fewer where there are no
-        more of 1 % of the splats; 0 is the largest.
+        """The part [n] of each splat at `means` [n, 3]: `count` parts, or as many as there are of
+        1 % of the splats; 0 is the largest.
         """
         size = self._sizes()
         first, least = len(size) - len(self.merges), LEAST_PART * len(self.node)
@@ -50,13 +50,8 @@ class PartTree:
         for k, pair in enumerate(self.merges):
             parent[pair] = first + k
         groups = set(np.flatnonzero(parent == np.arange(len(size))).tolist())
-        large = sum(size[group] >= least for group in groups)
-        for k in range(len(self.merges) - 1, -1, -1):  # every join is undone after those above it
-            if large >= count:
-                break
-            children = self.merges[k].tolist()
-            large += sum(size[child] >= least for child in children) - (size[first + k] >= least)
-            groups = groups - {first + k} | set(children)
+        for k in self._undone(size, groups, least, count):
+            groups = groups - {first + k} | set(self.merges[k].tolist())
         chosen = sorted((g for g in groups if size[g] >= least), key=lambda g: (-size[g], g))
         rank = np.full(len(size), -1)
         rank[chosen[:count]] = np.arange(len(chosen[:count]))
@@ -69,6 +64,22 @@ class PartTree:
             _, nearest = cKDTree(means[~dust]).query(means[dust])
             piece[dust] = piece[~dust][nearest]
         return piece
+
+    def _undone(self, size: Ids, roots: set[int], least: float, count: int) -> range:
+        """The joins to undo, each after those above it: until there are `count` groups of `least`
+        splats; where that never happens, as long as there are as many as there can be.
+        """
+        first, last = len(size) - len(self.merges), len(self.merges) - 1
+        large = most = sum(size[root] >= least for root in roots)
+        stop = last
+        for k in range(last, -1, -1):
+            if most >= count:
+                break
+            large += sum(size[child] >= least for child in self.merges[k].tolist())
+            large -= size[first + k] >= least
+            if large >= most:
+                most, stop = large, k - 1
+        return range(last, stop, -1)
 
     def _sizes(self) -> Ids:
         """Splats [m + k] of every group."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,8 @@ from iqgs.objects.edits import Box
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.objects.parts import inside_box
 
+EVERY = "all"  # --id: every object
+NAMED = 12  # how many objects a message lists
 MOSTLY = 0.5  # of an object's splats in a box: it is meant
 
 
@@ -24,13 +27,16 @@ def number_of(objects: LabelledSplats, wanted: str) -> int:
     if wanted.isdigit():
         if int(wanted) in present:
             return int(wanted)
-        raise ValueError(f"no splat belongs to it; the run has {present}")
+        raise ValueError(f"no splat belongs to it; there are {listed(objects)}")
     found = [number for number in present if names.get(number) == wanted]
     if len(found) == 1:
         return found[0]
     if found:
         raise ValueError(f"objects {found} have this name; give a number")
-    raise ValueError(f"no object has this name; the run has {_listed(objects)}")
+    known = {names[number].lower(): names[number] for number in present if names.get(number)}
+    near = difflib.get_close_matches(wanted.lower(), known, n=1)
+    meant = f"did you mean {known[near[0]]!r}? " if near else ""
+    raise ValueError(f"no object has this name; {meant}there are {listed(objects)}")
 
 
 def objects_in_box(objects: LabelledSplats, box: Box) -> list[int]:
@@ -61,6 +67,20 @@ def next_numbers(taken: Sequence[int], count: int) -> tuple[int, ...]:
     return tuple(range(first, first + count))
 
 
-def _listed(objects: LabelledSplats) -> str:
-    known = [f"{n} {objects.names.get(n, '')!r}".replace(" ''", "") for n in objects.numbers()]
-    return ", ".join(known) or "none"
+def listed(objects: LabelledSplats) -> str:
+    """The objects with their names, for a message: not more than one reads."""
+    present = objects.numbers()
+    known = [f"{n} {objects.names.get(n, '')!r}".replace(" ''", "") for n in present[:NAMED]]
+    more = len(present) - len(known)
+    return (", ".join(known) or "none") + (f" and {more} more (`list` shows them)" if more else "")
+
+
+def name_problem(name: str) -> str | None:
+    """Why an object cannot be called so; None where it can. An empty name takes one away."""
+    if name.isdigit():
+        return "would be taken for a number"
+    if name == EVERY:
+        return "would be taken for every object"
+    if not name.isprintable():
+        return "holds characters that nobody can type"
+    return "begins or ends with a space" if name != name.strip() else None

@@ -15,16 +15,19 @@ from PIL import Image
 from arguments.exporting import ExtractParams
 from iqgs.engine.objects.extraction import extract_object
 from iqgs.engine.objects.opened import edited_objects
-from iqgs.engine.objects.previews import shown_objects
+from iqgs.engine.objects.previews import facing, shown_objects
 from iqgs.engine.opening import open_run
 from iqgs.methods.hard_labels import segment_by_labels
 from iqgs.methods.protocol import SplatLabels
-from iqgs.objects.catalog import entry_of
+from iqgs.objects.catalog import ObjectEntry, entry_of
+from scene.cameras import Camera
 from utils.errors import DataError, UserError
+from utils.geometry import look_at
 from utils.ply import read_ply, read_ply_file, write_ply
 
 from .blobs import IDS
 
+REST = "rest.ply"
 Edit = Callable[..., list[str]]
 
 
@@ -47,6 +50,14 @@ def test_what_is_extracted_and_the_rest_are_the_whole(run: Path, edit: Edit) -> 
     edit("remove", "--id", "3")
     edit("extract", "--id", "all")
     assert not (run / "objects/3.ply").exists()
+    target = run.parent / "with_pictures"
+    edit("extract-all", "--previews", "-o", str(target))
+    rows = json.loads((target / "objects.json").read_text())["objects"]
+    assert {f"{row['id']}.ply" for row in rows} == {p.name for p in target.glob("*.ply")} - {REST}
+    assert all((target / row["preview"]).is_file() for row in rows)
+    assert not (run / "objects/objects.json").exists()
+    edit("extract", "--id", "7", "-o", str(run.parent / "right"))
+    assert (run.parent / "right.ply").read_bytes() == (run / "objects/7.ply").read_bytes()
 
 
 def test_an_object_is_cut_out_where_it_is_asked_for(run: Path, edit: Edit, tmp_path: Path) -> None:
@@ -84,9 +95,30 @@ def test_the_list_is_a_table_a_record_and_pictures(run: Path, edit: Edit) -> Non
     assert copy["name"] == "left copy" and left["size"] == pytest.approx(copy["size"])
     assert np.subtract(copy["center"], left["center"]) == pytest.approx([0, 1, 0], abs=1e-5)
     assert (run / "objects/objects.png").is_file()
-    edit("isolate", "--id", "3")
+    # Without pictures, those of objects that have not changed stay named; of others they are old.
+    edit("isolate", "--id", "3", "7")
+    edit("recolor", "--id", "7", "--color", "#102030")
     edit("list", "--no-previews")
-    assert "preview" not in json.loads((run / "objects/objects.json").read_text())["objects"][0]
+    rows = json.loads((run / "objects/objects.json").read_text())["objects"]
+    assert rows[0] == left and "preview" not in rows[1]
+    (run / "objects/previews/3.png").unlink()
+    edit("list", "--no-previews")
+    rows = json.loads((run / "objects/objects.json").read_text())["objects"]
+    assert "preview" not in rows[0]
+
+
+def test_a_preview_stands_upright() -> None:
+    """Up is up in the picture of what the camera sees off its middle, unless it looks along up."""
+    pose = torch.from_numpy(look_at(np.array([0.0, -4.0, 2.0]), np.zeros(3), np.eye(3)[2]))
+    camera = Camera(pose, 100.0, 100.0, 50.0, 40.0, 100, 80, "a.png", 0)
+    low, high = (2.0, 1.0, -0.1), (2.2, 1.2, 0.1)
+    entry = ObjectEntry(3, "", None, 1, low, high, (0.0, 0.0, 0.0), 1.0)
+    upright = facing(camera, entry, 64, (0.0, 0.0, 1.0)).world_to_view[:3, :3].numpy()
+    assert abs((upright @ [0, 0, 1])[0]) < 1e-6 and (upright @ [0, 0, 1])[1] < 0
+    rolled = facing(camera, entry, 64, None).world_to_view[:3, :3].numpy()
+    assert abs((rolled @ [0, 0, 1])[0]) > 0.05
+    along = facing(camera, entry, 64, tuple(entry.center - camera.center.numpy()))
+    assert np.allclose(along.world_to_view[:3, :3].numpy(), rolled)
 
 
 def test_a_cleaned_run_opens_again_and_says_so(run: Path, edit: Edit) -> None:

@@ -19,6 +19,7 @@ from iqgs.engine.objects.exporting import export
 from iqgs.engine.objects.extraction import extract_object
 from iqgs.engine.objects.folder import write_objects
 from iqgs.engine.objects.leveling import run_granularity
+from iqgs.engine.objects.live import export_object, level_of
 from iqgs.engine.objects.opened import edited_objects
 from iqgs.engine.opening import open_run
 from scene.masks import FORMATS, MaskContent, MaskLayers
@@ -32,8 +33,8 @@ PARAMS = LevelParams(quiet=True)
 
 
 def listed(run: Path) -> dict[int, int | None]:
-    """Number and parent of each object of objects.json."""
-    record = json.loads((run / "objects/objects.json").read_text())
+    """Number and parent of each object of objects.json at level 1."""
+    record = json.loads((run / "objects/level1/objects.json").read_text())
     return {row["id"]: row["parent"] for row in record["objects"]}
 
 
@@ -43,7 +44,7 @@ def test_commands_take_objects_at_a_level(run: Path, edit: Edit, tmp_path: Path)
     parents = listed(run)
     divided = {whole for whole in parents.values() if whole is not None}
     assert divided and divided <= set(IDS)
-    record = json.loads((run / "objects/objects.json").read_text())
+    record = json.loads((run / "objects/level1/objects.json").read_text())
     wholes = {row["id"]: row["parts"] for row in record["wholes"]}  # groups are among them
     assert set(wholes) >= divided and all(len(wholes[number]) <= 4 for number in divided)
     # The files of all parts hold each splat once.
@@ -68,6 +69,66 @@ def test_commands_take_objects_at_a_level(run: Path, edit: Edit, tmp_path: Path)
         open_run(run), ObjectsParams(mesh=False, hull="none", output=str(tmp_path / "o"), **params)
     )
     assert {int(p.name) for p in (tmp_path / "o").iterdir() if p.name.isdigit()} == set(parents)
+
+
+def test_files_of_a_level_leave_those_of_the_objects_alone(run: Path, edit: Edit) -> None:
+    """Parts and groups have numbers of their own, which later edits may give to other objects."""
+    edit("list")
+    edit("extract-all")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    params = {"model_path": str(run), "level": "parts", "quiet": True}
+    edit("list", "--level", "parts")
+    part = min(number for number, whole in listed(run).items() if whole is not None)
+    edit("extract-all", "--level", "parts")
+    edit("extract", "--id", str(part), "--level", "parts")
+    extract_object(open_run(run), ExtractParams(id=str(part), **params))
+    write_objects(open_run(run), ObjectsParams(mesh=False, hull="none", **params))
+    export(ExportParams(id=("7",), format="ply", **params))
+    export(ExportParams(format="ply", model_path=str(run), quiet=True))
+    export(ExportParams(format="ply", **params))
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert {path: after[path] for path in before} == before
+    folder = run / "objects/level1"
+    rows = json.loads((folder / "objects.json").read_text())["objects"]
+    assert json.loads((folder / "objects.json").read_text())["level"] == 1
+    assert {p.name for p in folder.glob("*.ply")} - {"rest.ply"} == {f"{r['id']}.ply" for r in rows}
+    new = {path.relative_to(run).parts[:2] for path in after.keys() - before.keys()}
+    plain, other = (read_splats(run / f"exports/scene{end}.ply") for end in ("", "_level1"))
+    assert len(plain) == len(other)
+    assert set(plain.labels.tolist()) != set(other.labels.tolist())
+    assert {folder for folder in new if folder[0] == "objects"} == {
+        ("objects", "level1"),
+        ("objects", "levels-splats.npz"),
+    }
+
+
+def test_the_window_exports_where_extract_does(run: Path) -> None:
+    opened = open_run(run)
+    objects = edited_objects(opened)
+    levels = run_granularity(opened, objects, PARAMS)
+    for level in (-1, 1):
+        (number, *_) = set(levels.labels[level].tolist()) - {0, *objects.numbers()}
+        assert level_of(objects, levels, number) == level
+        seen = levels.at(objects, level)
+        said = export_object(opened, seen.of(number), number, level)
+        assert said.startswith(str(run / f"objects/level{level}/{number}.ply"))
+    assert level_of(objects, levels, 3) is None and level_of(objects, None, 3) is None
+
+
+def test_a_list_keeps_the_files_that_objects_have(run: Path, edit: Edit) -> None:
+    """`objects.py` names files in objects.json; a list keeps them while they are true."""
+    write_objects(open_run(run), ObjectsParams(mesh=False, model_path=str(run), quiet=True))
+    first = json.loads((run / "objects/objects.json").read_text())["objects"]
+    assert all(row["files"]["splats"] for row in first)
+    edit("list", "--no-previews")
+    assert json.loads((run / "objects/objects.json").read_text())["objects"] == first
+    edit("move", "--id", "3", "--by", "0,1,0")
+    edit("list")
+    moved, *others = json.loads((run / "objects/objects.json").read_text())["objects"]
+    assert "files" not in moved and others == first[1:]
+    (run / "objects/objects.json").write_text("no JSON")
+    edit("list", "--no-previews")
+    assert "files" not in json.loads((run / "objects/objects.json").read_text())["objects"][1]
 
 
 def test_the_tree_is_found_once_for_the_same_objects(
@@ -133,7 +194,7 @@ def test_overlapping_masks_say_what_belongs_together(run: Path, edit: Edit, tmp_
         target.parent.mkdir(exist_ok=True)
         FORMATS["id_npy"].write(target, MaskContent.of_layers(layers, "view"))
     edit("list", "--no-previews", "--level", "groups", "--level_source", "masks")
-    record = json.loads((run / "objects/objects.json").read_text())
+    record = json.loads((run / "objects/level-1/objects.json").read_text())
     (whole,) = [row["name"] for row in record["objects"] if row["id"] not in IDS]
     assert sorted(whole.split(" + ")) == ["left", "right"]
     assert {row["id"] for row in record["objects"]} > {300}

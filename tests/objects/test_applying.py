@@ -88,6 +88,11 @@ def test_what_an_object_hides_goes_with_it(objects: LabelledSplats) -> None:
     assert apply_edit(known, edits.Isolate((BALL,))).numbers() == [BALL]
 
 
+def test_something_of_the_scene_is_left(objects: LabelledSplats) -> None:
+    with pytest.raises(ValueError, match="no splat would be left"):
+        apply_edit(apply_edit(objects, edits.Isolate((1, 2))), edits.Remove((1, 2)))
+
+
 def test_isolating_is_removing_all_others(objects: LabelledSplats) -> None:
     one = apply_edit(objects, edits.Isolate((BALL,)))
     assert same(one, apply_edit(objects, edits.Remove((RING, WALL))))
@@ -151,6 +156,18 @@ def test_a_copy_gets_a_number_and_the_original_stays(objects: LabelledSplats) ->
         apply_edit(objects, edits.Copy((BALL,), (RING,), motion))
 
 
+def test_new_objects_have_names_of_their_own(objects: LabelledSplats) -> None:
+    """So that each can be meant by its name."""
+    here = edits.Motion((0.0, 0.0, 0.0))
+    after = objects
+    for number in (8, 9, 10):
+        after = apply_edit(after, edits.Copy((1,), (number,), here))
+    for number, box in ((11, (-9.0, -9.0, 0.1, 9.0, 9.0, 9.0)), (12, (-9.0, -9.0, -9.0, 0, 9, 9))):
+        after = apply_edit(after, edits.Split(1, (number,), box=box))
+    names = [after.names[number] for number in (8, 9, 10, 11, 12)]
+    assert names == ["ball copy", "ball copy 2", "ball copy 3", "ball 2", "ball 3"]
+
+
 def test_merged_objects_are_one_and_can_be_parted_again(objects: LabelledSplats) -> None:
     one = apply_edit(objects, edits.Merge((BALL, RING), RING))
     assert one.numbers() == [RING, WALL] and one.names == {RING: "ring"}
@@ -197,7 +214,7 @@ def test_names_come_and_go(objects: LabelledSplats) -> None:
     ids=lambda edit: type(edit).__name__,
 )
 def test_an_object_that_is_not_there_is_named(objects: LabelledSplats, edit: edits.Edit) -> None:
-    with pytest.raises(ValueError, match="there is no object 5; there are 1, 2, 7"):
+    with pytest.raises(ValueError, match="there is no object 5; there are 1 'ball', 2 'ring', 7"):
         apply_edit(objects, edit)
 
 

@@ -61,10 +61,15 @@ def test_objects_come_one_by_one_in_their_order() -> None:
 def test_objects_are_meant_by_number_or_name() -> None:
     objects = ball_in_ring()
     assert number_of(objects, "ring") == number_of(objects, "2") == RING
-    with pytest.raises(ValueError, match=r"the run has \[1, 2, 7\]"):
+    with pytest.raises(ValueError, match="no splat belongs to it; there are 1 'ball', 2 'ring'"):
         number_of(objects, "5")
-    with pytest.raises(ValueError, match="no object has this name; the run has 1 'ball', 2 'ring'"):
+    with pytest.raises(ValueError, match="no object has this name; there are 1 'ball', 2 'ring'"):
         number_of(objects, "cup")
+    with pytest.raises(ValueError, match="did you mean 'ring'"):
+        number_of(objects, "Rings")
+    many = labelled({number: objects.of(BALL).splats for number in range(1, 31)}, {})
+    with pytest.raises(ValueError, match=r"there are 1, 2, .* 12 and 18 more \(`list` shows them"):
+        number_of(many, "99")
     twins = labelled({1: objects.of(BALL).splats, 4: objects.of(RING).splats}, {1: "a", 4: "a"})
     with pytest.raises(ValueError, match=r"objects \[1, 4\] have this name"):
         number_of(twins, "a")

@@ -74,6 +74,20 @@ def test_dust_goes_to_the_nearest_part() -> None:
     assert partition(piece) == {frozenset(range(half)), frozenset(range(half, n + 1))}
 
 
+def test_parts_do_not_crumble_into_dust() -> None:
+    """Of 101 splats each is less than 1 %: all wanted parts but those of two cannot be had."""
+    n = int(1 / LEAST_PART) + 1
+    means = np.random.default_rng(0).random((n, 3))
+    merges = [[0, 1]] + [[k, n + k - 2] for k in range(2, n)]  # one after the other joins
+    pieces = PartTree(np.arange(n), np.array(merges)).pieces(means, n)
+    assert set(pieces.tolist()) == {0}
+    pairs = [[2 * k, 2 * k + 1] for k in range(n // 2)]
+    chain = [[n, n + 1]] + [[n + k, n + n // 2 + k - 2] for k in range(2, n // 2)]
+    chain.append([n - 1, n + len(pairs) + len(chain) - 1])
+    pieces = PartTree(np.arange(n), np.array(pairs + chain)).pieces(means, n)
+    assert sorted(np.bincount(pieces).tolist()) == [2] * (n // 2 - 1) + [3]
+
+
 def test_many_splats_start_in_cells() -> None:
     means = np.random.default_rng(0).random((MOST_NODES * 3, 3))
     node = first_nodes(means)

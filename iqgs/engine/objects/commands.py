@@ -12,17 +12,19 @@ from arguments.editing import RunParams
 from iqgs.engine.objects.choosing import chosen_objects
 from iqgs.engine.objects.cleaning import clean_objects, write_cleaning
 from iqgs.engine.objects.decisions import forget_unused
-from iqgs.engine.objects.extraction import extract, extract_all
+from iqgs.engine.objects.extraction import extract, extract_all, folder_for_several
 from iqgs.engine.objects.leveling import at_wanted_level
-from iqgs.engine.objects.listing import list_objects
+from iqgs.engine.objects.listing import Listed, list_objects
 from iqgs.engine.objects.making import MAKERS
 from iqgs.engine.objects.opened import after_edit, replayed
 from iqgs.engine.objects.scoring import compared, true_masks
 from iqgs.engine.objects.script import EditScript, read_script
 from iqgs.engine.run import Run
+from iqgs.engine.run_folder import objects_folder
 from iqgs.objects import edits
 from iqgs.objects.cleaning import Cleaning, apply_cleaning, with_instance_opacity
 from iqgs.objects.labelled import LabelledSplats
+from iqgs.objects.selection import EVERY
 from utils.errors import UserError
 from utils.run_lock import RunLock
 
@@ -82,18 +84,30 @@ def _list(run: Run, params: editing.ListParams) -> list[str]:
     with RunLock(run.folder):
         script = read_script(run)
         objects = at_wanted_level(run, replayed(run, script.edits), params)
-        return list_objects(run, objects, len(script.edits), params.previews)
+        level = params.wanted_level
+        folder = objects_folder(run.folder, level)
+        about = Listed(len(script.edits), level)
+        return list_objects(run, objects, about, folder, params.previews)
 
 
 def _extract(run: Run, params: editing.OutputParams) -> list[str]:
+    if EVERY in params.id:
+        return _extract_all(run, params)
     objects = _to_extract(run, params)
-    if params.id == ("all",):
-        return extract_all(run, objects, params.output)
-    return extract(run, objects, chosen_objects(run, objects, params), params.output)
+    folder = objects_folder(run.folder, params.wanted_level)
+    return extract(objects, chosen_objects(run, objects, params), params.output, folder)
 
 
-def _extract_all(run: Run, params: editing.ExtractAllParams) -> list[str]:
-    return extract_all(run, _to_extract(run, params), params.output)
+def _extract_all(run: Run, params: editing.OutputParams | editing.ExtractAllParams) -> list[str]:
+    level = params.wanted_level
+    folder = folder_for_several(params.output, objects_folder(run.folder, level))
+    objects = _to_extract(run, params)
+    said = extract_all(objects, folder, tidy=not params.output)
+    if isinstance(params, editing.ExtractAllParams) and params.previews:
+        with RunLock(run.folder):
+            about = Listed(len(read_script(run).edits), level)
+            said += list_objects(run, objects, about, folder, pictures=True)
+    return said
 
 
 def _to_extract(
@@ -142,10 +156,12 @@ def _step(run: Run, step: Callable[[EditScript], EditScript], words: str) -> lis
     with RunLock(run.folder):
         before = read_script(run)
         after = step(before)
-        longer = max(before, after, key=lambda script: len(script.edits))
-        replayed(run, after.edits)  # one that cannot be replayed is not written
+        shorter, longer = sorted((before, after), key=lambda script: len(script.edits))
+        objects = replayed(run, shorter.edits)
+        if longer is after:
+            replayed(run, after.edits)  # one that cannot be replayed is not written
         after.write(before)
-    return [f"{words}: {json.dumps(edits.to_record(longer.edits[-1]))}", _where(after)]
+    return [f"{words}: {describe(longer.edits[-1], objects)}", _where(after)]
 
 
 def _log(run: Run, params: RunParams) -> list[str]:
@@ -168,11 +184,24 @@ _OTHERS: dict[str, Callable[[Run, Any], list[str]]] = {
 
 def describe(edit: edits.Edit, objects: LabelledSplats) -> str:
     """An edit in words, with the names that its objects had before it."""
-    verb = type(edit).__name__.lower()
-    meant = getattr(edit, "objects", None) or (getattr(edit, "object", 0),)
-    named = [f"{objects.names[n]} ({n})" if n in objects.names else str(n) for n in meant]
-    new = getattr(edit, "numbers", ())
-    return f"{verb} {', '.join(named)}" + (f" -> {', '.join(map(str, new))}" if new else "")
+
+    def called(number: int) -> str:
+        return f"{objects.names[number]} ({number})" if number in objects.names else str(number)
+
+    words = type(edit).__name__.lower()
+    if isinstance(edit, edits.Clean):
+        return words
+    if isinstance(edit, edits.Split | edits.Parts | edits.Name):
+        words += f" {called(edit.object)}"
+    else:
+        words += f" {', '.join(map(called, edit.objects))}"
+    if isinstance(edit, edits.Merge):
+        return f"{words} -> {called(edit.into)}"
+    if isinstance(edit, edits.Name):
+        return f"{words} -> {edit.name or 'no name'}"
+    if isinstance(edit, edits.Copy | edits.Split | edits.Parts):
+        return f"{words} -> {', '.join(map(str, edit.numbers))}"
+    return words
 
 
 def _change(before: LabelledSplats, after: LabelledSplats) -> str:
@@ -184,4 +213,6 @@ def _change(before: LabelledSplats, after: LabelledSplats) -> str:
 def _where(script: EditScript) -> str:
     if not script.edits:
         return "no edits are left: the objects are as training left them"
-    return f"{script.path}: {len(script.edits)} edits; `undo` takes the last one back"
+    count = len(script.edits)
+    words = "1 edit; `undo` takes it" if count == 1 else f"{count} edits; `undo` takes the last one"
+    return f"{script.path}: {words} back"

@@ -117,5 +117,7 @@ def output_path(params: ExportParams, source: Path, names: Sequence[str]) -> Pat
         return path if fits else path.with_name(f"{path.name}.{params.file_format}")
     shown = names if len(names) <= NAMED else [f"{len(names)} objects"]
     words = "_".join(name.replace(" ", "-").replace("/", "-") for name in shown) or "scene"
+    if params.level:  # other objects than those of the same name without it
+        words += f"_level{params.wanted_level}"
     folder = source.parent if source.is_file() else source / FOLDER
     return folder / f"{words}.{params.file_format}"

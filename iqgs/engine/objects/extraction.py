@@ -13,13 +13,14 @@ from iqgs.engine.objects.choosing import object_number, parts_or_itself
 from iqgs.engine.objects.leveling import at_wanted_level
 from iqgs.engine.objects.opened import edited_objects
 from iqgs.engine.run import Run
-from iqgs.engine.run_folder import OBJECTS_FOLDER
+from iqgs.engine.run_folder import objects_folder
 from iqgs.objects.catalog import by_object
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.objects.levels import at_level
 from utils.errors import UserError
 
 REST = "rest"  # what belongs to no object
+SUFFIX = ".ply"
 
 logger = logging.getLogger(__name__)
 
@@ -31,36 +32,35 @@ def extract_object(run: Run, params: ExtractParams) -> str:
         objects = at_wanted_level(run, objects, params)
     elif len(parts_or_itself(objects, params.id)) > 1:
         objects = at_level(objects, 0)
-    return extract(run, objects, [object_number(objects, params.id)], params.output)[0]
+    folder = objects_folder(run.folder, params.wanted_level)
+    return extract(objects, [object_number(objects, params.id)], params.output, folder)[0]
 
 
-def extract(run: Run, objects: LabelledSplats, chosen: Sequence[int], output: str) -> list[str]:
+def extract(
+    objects: LabelledSplats, chosen: Sequence[int], output: str, default: Path
+) -> list[str]:
     """Write these objects, one file each; returns a line for each that says where and how many.
 
-    `output` is a file for one object and a folder for several; empty: RUN/objects.
+    `output` is a file for one object and a folder for several; empty: the folder `default`.
     """
     if len(chosen) == 1 and output:
-        path = Path(output)
-        if path.is_dir():
-            raise UserError(f"-o {path} is a folder; name the file to write")
-        return [_write(path, objects.of(chosen[0]))]
-    folder = _folder(run, output)
+        return [_write(_file(output), objects.of(chosen[0]))]
+    folder = folder_for_several(output, default, chosen)
     return [_write(folder / f"{number}.ply", objects.of(number)) for number in chosen]
 
 
-def extract_all(run: Run, objects: LabelledSplats, output: str) -> list[str]:
+def extract_all(objects: LabelledSplats, folder: Path, tidy: bool) -> list[str]:
     """Write every object, and as rest.ply what belongs to none: together all splats, each once.
 
-    In RUN/objects the numbered files of objects that are no more are removed.
+    With `tidy` numbered files of objects that are no more are removed.
     """
-    folder = _folder(run, output)
     names, count = set(), 0
     for number, part in by_object(objects):
         path = folder / f"{number or REST}.ply"
         _write(path, part)
         names.add(path.name)
         count += bool(number)
-    if not output:
+    if tidy:
         for path in folder.glob("*.ply"):
             if path.name not in names and re.fullmatch(rf"\d+|{REST}", path.stem):
                 logger.info("%s is removed: there is no such object any more", path)
@@ -73,11 +73,27 @@ def extract_all(run: Run, objects: LabelledSplats, output: str) -> list[str]:
     ]
 
 
-def _folder(run: Run, output: str) -> Path:
-    folder = Path(output) if output else run.folder / OBJECTS_FOLDER
+def folder_for_several(output: str, default: Path, chosen: Sequence[int] = ()) -> Path:
+    """The folder that -o names, else `default`. UserError where -o names a file."""
+    folder = Path(output) if output else default
+    which = f" ({', '.join(map(str, chosen))} are chosen)" if len(chosen) > 1 else ""
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"-o {folder} is a file; name a folder for several objects")
+        raise UserError(f"-o {folder} is a file; name a folder for several objects{which}")
+    if output and folder.suffix.lower() == SUFFIX and not folder.exists():
+        raise UserError(f"-o {folder} is named as a file; name a folder for several objects{which}")
     return folder
+
+
+def _file(output: str) -> Path:
+    """The file that -o names, which ends in .ply. UserError where it is another or a folder."""
+    path = Path(output)
+    if path.is_dir():
+        raise UserError(f"-o {path} is a folder; name the file to write")
+    if not path.suffix:
+        return path.with_name(path.name + SUFFIX)
+    if path.suffix.lower() != SUFFIX:
+        raise UserError(f"-o {path}: a {SUFFIX} file is written here; export.py writes other kinds")
+    return path
 
 
 def _write(path: Path, part: LabelledSplats) -> str:

@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from arguments.exporting import ObjectsParams
 from iqgs.engine.objects.leveling import at_wanted_level
-from iqgs.engine.objects.listing import OBJECTS_FILE, list_objects
+from iqgs.engine.objects.listing import OBJECTS_FILE, Listed, list_objects
 from iqgs.engine.objects.meshing import SceneMesh, scene_mesh
 from iqgs.engine.objects.opened import replayed
 from iqgs.engine.objects.script import read_script
 from iqgs.engine.run import Run
-from iqgs.engine.run_folder import OBJECTS_FOLDER
+from iqgs.engine.run_folder import objects_folder
 from iqgs.export.activations import sigmoid
 from iqgs.export.gallery import gallery_page
 from iqgs.export.mesh.files import NamedMesh, convex_hull, convex_pieces, write_mesh
@@ -39,8 +39,9 @@ def write_objects(run: Run, params: ObjectsParams) -> list[str]:
     """
     script = read_script(run)
     objects = at_wanted_level(run, replayed(run, script.edits), params)
-    folder = Path(params.output or run.folder / OBJECTS_FOLDER)
-    list_objects(run, objects, len(script.edits), pictures=True, folder=folder)
+    level = params.wanted_level
+    folder = Path(params.output or objects_folder(run.folder, level))
+    list_objects(run, objects, Listed(len(script.edits), level), folder, pictures=True)
     scene = None
     if params.mesh:
         scene = scene_mesh(objects, run.cameras.train, run.renderer, params)

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iqgs.engine.objects.previews import Pixels, best_views, contact_sheet, preview
 from iqgs.engine.pictures.files import write_picture
 from iqgs.engine.run import Run
-from iqgs.engine.run_folder import OBJECTS_FOLDER
 from iqgs.objects.catalog import FORMAT, ObjectEntry, by_object, catalog
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.objects.levels import parts_of
+from utils.errors import UserError
+from utils.json_files import read_json
 from utils.storage import atomic_folder, write_text
 
 OBJECTS_FILE, PREVIEWS, SHEET_FILE = "objects.json", "previews", "objects.png"
@@ -24,18 +26,29 @@ BOX_WORDS = (
 )
 
 
-def list_objects(
-    run: Run, objects: LabelledSplats, edits: int, pictures: bool, folder: Path | None = None
-) -> list[str]:
-    """Write objects.json, with `pictures` also previews and a sheet; returns the table's lines.
+@dataclass(frozen=True)
+class Listed:
+    """What the objects of a list are, beside their splats."""
 
-    `folder`: where to, if not into RUN/objects.
+    edits: int  # of the run, made before
+    level: int | None = None  # None: as training and edits left them
+
+
+def list_objects(
+    run: Run, objects: LabelledSplats, about: Listed, folder: Path, pictures: bool
+) -> list[str]:
+    """Write objects.json into `folder`, with `pictures` also previews and a sheet; returns the
+    table's lines.
+
+    Files that an older objects.json names for an object stay named while nothing of the object has
+    changed.
     """
     entries = catalog(objects)
-    folder = run.folder / OBJECTS_FOLDER if folder is None else folder
     shown = _previews(run, objects, entries, folder) if pictures else {}
-    record = objects_record(run, objects, entries, edits)
+    record = objects_record(run, objects, entries, about)
+    before = _rows(folder / OBJECTS_FILE)
     for row in record["objects"]:
+        row.update(_still_there(folder, before.get(row["id"], {}), row))
         row.update(shown.get(row["id"], {}))
     write_text(folder / OBJECTS_FILE, json.dumps(record, indent=1) + "\n")
     said = [*table(entries), f"{folder / OBJECTS_FILE}: {len(entries)} objects"]
@@ -43,13 +56,14 @@ def list_objects(
 
 
 def objects_record(
-    run: Run, objects: LabelledSplats, entries: Sequence[ObjectEntry], edits: int
+    run: Run, objects: LabelledSplats, entries: Sequence[ObjectEntry], about: Listed
 ) -> dict[str, Any]:
     """What objects.json says, without pictures."""
     return {
         "format": FORMAT,
         "iteration": run.iteration,
-        "edits": edits,
+        "edits": about.edits,
+        "level": about.level,
         "frame": {"origin": list(objects.frame.origin), "up": objects.frame.up},
         "box": BOX_WORDS,
         "splats": len(objects),
@@ -65,6 +79,28 @@ def objects_record(
             for whole in sorted(set(objects.parents.values()) - set(objects.numbers()))
         ],
     }
+
+
+def _rows(path: Path) -> dict[int, Mapping[str, Any]]:
+    """The rows of an objects.json by number; none where there is no readable one."""
+    try:
+        rows = read_json(path)["objects"]
+        return {int(row["id"]): dict(row) for row in rows}
+    except (UserError, OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _still_there(folder: Path, before: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """The files that an older row names, where it is about the very same object."""
+    if any(before.get(key) != value for key, value in row.items()):
+        return {}
+    kept: dict[str, Any] = {}
+    if (folder / str(before.get("preview"))).is_file():
+        kept = {key: before[key] for key in ("preview", "view") if key in before}
+    files = before.get("files")
+    if isinstance(files, dict):
+        kept["files"] = {k: name for k, name in files.items() if (folder / str(name)).is_file()}
+    return kept
 
 
 def table(entries: Sequence[ObjectEntry]) -> list[str]:

@@ -12,6 +12,7 @@ from iqgs.engine.objects.naming import record_names
 from iqgs.engine.objects.opened import run_objects
 from iqgs.engine.objects.page import shown_levels
 from iqgs.engine.run import Run
+from iqgs.engine.run_folder import objects_folder
 from iqgs.objects.granularity import Granularity
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.viewer.live import LOOPBACK, LiveView, Outside, start_server
@@ -25,7 +26,9 @@ def open_view(run: Run, server: Any, params: ViewParams) -> LiveView:
     objects = run_objects(run)
     levels = shown_levels(run, objects, params)
     outside = Outside(
-        export=lambda seen, number: export_object(run, seen.of(number), number),
+        export=lambda seen, number: export_object(
+            run, seen.of(number), number, level_of(objects, levels, number)
+        ),
         keep_name=lambda number, name: keep_name(run, levels, number, name),
     )
     view = LiveView(server, objects, run.renderer, outside, levels, params.wanted_level or 0)
@@ -42,9 +45,17 @@ def keep_name(run: Run, levels: Granularity | None, number: int, name: str) -> N
     record_names(run, {number: name})
 
 
-def export_object(run: Run, part: LabelledSplats, number: int) -> str:
-    """Write one object into RUN/objects, for viewers; returns where and how many."""
-    path = run.folder / "objects" / f"{number}.ply"
+def level_of(objects: LabelledSplats, levels: Granularity | None, number: int) -> int | None:
+    """The level that found a part or group; None for an object of the run."""
+    if levels is None or number in objects.numbers():
+        return None
+    nearest = sorted(levels.labels, key=abs)
+    return next((n for n in nearest if bool((levels.labels[n] == number).any())), None)
+
+
+def export_object(run: Run, part: LabelledSplats, number: int, level: int | None = None) -> str:
+    """Write one object, for viewers, where `extract` does; returns where and how many."""
+    path = objects_folder(run.folder, level) / f"{number}.ply"
     path.parent.mkdir(parents=True, exist_ok=True)
     part.splats.save_ply(path, viewer=True, instance=part.labels, frame=part.frame)
     return f"{path} ({len(part)} splats)"

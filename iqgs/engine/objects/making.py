@@ -14,7 +14,7 @@ from iqgs.objects import edits
 from iqgs.objects.applying import split_pieces
 from iqgs.objects.catalog import common_center
 from iqgs.objects.labelled import LabelledSplats
-from iqgs.objects.selection import next_numbers
+from iqgs.objects.selection import name_problem, next_numbers
 from utils.errors import UserError
 
 UPWARDS: edits.Vector = (0.0, 0.0, 1.0)  # where nobody knows what is up
@@ -81,12 +81,14 @@ def _name(run: Run, objects: LabelledSplats, params: editing.NameParams) -> list
     chosen = chosen_objects(run, objects, params)
     if len(chosen) != 1:
         raise UserError(f"name is for one object, and {len(chosen)} are chosen: {list(chosen)}")
-    same = [n for n, name in objects.names.items() if name == params.name and n != chosen[0]]
-    if same and params.name:
-        raise UserError(f"--name {params.name}: object {same[0]} is called so already")
-    if params.name.isdigit():
-        raise UserError(f"--name {params.name}: a name that is a number would be taken for one")
-    return [edits.Name(chosen[0], params.name)]
+    name = params.name.strip()
+    problem = name_problem(name)
+    if problem:
+        raise UserError(f"--name {name!r} {problem}; choose another one")
+    same = [n for n, other in objects.names.items() if other == name and n != chosen[0]]
+    if same and name:
+        raise UserError(f"--name {name}: object {same[0]} is called so already")
+    return [edits.Name(chosen[0], name)]
 
 
 MAKERS: dict[str, Callable[..., list[edits.Edit]]] = {

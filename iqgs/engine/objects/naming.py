@@ -9,6 +9,7 @@ from iqgs.engine.objects.opened import edited_objects
 from iqgs.engine.objects.recording import record_edits
 from iqgs.engine.run import Run
 from iqgs.objects.edits import Name
+from iqgs.objects.selection import name_problem
 from utils.errors import UserError
 
 
@@ -20,10 +21,12 @@ def record_names(run: Run, names: Mapping[int, str]) -> None:
     """
     if not names:
         return
+    names = {number: name.strip() for number, name in names.items()}
     others = {n: name for n, name in edited_objects(run).names.items() if n not in names}
     for number, name in names.items():
-        if name.isdigit():
-            raise UserError(f"object {number}: the name {name} would be taken for a number")
+        problem = name_problem(name)
+        if problem:
+            raise UserError(f"object {number}: the name {name!r} {problem}; choose another one")
         taken = next((n for n, other in others.items() if name and other == name), None)
         if taken is not None:
             raise UserError(f"object {number} cannot be {name!r}: object {taken} is called so")

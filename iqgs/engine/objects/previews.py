@@ -28,7 +28,8 @@ SIDE = 192  # pixels of a preview
 GROUND = 0.93  # brightness around an object: light objects and dark ones both stand out
 MARGIN = 1.15  # picture over object
 WIDEST = 1.2  # tangent of half the field of view: of objects that surround the camera, a part
-JUDGED_SIDE = 400  # pixels of the longer side in which views are compared
+STEEP = 0.99  # cosine to the scene's up beyond which a camera looks along it
+JUDGED_SIDE = 256  # pixels of the longer side in which views are compared
 CUT_OFF = 0.5  # what a view counts in which the object reaches the border
 
 Pixels = NDArray[np.uint8]
@@ -74,7 +75,7 @@ def preview(run: Run, splats: GaussianModel, entry: ObjectEntry, camera: Camera)
     """An object alone [SIDE, SIDE, 3], all of it, seen from where a camera stands."""
     background = torch.full((3,), GROUND)
     seen = render(
-        facing(camera, entry, SIDE),
+        facing(camera, entry, SIDE, run.frame.up),
         splats,
         background,
         with_instance=False,
@@ -84,11 +85,20 @@ def preview(run: Run, splats: GaussianModel, entry: ObjectEntry, camera: Camera)
     return to_bytes(seen.color)
 
 
-def facing(camera: Camera, entry: ObjectEntry, side: int) -> Camera:
-    """A square camera at the place of another that looks at an object and shows all of its box."""
+def facing(
+    camera: Camera, entry: ObjectEntry, side: int, up: tuple[float, float, float] | None
+) -> Camera:
+    """A square camera at the place of another that looks at an object and shows all of its box; the
+    scene's `up` is up in it, where that is known and not where the camera looks.
+    """
     center = np.asarray(entry.center)
     position = camera.center.numpy()
-    pose = look_at(position, center, -camera.world_to_view[1, :3].numpy())
+    upwards = -camera.world_to_view[1, :3].numpy()
+    if up is not None:
+        ahead = (center - position) / max(float(np.linalg.norm(center - position)), 1e-9)
+        upright = np.asarray(up) / np.linalg.norm(up)
+        upwards = upright if abs(ahead @ upright) < STEEP else upwards
+    pose = look_at(position, center, upwards)
     corners = np.array(np.meshgrid(*zip(entry.low, entry.high, strict=True))).reshape(3, -1).T
     local = corners @ pose[:3, :3].T + pose[:3, 3]
     ahead = np.maximum(local[:, 2:], camera.near)

@@ -20,7 +20,7 @@ from scene.gaussian_model import GaussianModel
 
 SOLID = 0.5  # accumulated opacity below which a pixel shows no surface
 FRONT_SHARE, FRONT_PIXELS = 0.25, 1.0  # see `surface_depth`
-_CELLS = 16_000_000  # pixels times objects that are counted at a time
+_CELLS = 1_000_000  # pixels times objects that are counted at a time: they fit a cache
 _EDGE_ON = 1e-3  # cosine below which a disc has no depth of its own at a pixel
 _SIGMAS = 3.0  # and how far from its centre it may have one
 
