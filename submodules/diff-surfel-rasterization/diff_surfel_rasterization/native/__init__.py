@@ -20,6 +20,7 @@ from ..library import REBUILD, cuda_problem, load_library
 from ..operators import stream_of
 from ..quads import quads_from_rows
 from ..reference.quads import sample_quads_reference
+from ..times import obey_switch
 from ..types import (
     BlendWeights,
     Ellipsoids,
@@ -32,6 +33,8 @@ from ..types import (
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _INFO = load_library(_PACKAGE)
+if _INFO is not None:
+    obey_switch()
 
 # Order of the images in the operator's result; the rest of it is state for the backward pass.
 _IMAGES = ("color", "features", "alpha", "depth", "median_depth", "normal", "distortion")
