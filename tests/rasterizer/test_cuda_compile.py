@@ -48,7 +48,7 @@ BUDGET = {
     r"\bblend_forward_kernel<iqgs::Ellipsoid, 24, false>": (64, 8, 8),
     r"\bblend_forward_kernel<iqgs::\w+, \d+, false>": (64, 0, 0),
     r"\bmask_sums_kernel<": (96, 0, 0),
-    r"\bmask_\w+_kernel<": (80, 0, 0),
+    r"\bmask_grad_kernel<": (128, 0, 0),
     r"\bproject_kernel": (104, 0, 64),
     r"\bproject_backward_kernel<iqgs::SurfelProjection>": (160, 0, 160),
     r"\bproject_backward_kernel<iqgs::EllipsoidProjection>": (160, 4, 176),
