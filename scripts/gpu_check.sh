@@ -59,7 +59,12 @@ step() {
 PY="$(IQGS_CUDA=1 bash scripts/setup.sh --dev --print-python)" || exit 1
 export IQGS_PYTHON="$PY"
 step tests "$PY" -m pytest -m cuda -q
-step kernel-times "$PY" -m tests.benchmarks --only kernel-times --device cuda --output "$OUT/kernel-times.json"
+# The projection in double precision and in pairs of floats, whichever the device would choose.
+for doubles in fast slow; do
+  step "kernel-times-$doubles" env IQGS_FLOAT64=$doubles "$PY" -m tests.benchmarks --device cuda \
+    --only kernel-times --output "$OUT/kernel-times-$doubles.json"
+  step "tests-$doubles" env IQGS_FLOAT64=$doubles "$PY" -m pytest tests/rasterizer/test_cuda.py -m cuda -q
+done
 
 # benchmarks_of NAME CHECKOUT [FOLDER OF ITS RASTERIZER]: those of the kernels that this file is about.
 benchmarks_of() {

@@ -97,9 +97,9 @@ def test_every_kernel_of_a_view_is_timed(shim: Any, render: Callable[[], None]) 
             render()
     by_name = {time.name: time for time in found}
     once = {
-        *("project", "tighten", "number", "reorder", "emit", "list", "clear_pairs"),
+        *("project_pairs", "tighten", "number", "reorder", "emit", "list", "clear_pairs"),
         *("sort_pairs", "sort_pairs_wide", "blend_forward", "blend_backward"),
-        *("sum_rows", "project_backward"),
+        *("sum_rows", "project_backward_pairs"),  # the shim plays a device of slow doubles
     }
     assert set(by_name) == once | {"exclusive_scan"}
     assert {by_name[name].launches for name in once} == {3}

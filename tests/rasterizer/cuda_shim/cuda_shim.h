@@ -263,6 +263,12 @@ inline cudaError_t cudaGetDevice(int* device) {
   *device = 0;
   return cudaSuccess;
 }
+// A GeForce.
+enum cudaDeviceAttr { cudaDevAttrSingleToDoublePrecisionPerfRatio };
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = 64;
+  return cudaSuccess;
+}
 inline cudaError_t cudaSetDevice(int) {
   return cudaSuccess;
 }
