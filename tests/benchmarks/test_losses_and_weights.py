@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import torch
 
-from tests.benchmarks import cached_weights, image_loss, mask_loss, step_kernels
+from diff_surfel_rasterization.times import KernelTime
+from tests.benchmarks import cached_weights, image_loss, kernel_times, mask_loss, step_kernels
 from tests.benchmarks.options import Options, choose_meters
 from tests.benchmarks.played_gpu import PlayedCuda
 from tests.benchmarks.scenes import SceneSize
@@ -85,3 +89,23 @@ def test_kernels_of_a_step(options: Options) -> None:
     for table in (normals, activations):
         assert [row["name"] for row in table.rows] == ["kernel", "torch"]
         assert all(row["forward_ms"] > 0 and row["backward_ms"] > 0 for row in table.rows)
+
+
+def test_every_kernel_alone(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def timed() -> Iterator[list[KernelTime]]:
+        yield [KernelTime("once", 3, 2.0, 1.0, 9.0), KernelTime("twice", 6, 0.5, 0.25, 3.0)]
+
+    monkeypatch.setattr(kernel_times, "QUICK", TINY)
+    monkeypatch.setattr(mask_loss, "PIXELS", 50_000)
+    monkeypatch.setattr(kernel_times, "timed_kernels", timed)
+    tables = kernel_times.run(Options(True, 3, options.meters))
+    if options.meter("cuda") is None:
+        assert tables == []
+        return
+    assert len(tables) == 6 and "Played GPU" in tables[0].title
+    for table in tables:
+        once, twice = table.rows
+        assert (once["launches_a_step"], once["ms_a_step"]) == (1.0, 3.0)
+        assert (twice["launches_a_step"], twice["ms_a_step"]) == (2.0, 1.0)
+        assert table.notes[0].startswith("all kernels: 4.000 ms")

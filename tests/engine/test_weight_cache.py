@@ -6,10 +6,19 @@ from __future__ import annotations
 import pytest
 import torch
 
+from arguments.groups import SegmentationParams
 from diff_surfel_rasterization import QuadWeights
 from diff_surfel_rasterization.quads import quad_pixels, quads_from_rows, quads_of_entries
 from diff_surfel_rasterization.types import BlendWeights
-from iqgs.engine.lifting.weight_cache import WeightCache, draw_distinct, fit_view, sample_pixels
+from iqgs.engine.lifting.weight_cache import (
+    GIB,
+    SHARE_BESIDE_ORDER,
+    WeightCache,
+    draw_distinct,
+    fit_view,
+    room_for_tables,
+    sample_pixels,
+)
 from iqgs.engine.lifting.weight_files import CachedView
 
 WIDTH, HEIGHT, SPLATS = 20, 14, 30
@@ -141,3 +150,14 @@ def test_without_a_budget_every_visit_recomputes_all_pixels() -> None:
     cache = WeightCache(1, compute, 0, seed=0)
     assert cache.view(0).pixel_count == cache.view(0).pixel_count == WIDTH * HEIGHT
     assert calls == [0, 0]
+
+
+def test_the_order_by_splat_has_room_beside_the_tables() -> None:
+    weights = make_weights()
+    entries = weights.row.nbytes + weights.weight.nbytes
+    _, place = weights.by_splat
+    assert entries / (entries + place.nbytes) == SHARE_BESIDE_ORDER
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    some, every = (SegmentationParams(cache_gb=2.0, pixels_per_step=n) for n in (4096, 0))
+    assert room_for_tables(some, gpu) == room_for_tables(every, cpu) == 2 * GIB
+    assert room_for_tables(every, gpu) == 2 * GIB * SHARE_BESIDE_ORDER

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diff_surfel_rasterization import BlendWeights, available_backends
+from diff_surfel_rasterization.quads import quad_pixels, quads_from_rows, quads_of_entries
 from diff_surfel_rasterization.reference import splat_weights_reference
 from diff_surfel_rasterization.reference.quads import splat_quads_reference
 from tests.rasterizer import cuda_host
@@ -86,7 +87,7 @@ def test_quads(channels, use_kernels):
     assert len(weights.extra), "no splat reaches several bands"
     use_kernels()
     check_product(
-        lambda values: native.splat_quads_native(weights, values),
+        lambda values: native.splat_quads_cuda(weights, values),
         lambda values: splat_quads_reference(weights, values),
         channels,
     )
@@ -116,13 +117,71 @@ def test_splats_of_any_number_of_entries(channels, use_kernels):
     )
 
 
+@pytest.mark.parametrize("channels", [4, 5])
+def test_quads_of_any_number_of_entries(channels, use_kernels):
+    """Chunks of 64 entries again, and splats without any between those that have some."""
+    counts = torch.zeros(700, dtype=torch.int64)
+    counts[torch.tensor([0, 1, 5, 6, 300, 301, 699])] = torch.tensor([64, 1, 63, 65, 330, 128, 1])
+    width, height = 23, 58  # 12 x 29 quads, two bands
+    generator = torch.Generator().manual_seed(7)
+    dense = torch.zeros(width * height, len(counts), dtype=torch.float64)
+    pixels = quad_pixels(width, height, torch.device("cpu"))
+    for splat, count in enumerate(counts.tolist()):
+        for quad in torch.randperm(len(pixels), generator=generator)[:count].tolist():
+            corners = pixels[quad][pixels[quad] >= 0]
+            dense[corners[: 1 + quad % len(corners)], splat] = 0.25 + 0.5 * (quad % 2)
+    pixel, splat = dense.nonzero(as_tuple=True)
+    start = torch.zeros(len(dense) + 1, dtype=torch.int64)
+    start[1:] = torch.bincount(pixel, minlength=len(dense)).cumsum(0)
+    rows = BlendWeights(start, splat.int(), dense[pixel, splat].float(), len(counts))
+    quads = quads_from_rows(rows, torch.arange(len(counts)).float(), width, height)
+    upstream = torch.randn(width * height, channels, generator=generator)
+    use_kernels()
+    values = torch.zeros(len(counts), channels, requires_grad=True)
+    native.splat_quads_cuda(quads, values).backward(upstream)
+    expected = dense.T @ upstream.double()
+    torch.testing.assert_close(values.grad.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_order_by_splat_is_made_once(use_kernels, monkeypatch):
+    weights = native.quad_weights_cpu(*scene(), 1 / 255)
+    start, place = weights.by_splat
+    assert start[0] == 0 and int(start[-1]) == len(place) == len(weights.row)
+    splat = torch.repeat_interleave(torch.arange(COUNT), start.diff())
+    entry = place[:, 0].long()
+    assert torch.equal(weights.splat[entry].long(), splat)
+    assert bool((entry.diff() > 0)[splat.diff() == 0].all()), "not in their order within a splat"
+    corner = quad_pixels(37, 69, entry.device)[quads_of_entries(weights)[entry], 0]
+    assert torch.equal(place[:, 1].long(), corner)
+    monkeypatch.setattr("diff_surfel_rasterization.quads.order_by_splat", None)
+    use_kernels()
+    for _ in range(2):
+        values = torch.ones(COUNT, 4, requires_grad=True)
+        native.splat_quads_cuda(weights, values).sum().backward()
+    assert values.grad.sum() > 0
+
+
+def test_gradients_that_do_not_lie_in_fours(use_kernels):
+    """A view of a larger tensor starts where no four floats do: a number at a time, same sums."""
+    weights = native.quad_weights_cpu(*scene(), 1 / 255)
+    use_kernels()
+    generator = torch.Generator().manual_seed(3)
+    upstream = torch.randn(37 * 69 * 8 + 1, generator=generator)
+    found = []
+    for gradient in (upstream[1:], upstream[1:].clone()):
+        values = torch.zeros(COUNT, 8, requires_grad=True)
+        native.splat_quads_cuda(weights, values).backward(gradient.view(-1, 8))
+        found.append(values.grad)
+    assert torch.equal(*found)
+
+
 def test_nothing_in_view(use_kernels):
     surfels, view = scene(0)
     rows, quads = native.blend_weights_cpu(surfels, view), native.quad_weights_cpu(surfels, view)
     use_kernels()
     values = torch.zeros(0, 4)
     assert not native.splat_weights_native(rows, None, values).any()
-    assert native.splat_quads_native(quads, values).shape == (37 * 69, 4)
+    assert native.splat_quads_cuda(quads, values).shape == (37 * 69, 4)
 
 
 @pytest.mark.parametrize("min_weight", [0.0, 1 / 255])

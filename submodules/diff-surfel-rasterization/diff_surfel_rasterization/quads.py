@@ -49,6 +49,15 @@ def quads_of_entries(weights: QuadWeights) -> Tensor:
     )
 
 
+def order_by_splat(weights: QuadWeights) -> tuple[Tensor, Tensor]:
+    """See `QuadWeights.by_splat`."""
+    splat, entry = torch.sort(weights.splat, stable=True)
+    numbers = torch.arange(weights.n_splats + 1, dtype=torch.int32, device=splat.device)
+    corners = quad_pixels(weights.width, weights.height, splat.device)[:, 0]
+    pixel = corners[quads_of_entries(weights)[entry]]
+    return torch.searchsorted(splat, numbers), torch.stack([entry, pixel], 1).to(torch.int32)
+
+
 def starts_of(index: Tensor, count: int) -> Tensor:
     """Where each of `count` groups starts, [count + 1] int64, when sorted by `index` [E]."""
     start = torch.zeros(count + 1, dtype=torch.int64, device=index.device)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -147,7 +148,7 @@ class QuadWeights:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors."""
+        """Bytes of all tensors; `by_splat` is not among them."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors)
 
     @property
@@ -155,6 +156,17 @@ class QuadWeights:
         """The splat of each entry, [E] int32."""
         own = torch.arange(self.n_splats, dtype=torch.int32, device=self.row.device)
         return torch.cat([own, self.extra])[self.row.long()]
+
+    @cached_property
+    def by_splat(self) -> tuple[Tensor, Tensor]:
+        """The order of the entries by splat, made at first use and kept: for GPUs' backward pass.
+
+        start [N + 1] int64, the first place of each splat; place [E, 2] int32, the entry in each
+        place and the first pixel y * width + x of its quad. Eight bytes an entry.
+        """
+        from .quads import order_by_splat  # which needs these records
+
+        return order_by_splat(self)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,11 @@ def found(size: tuple[int, ...], gamma: float, alpha: float | None) -> tuple[tor
 
 @pytest.mark.parametrize(("gamma", "alpha"), [(2.0, None), (2.0, 0.25), (0.0, None), (1.5, 0.7)])
 @pytest.mark.parametrize(
-    "size", [(1, 1, 16), (5, 333, 16), (30, 2048, 16), (9, 1500, 35), (3, 200, 12), (3, 90, 20)]
+    "size",
+    [
+        *((1, 1, 16), (5, 333, 16), (30, 2048, 16), (9, 1500, 35), (3, 200, 12), (3, 90, 20)),
+        (17, 9300, 4),  # more blocks than warps that share their sums
+    ],
 )
 def test_values_and_gradients(kernels, size, gamma, alpha):
     queries, features, owner = make(*size)
@@ -31,6 +35,26 @@ def test_values_and_gradients(kernels, size, gamma, alpha):
     with cuda_host.reversed_schedule():
         again = found(size, gamma, alpha)
     assert all(torch.equal(a, b) for a, b in zip(forward, again, strict=True))
+
+
+@pytest.mark.parametrize("size", [(9, 1100, 16), (4, 300, 20)])
+def test_each_gradient_alone_has_the_bits_of_both(kernels, size):
+    queries, features, owner = make(*size)
+
+    def gradients(learned: tuple[bool, bool]) -> list[torch.Tensor | None]:
+        q, f = (
+            t.clone().requires_grad_(wish)
+            for t, wish in zip((queries, features), learned, strict=True)
+        )
+        focal, dice = mask_loss(q, f, owner, 2.0, None)
+        (focal.sum() + 3 * dice.sum()).backward()
+        return [q.grad, f.grad]
+
+    of_queries, of_features = gradients((True, True))
+    alone, nothing = gradients((True, False))
+    assert torch.equal(alone, of_queries) and nothing is None
+    nothing, alone = gradients((False, True))
+    assert torch.equal(alone, of_features) and nothing is None
 
 
 def test_memory_that_does_not_begin_where_four_floats_do(kernels):

@@ -53,7 +53,9 @@ Tensor splat_weights_backward(const Tensor& row_start, const Tensor& splat, cons
   // With chosen rows their number of entries is read back; a step's rows are all of its own table.
   const Tensor place = all_rows ? row_start : places_of(row_start, rows);
   const int64_t entries = all_rows ? splat.numel() : place[p.row_count].item<int64_t>();
-  Tensor memory = bytes(cuda::transpose_bytes(entries, splat_count, p.channels), grad.device());
+  TORCH_CHECK_VALUE(splat.numel() < (int64_t(1) << 32), name, ": at most 2^32 - 1 weights, got ",
+                    splat.numel());
+  Tensor memory = bytes(cuda::scatter_rows_bytes(entries, splat_count, p.channels), grad.device());
   Tensor out = floats({splat_count, p.channels}, grad.device());
   if (out.numel())
     cuda::scatter_rows(p, data<int64_t>(place), entries, data<float>(dense), data<float>(out),
@@ -74,19 +76,33 @@ Tensor splat_quads(at::TensorList weights, at::IntArrayRef sizes, const Tensor& 
   return out;
 }
 
-Tensor splat_quads_backward(at::TensorList weights, at::IntArrayRef sizes, const Tensor& grad,
-                            int64_t stream) {
+// The order of the entries by splat: start [N + 1] int64, place [E, 2] int32, see `EntryPlace`.
+cuda::EntriesBySplat take_order(const char* name, at::TensorList by_splat, const QuadTable& table,
+                                const Tensor& row) {
+  TORCH_CHECK_VALUE(by_splat.size() == 2, name, ": expected start and place of the entries by splat, ",
+                    "got ", by_splat.size(), " tensors");
+  const int64_t entries = row.numel();
+  check(name, "start", by_splat[0], {table.splat_count + 1}, row.device(), at::kLong);
+  check(name, "place", by_splat[1], {entries, 2}, row.device(), at::kInt);
+  for (const Tensor& t : by_splat)
+    TORCH_CHECK_VALUE(t.is_contiguous(), name, ": the order of the entries must be contiguous");
+  return {data<int64_t>(by_splat[0]), data<cuda::EntryPlace>(by_splat[1]), table.splat_count,
+          entries};
+}
+
+Tensor splat_quads_backward(at::TensorList weights, at::IntArrayRef sizes, at::TensorList by_splat,
+                            const Tensor& grad, int64_t stream) {
   const char* const name = "splat_quads_backward";
   const QuadTable table = take_quads(name, weights, sizes);
   const OnDevice on(weights[0].device(), stream);
   const Tensor dense = grad.contiguous();
   check_rows(name, "grad", dense, pixels_of(table), weights[0].device());
   const int channels = static_cast<int>(dense.size(1));
-  const int64_t entries = weights[1].numel();
-  Tensor memory = bytes(cuda::transpose_bytes(entries, table.splat_count, channels), grad.device());
+  const cuda::EntriesBySplat by = take_order(name, by_splat, table, weights[1]);
+  Tensor memory = bytes(cuda::scatter_quads_bytes(by.entries, channels), grad.device());
   Tensor out = floats({table.splat_count, channels}, grad.device());
   if (out.numel())
-    cuda::scatter_quads(table, entries, channels, data<float>(dense), data<float>(out),
+    cuda::scatter_quads(table, by, channels, data<float>(dense), data<float>(out),
                         data<void>(memory), on.stream);
   return out;
 }

@@ -24,6 +24,8 @@ IQGS_DEFINE_OPERATORS(m) {
       "add_label_weights(Tensor[] splats, float[] camera, int[] options, float min_weight, "
       "Tensor labels, Tensor(a!) sums, int stream) -> ()");
   m.def("splat_quads(Tensor[] weights, int[] sizes, Tensor values, int stream) -> Tensor");
-  m.def("splat_quads_backward(Tensor[] weights, int[] sizes, Tensor grad, int stream) -> Tensor");
+  m.def(
+      "splat_quads_backward(Tensor[] weights, int[] sizes, Tensor[] by_splat, Tensor grad, "
+      "int stream) -> Tensor");
   m.def("sample_quads(Tensor[] weights, int[] sizes, Tensor pixels, int stream) -> Tensor[]");
 }

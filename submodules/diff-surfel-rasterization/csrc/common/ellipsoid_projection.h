@@ -23,13 +23,14 @@ struct Perspective {
   R free_x, free_y;    // 1 where they are those of the centre, 0 where they are limits
 };
 
-template <class R>
-SURFEL_HD Perspective<R> perspective_at(const Camera& cam, const Vec3<R>& p) {
+template <class R, class C>
+SURFEL_HD Perspective<R> perspective_at(const CameraOf<C>& cam, const Vec3<R>& p) {
   Perspective<R> r;
   const R zero(0.0f), one(1.0f);
-  const double margin_x = 0.5 * RATIO_MARGIN * cam.width, margin_y = 0.5 * RATIO_MARGIN * cam.height;
-  const R left(-(cam.cx + margin_x) / cam.fx), right((cam.width - cam.cx + margin_x) / cam.fx);
-  const R top(-(cam.cy + margin_y) / cam.fy), bottom((cam.height - cam.cy + margin_y) / cam.fy);
+  const C width(static_cast<float>(cam.width)), height(static_cast<float>(cam.height));
+  const C margin(0.5 * RATIO_MARGIN), margin_x = margin * width, margin_y = margin * height;
+  const R left(-(cam.cx + margin_x) / cam.fx), right((width - cam.cx + margin_x) / cam.fx);
+  const R top(-(cam.cy + margin_y) / cam.fy), bottom((height - cam.cy + margin_y) / cam.fy);
   r.inverse = one / p.z;
   r.scale_x = R(cam.fx) * r.inverse;
   r.scale_y = R(cam.fy) * r.inverse;
@@ -62,8 +63,8 @@ struct EllipsoidProjection {
 
   // Projected centre, whitening coefficients, normal, cut-off. Valid where `center.z` is positive.
   // The normal is the shortest axis, the first of equals.
-  template <class R>
-  SURFEL_HD static View<R> view(const Camera& cam, const Frame<R>& f, const R& opacity) {
+  template <class R, class C>
+  SURFEL_HD static View<R> view(const CameraOf<C>& cam, const Frame<R>& f, const R& opacity) {
     View<R> r;
     const R zero(0.0f), one(1.0f), dilation(SCREEN_DILATION);
     const Vec3<R>& p = f.center;
@@ -72,6 +73,7 @@ struct EllipsoidProjection {
     r.y = fused(R(cam.fy) * p.y, j.inverse, R(cam.cy));
     r.xx = r.yy = dilation;
     r.xy = zero;
+    SURFEL_UNROLL
     for (int k = 0; k < SCALES; ++k) {
       const Vec3<R> m = axis(f, k);
       const R x = j.scale_x * fused(-j.slope_x, m.z, m.x);
@@ -102,14 +104,14 @@ struct EllipsoidProjection {
   }
 
   // In front of the near plane.
-  template <class R>
-  SURFEL_HD static auto alive(const Camera& cam, const Frame<R>& f, const View<R>&) {
+  template <class R, class C>
+  SURFEL_HD static auto alive(const CameraOf<C>& cam, const Frame<R>& f, const View<R>&) {
     return f.center.z > R(cam.near);
   }
 
   // `narrow` brings numbers to the precision of the bounds.
-  template <class R, class Narrow>
-  SURFEL_HD static auto bounds(const Camera&, const Frame<R>&, const View<R>& v,
+  template <class R, class C, class Narrow>
+  SURFEL_HD static auto bounds(const CameraOf<C>&, const Frame<R>&, const View<R>& v,
                                const Narrow& narrow) {
     using F = decltype(narrow(v.xx));
     const F zero(0.0f), half(0.5f), everywhere(EVERYWHERE);

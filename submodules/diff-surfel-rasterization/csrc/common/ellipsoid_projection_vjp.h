@@ -26,8 +26,8 @@ SURFEL_HD CovarianceGrad<R> whitening_vjp(const EllipsoidProjection::View<R>& v,
 }
 
 // `normal`: gradient of the normal that faces the camera.
-template <class R>
-SURFEL_HD FrameGrad<R, 3> frame_grad(EllipsoidProjection, const Camera& cam,
+template <class R, class C>
+SURFEL_HD FrameGrad<R, 3> frame_grad(EllipsoidProjection, const CameraOf<C>& cam,
                                      const EllipsoidProjection::Frame<R>& f,
                                      const EllipsoidProjection::View<R>& v, const R* m,
                                      const Vec3<R>& normal) {
@@ -41,6 +41,7 @@ SURFEL_HD FrameGrad<R, 3> frame_grad(EllipsoidProjection, const Camera& cam,
   r.tangent_v = n * v.shortest_v;
   r.normal = n * (one - v.shortest_u - v.shortest_v);
   R g_slope_x = zero, g_slope_y = zero, g_shrink = zero;  // shrink: z dL/dz of the scales fx / z
+  SURFEL_UNROLL
   for (int k = 0; k < 3; ++k) {
     const Vec3<R> axis = EllipsoidProjection::axis(f, k);
     const R x = j.scale_x * fused(-j.slope_x, axis.z, axis.x);

@@ -11,18 +11,21 @@ namespace iqgs {
 // What a splat is: a flat Gaussian with two scales (2DGS), or one with three (3DGS).
 enum class Primitive { SURFEL, ELLIPSOID };
 
-// One pinhole view. Pixels follow COLMAP: the centre of the first pixel is at (0.5, 0.5).
-struct Camera {
-  double rotation[9];     // world to camera, row-major; x right, y down, z forward
-  double translation[3];  // world to camera
-  double center[3];       // camera centre in the world, for the direction of the harmonics
-  double fx, fy, cx, cy;  // pixels
-  double scale_modifier;  // multiplies the scales
+// One pinhole view. Pixels follow COLMAP: the centre of the first pixel is at (0.5, 0.5). Number:
+// double, or what stands for it on a device that has slow ones.
+template <class Number>
+struct CameraOf {
+  Number rotation[9];     // world to camera, row-major; x right, y down, z forward
+  Number translation[3];  // world to camera
+  Number center[3];       // camera centre in the world, for the direction of the harmonics
+  Number fx, fy, cx, cy;  // pixels
+  Number scale_modifier;  // multiplies the scales
   float near, far;        // near cuts; both shape the depth mapping of the distortion
   int width, height;      // pixels
   bool center_depth;      // surfels: low-pass pixels take the depth of the centre, not of the plane
   bool aabb_anchor;       // surfels: low-pass disc at the centre of the 3 sigma box, not of the splat
 };
+using Camera = CameraOf<double>;
 
 struct TileGrid {
   int x, y;  // tiles

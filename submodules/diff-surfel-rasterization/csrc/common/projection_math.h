@@ -11,7 +11,8 @@
 //   bounds       where it can contribute
 //   frame_grad   (in the headers of the derivatives) from moments back to the camera frame
 //
-// R is the number of one splat (float, double) or of many (vector lanes); there are no branches.
+// R is the number of one splat (float, double, Twofold) or of many (vector lanes); there are no
+// branches. C is the number of the camera.
 #pragma once
 
 #include "constants.h"
@@ -36,22 +37,23 @@ struct SplatFrame {
   R qw, qx, qy, qz, inverse_length;              // unit quaternion, 1 / |given quaternion|
 };
 
-template <class R>
-SURFEL_HD Vec3<R> rotate(const double* m, const Vec3<R>& v) {
+template <class R, class C>
+SURFEL_HD Vec3<R> rotate(const C* m, const Vec3<R>& v) {
   return {fused(R(m[0]), v.x, fused(R(m[1]), v.y, R(m[2]) * v.z)),
           fused(R(m[3]), v.x, fused(R(m[4]), v.y, R(m[5]) * v.z)),
           fused(R(m[6]), v.x, fused(R(m[7]), v.y, R(m[8]) * v.z))};
 }
 
-template <class R>
-SURFEL_HD Vec3<R> rotate_back(const double* m, const Vec3<R>& v) {
+template <class R, class C>
+SURFEL_HD Vec3<R> rotate_back(const C* m, const Vec3<R>& v) {
   return {fused(R(m[0]), v.x, fused(R(m[3]), v.y, R(m[6]) * v.z)),
           fused(R(m[1]), v.x, fused(R(m[4]), v.y, R(m[7]) * v.z)),
           fused(R(m[2]), v.x, fused(R(m[5]), v.y, R(m[8]) * v.z))};
 }
 
-template <class R, int SCALES>
-SURFEL_HD SplatFrame<R, SCALES> splat_frame(const Camera& cam, const SplatInput<R, SCALES>& s) {
+template <class R, int SCALES, class C>
+SURFEL_HD SplatFrame<R, SCALES> splat_frame(const CameraOf<C>& cam,
+                                            const SplatInput<R, SCALES>& s) {
   SplatFrame<R, SCALES> f;
   const R one(1.0f), two(2.0f);
   R length2 = fused(s.qw, s.qw, fused(s.qx, s.qx, fused(s.qy, s.qy, s.qz * s.qz)));
@@ -70,6 +72,7 @@ SURFEL_HD SplatFrame<R, SCALES> splat_frame(const Camera& cam, const SplatInput<
   f.normal = rotate(cam.rotation, n);
   Vec3<R> shift = {R(cam.translation[0]), R(cam.translation[1]), R(cam.translation[2])};
   f.center = rotate(cam.rotation, s.mean) + shift;
+  SURFEL_UNROLL
   for (int k = 0; k < SCALES; ++k) f.scale[k] = s.scale[k] * R(cam.scale_modifier);
   return f;
 }

@@ -22,11 +22,12 @@ struct SplatGrad {
 };
 
 // From the camera frame to the parameters, through the quaternion's normalisation.
-template <class R, int SCALES>
-SURFEL_HD SplatGrad<R, SCALES> frame_vjp(const Camera& cam, const SplatFrame<R, SCALES>& f,
+template <class R, int SCALES, class C>
+SURFEL_HD SplatGrad<R, SCALES> frame_vjp(const CameraOf<C>& cam, const SplatFrame<R, SCALES>& f,
                                          const FrameGrad<R, SCALES>& g) {
   SplatGrad<R, SCALES> r;
   r.mean = rotate_back(cam.rotation, g.center);
+  SURFEL_UNROLL
   for (int k = 0; k < SCALES; ++k) r.scale[k] = g.scale[k] * R(cam.scale_modifier);
   // Columns of dL/dR in the world.
   Vec3<R> u = rotate_back(cam.rotation, g.tangent_u);

@@ -11,6 +11,13 @@
 #define SURFEL_HD inline __attribute__((always_inline))
 #endif
 
+// A loop whose index chooses among arrays: unrolled, a GPU keeps these in registers.
+#if defined(__CUDA_ARCH__)
+#define SURFEL_UNROLL _Pragma("unroll")
+#else
+#define SURFEL_UNROLL
+#endif
+
 namespace iqgs {
 
 SURFEL_HD float select(bool m, float a, float b) {
@@ -89,6 +96,10 @@ SURFEL_HD float reciprocal(float a) {
 #endif
 }
 SURFEL_HD double reciprocal(double a) {
+  return 1.0 / a;
+}
+// 1 / a of a number of the camera, as precise as that is.
+SURFEL_HD double inverse_of(double a) {
   return 1.0 / a;
 }
 SURFEL_HD bool either(bool a, bool b) {

@@ -22,8 +22,8 @@ struct CenteredAxes {
   R ux, uy, uz, vx, vy, vz;
 };
 
-template <class R>
-SURFEL_HD CenteredAxes<R> centered_axes(const Camera& cam, const SplatFrame<R, 2>& f) {
+template <class R, class C>
+SURFEL_HD CenteredAxes<R> centered_axes(const CameraOf<C>& cam, const SplatFrame<R, 2>& f) {
   R inverse = R(1.0f) / f.center.z;
   R slope_x = f.center.x * inverse, slope_y = f.center.y * inverse;
   Vec3<R> u = f.tangent_u * f.scale[0], v = f.tangent_v * f.scale[1];
@@ -47,8 +47,8 @@ SURFEL_HD Ellipse<R> ellipse_at(const CenteredAxes<R>& m, const R& depth, const 
 }
 
 // `axes`, depth, centre and anchor as in SplatView; `cut` may be negative.
-template <class R>
-SURFEL_HD SplatBounds<R> disc_bounds(const Camera& cam, const CenteredAxes<R>& axes,
+template <class R, class C>
+SURFEL_HD SplatBounds<R> disc_bounds(const CameraOf<C>& cam, const CenteredAxes<R>& axes,
                                      const R& depth, const Vec3<R>& center, const Vec3<R>& anchor,
                                      const R& cut) {
   SplatBounds<R> b;
@@ -100,8 +100,8 @@ struct SurfelProjection {
   };
 
   // Projected centre, adjugate coefficients, normal, cut-off. Valid where the splat is `alive`.
-  template <class R>
-  SURFEL_HD static View<R> view(const Camera& cam, const Frame<R>& f, const R& opacity) {
+  template <class R, class C>
+  SURFEL_HD static View<R> view(const CameraOf<C>& cam, const Frame<R>& f, const R& opacity) {
     View<R> r;
     const Vec3<R>& p = f.center;
     r.facing = dot(f.normal, f.center);
@@ -109,7 +109,7 @@ struct SurfelProjection {
     r.x = fused(R(cam.fx) * p.x, inverse, R(cam.cx));
     r.y = fused(R(cam.fy) * p.y, inverse, R(cam.cy));
     R k = p.z / r.facing;
-    R kx = k * R(1.0 / cam.fx), ky = k * R(1.0 / cam.fy);
+    R kx = k * R(inverse_of(cam.fx)), ky = k * R(inverse_of(cam.fy));
     Vec3<R> across = cross(f.tangent_v, p), along = cross(p, f.tangent_u);
     R iu = R(1.0f) / f.scale[0], iv = R(1.0f) / f.scale[1];
     r.a = kx * across.x * iu;
@@ -134,15 +134,15 @@ struct SurfelProjection {
   }
 
   // In front of the near plane and not edge-on.
-  template <class R>
-  SURFEL_HD static auto alive(const Camera& cam, const Frame<R>& f, const View<R>& v) {
+  template <class R, class C>
+  SURFEL_HD static auto alive(const CameraOf<C>& cam, const Frame<R>& f, const View<R>& v) {
     const R limit = R(EDGE_ON_COSINE * EDGE_ON_COSINE) * dot(f.center, f.center);
     return both(f.center.z > R(cam.near), v.facing * v.facing > limit);
   }
 
   // `narrow` brings numbers to the precision of the bounds.
-  template <class R, class Narrow>
-  SURFEL_HD static auto bounds(const Camera& cam, const Frame<R>& f, const View<R>& v,
+  template <class R, class C, class Narrow>
+  SURFEL_HD static auto bounds(const CameraOf<C>& cam, const Frame<R>& f, const View<R>& v,
                                const Narrow& narrow) {
     const CenteredAxes<R> m = centered_axes(cam, f);
     using F = decltype(narrow(m.ux));

@@ -9,8 +9,8 @@
 namespace iqgs {
 
 // Adds the gradient of the coefficients a .. f, of the projected centre and of the depth.
-template <class R>
-SURFEL_HD void disc_vjp(const Camera& cam, const SurfelProjection::Frame<R>& f, const SurfelProjection::View<R>& r,
+template <class R, class C>
+SURFEL_HD void disc_vjp(const CameraOf<C>& cam, const SurfelProjection::Frame<R>& f, const SurfelProjection::View<R>& r,
                         const R* m, FrameGrad<R, 2>& g) {
   const Vec3<R>& p = f.center;
   const R zero(0.0f);
@@ -23,7 +23,7 @@ SURFEL_HD void disc_vjp(const Camera& cam, const SurfelProjection::Frame<R>& f, 
   R k = p.z / r.facing;
   R gk_times_k = au + cv + fused(ge, r.e, gf * r.f);
   R g_facing = -(gk_times_k / r.facing);
-  R kx = k * R(1.0 / cam.fx), ky = k * R(1.0 / cam.fy);
+  R kx = k * R(inverse_of(cam.fx)), ky = k * R(inverse_of(cam.fy));
   R iu = R(1.0f) / f.scale[0], iv = R(1.0f) / f.scale[1];
   Vec3<R> g_across = {ga * kx * iu, gb * ky * iu, zero};
   Vec3<R> g_along = {gc * kx * iv, gd * ky * iv, zero};
@@ -45,8 +45,8 @@ SURFEL_HD void disc_vjp(const Camera& cam, const SurfelProjection::Frame<R>& f, 
 }
 
 // Adds the gradient of the offset of the 3 sigma box's centre from the projected centre.
-template <class R>
-SURFEL_HD void box_anchor_vjp(const Camera& cam, const SurfelProjection::Frame<R>& f, const R& grad_x,
+template <class R, class C>
+SURFEL_HD void box_anchor_vjp(const CameraOf<C>& cam, const SurfelProjection::Frame<R>& f, const R& grad_x,
                               const R& grad_y, FrameGrad<R, 2>& g) {
   const R rho(BOX_SIGMAS * BOX_SIGMAS);
   const Vec3<R>& p = f.center;
@@ -80,8 +80,8 @@ SURFEL_HD void box_anchor_vjp(const Camera& cam, const SurfelProjection::Frame<R
 }
 
 // `normal`: gradient of the normal that faces the camera.
-template <class R>
-SURFEL_HD FrameGrad<R, 2> frame_grad(SurfelProjection, const Camera& cam,
+template <class R, class C>
+SURFEL_HD FrameGrad<R, 2> frame_grad(SurfelProjection, const CameraOf<C>& cam,
                                      const SurfelProjection::Frame<R>& f,
                                      const SurfelProjection::View<R>& v, const R* m,
                                      const Vec3<R>& normal) {

@@ -189,8 +189,11 @@ void bin_splats(const BinParams& p, const void* ordered, int64_t capacity, void*
   const int tiles = p.grid.x * p.grid.y;
   // Unused places sort to the end; their pairs are moved along, so they need a value as well.
   const auto s = static_cast<cudaStream_t>(stream);
-  check(cudaMemsetAsync(b.keys, 0xff, sizeof(uint32_t) * capacity, s), "bin_splats");
-  check(cudaMemsetAsync(b.pairs, 0, sizeof(uint64_t) * capacity, s), "bin_splats");
+  {
+    const Timed timed("clear_pairs", stream);
+    check(cudaMemsetAsync(b.keys, 0xff, sizeof(uint32_t) * capacity, s), "bin_splats");
+    check(cudaMemsetAsync(b.pairs, 0, sizeof(uint64_t) * capacity, s), "bin_splats");
+  }
   const EmitParams emit = {p.grid.x, p.boxes, o, p.count, capacity, b.keys, b.pairs};
   launch("emit", stream, blocks_for(p.count, THREADS), THREADS, 0, &emit_kernel, emit);
   sort_pairs(b.temp, sort_bytes_wide(capacity), b.keys, b.sorted_keys, b.pairs, b.sorted_pairs,

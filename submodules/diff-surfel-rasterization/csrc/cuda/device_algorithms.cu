@@ -73,8 +73,10 @@ size_t scan_bytes(int64_t n) {
   return temporary_bytes(n, 1);
 }
 
-void exclusive_scan(void* temp, size_t bytes, const int64_t* in, int64_t* out, int64_t n, void*) {
+void exclusive_scan(void* temp, size_t bytes, const int64_t* in, int64_t* out, int64_t n,
+                    void* stream) {
   if (n == 0) return;
+  const Timed timed("exclusive_scan", stream);
   require_bytes(temp, bytes, scan_bytes(n));
   int64_t sum = 0;
   for (int64_t i = 0; i < n; ++i) {
@@ -93,12 +95,16 @@ size_t sort_bytes_wide(int64_t n) {
 }
 
 void sort_pairs(void* temp, size_t bytes, const uint32_t* keys_in, uint32_t* keys_out,
-                const uint32_t* values_in, uint32_t* values_out, int64_t n, int bits, void*) {
+                const uint32_t* values_in, uint32_t* values_out, int64_t n, int bits,
+                void* stream) {
+  const Timed timed("sort_pairs", stream);
   if (n) sort_on_host(temp, bytes, keys_in, keys_out, values_in, values_out, n, bits);
 }
 
 void sort_pairs(void* temp, size_t bytes, const uint32_t* keys_in, uint32_t* keys_out,
-                const uint64_t* values_in, uint64_t* values_out, int64_t n, int bits, void*) {
+                const uint64_t* values_in, uint64_t* values_out, int64_t n, int bits,
+                void* stream) {
+  const Timed timed("sort_pairs_wide", stream);
   if (n) sort_on_host(temp, bytes, keys_in, keys_out, values_in, values_out, n, bits);
 }
 
@@ -115,6 +121,7 @@ size_t scan_bytes(int64_t n) {
 void exclusive_scan(void* temp, size_t bytes, const int64_t* in, int64_t* out, int64_t n,
                     void* stream) {
   if (n == 0) return;
+  const Timed timed("exclusive_scan", stream);
   check(cub::DeviceScan::ExclusiveSum(temp, bytes, in, out, n, static_cast<cudaStream_t>(stream)),
         "exclusive_scan");
 }
@@ -130,12 +137,14 @@ size_t sort_bytes_wide(int64_t n) {
 void sort_pairs(void* temp, size_t bytes, const uint32_t* keys_in, uint32_t* keys_out,
                 const uint32_t* values_in, uint32_t* values_out, int64_t n, int bits,
                 void* stream) {
+  const Timed timed("sort_pairs", stream);
   if (n) sort_on_device(temp, bytes, keys_in, keys_out, values_in, values_out, n, bits, stream);
 }
 
 void sort_pairs(void* temp, size_t bytes, const uint32_t* keys_in, uint32_t* keys_out,
                 const uint64_t* values_in, uint64_t* values_out, int64_t n, int bits,
                 void* stream) {
+  const Timed timed("sort_pairs_wide", stream);
   if (n) sort_on_device(temp, bytes, keys_in, keys_out, values_in, values_out, n, bits, stream);
 }
 

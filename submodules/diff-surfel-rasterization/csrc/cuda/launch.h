@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "timing.h"
+
 #if defined(IQGS_HOST_SHIM)
 #include "cuda_shim.h"
 #else
@@ -36,6 +38,7 @@ template <class... Parameters, class... Arguments>
 void launch(const char* name, void* stream, dim3 grid, dim3 block, size_t shared_bytes,
             void (*kernel)(Parameters...), const Arguments&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  const Timed timed(name, stream);
 #if defined(IQGS_HOST_SHIM)
   (void)stream;
   cuda_shim::run(name, grid, block, shared_bytes,

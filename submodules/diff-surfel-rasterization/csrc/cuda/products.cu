@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products with stored weights: forward a thread adds one channel of a pixel, or of a quad's four.
-// Backward the entries are sorted by splat and cut into chunks of one length, whatever splat they
-// belong to; a thread adds one channel of a chunk. Sums of splats that lie in several chunks are
-// put together in their order. No atomics: the same bits on every run.
+// Backward the entries are taken by splat and cut into chunks of one length, whatever splat they belong
+// to; a thread adds one channel of a chunk, or four where rows lie in fours. Sums of splats that lie in
+// several chunks are put together in their order. No atomics: the same bits on every run.
 #include "products.h"
 
 #include "device_algorithms.h"
@@ -23,37 +23,42 @@ SURFEL_HD int64_t chunks_of(int64_t entries) {
   return (entries + CHUNK - 1) / CHUNK;
 }
 
-// Entries by splat. `owner` is the chosen row or the quad of an entry, `entry` its weight's place.
-struct Transpose {
-  uint32_t *keys, *sorted_keys, *index, *sorted_index;
-  int64_t* entry;
-  int32_t* owner;
-  int64_t* start;  // [N + 1] first place of each splat among the sorted
-  // [chunks, C] sums of the splat that a chunk begins with, where it began before, and of the one
-  // that it ends with, where it goes on.
-  float *head, *tail;
-  char* temp;
+// Splits working memory into arrays.
+struct Carver {
+  char* next;
+  template <class T>
+  T* take(int64_t count) {
+    T* r = reinterpret_cast<T*>(next);
+    next += aligned(sizeof(T) * static_cast<size_t>(count));
+    return r;
+  }
 };
 
-Transpose carve_transpose(void* memory, int64_t entries, int64_t splats, int channels) {
-  char* next = static_cast<char*>(memory);
-  const auto take = [&](size_t item, int64_t count) {
-    char* r = next;
-    next += aligned(item * static_cast<size_t>(count));
-    return r;
-  };
-  Transpose t;
-  t.keys = reinterpret_cast<uint32_t*>(take(4, entries));
-  t.sorted_keys = reinterpret_cast<uint32_t*>(take(4, entries));
-  t.index = reinterpret_cast<uint32_t*>(take(4, entries));
-  t.sorted_index = reinterpret_cast<uint32_t*>(take(4, entries));
-  t.entry = reinterpret_cast<int64_t*>(take(8, entries));
-  t.owner = reinterpret_cast<int32_t*>(take(4, entries));
-  t.start = reinterpret_cast<int64_t*>(take(8, splats + 1));
-  t.head = reinterpret_cast<float*>(take(4, chunks_of(entries) * channels));
-  t.tail = reinterpret_cast<float*>(take(4, chunks_of(entries) * channels));
-  t.temp = next;
-  return t;
+// What is sorted by splat where the table does not keep its order.
+struct Unsorted {
+  uint32_t *keys, *sorted_keys;
+  uint64_t *places, *sorted_places;
+  int64_t* start;
+  char* rest;
+};
+
+Unsorted carve_unsorted(void* memory, int64_t entries, int64_t splats) {
+  Carver c = {static_cast<char*>(memory)};
+  return {c.take<uint32_t>(entries), c.take<uint32_t>(entries), c.take<uint64_t>(entries),
+          c.take<uint64_t>(entries), c.take<int64_t>(splats + 1), c.next};
+}
+
+// Sums of the splat that a chunk begins with, where it began before, and of the one that it ends with,
+// where it goes on: [chunks, C] each.
+struct ChunkEnds {
+  float *head, *tail;
+  char* rest;
+};
+
+ChunkEnds carve_ends(void* memory, int64_t entries, int channels) {
+  Carver c = {static_cast<char*>(memory)};
+  return {c.take<float>(chunks_of(entries) * channels),
+          c.take<float>(chunks_of(entries) * channels), c.next};
 }
 
 int bits_of(int64_t numbers) {
@@ -79,32 +84,20 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 __global__ void __launch_bounds__(THREADS)
-    expand_rows_kernel(SparseParams p, const int64_t* place, Transpose t) {
+    expand_rows_kernel(SparseParams p, const int64_t* place, Unsorted t) {
   const int64_t i = this_item();
   if (i >= p.row_count) return;
   const int64_t row = p.rows ? p.rows[i] : i;
   int64_t at = place[i];
   for (int64_t k = p.row_start[row]; k < p.row_start[row + 1]; ++k, ++at) {
     t.keys[at] = static_cast<uint32_t>(p.splat[k]);
-    t.index[at] = static_cast<uint32_t>(at);
-    t.entry[at] = k;
-    t.owner[at] = static_cast<int32_t>(i);
-  }
-}
-
-__global__ void __launch_bounds__(THREADS) expand_quads_kernel(QuadTable q, Transpose t) {
-  const int64_t i = this_item();
-  if (i >= quad_count(q.grid)) return;
-  for (int64_t k = q.start[i]; k < q.start[i + 1]; ++k) {
-    t.keys[k] = static_cast<uint32_t>(splat_of_row(q, q.row[k]));
-    t.index[k] = static_cast<uint32_t>(k);
-    t.owner[k] = static_cast<int32_t>(i);
+    t.places[at] = static_cast<uint64_t>(i) << 32 | static_cast<uint32_t>(k);
   }
 }
 
 // First place among the sorted keys that is not below n.
 __global__ void __launch_bounds__(THREADS)
-    starts_kernel(Transpose t, int64_t entries, int64_t splats) {
+    starts_kernel(Unsorted t, int64_t entries, int64_t splats) {
   const int64_t n = this_item();
   if (n > splats) return;
   int64_t low = 0, high = entries;
@@ -118,12 +111,47 @@ __global__ void __launch_bounds__(THREADS)
   t.start[n] = low;
 }
 
-// What an entry of a table by rows adds to channel c of its splat.
+// WIDTH neighbouring channels.
+template <int WIDTH>
+struct Channels {
+  float at[WIDTH];
+};
+
+template <int WIDTH>
+__device__ __forceinline__ Channels<WIDTH> read_channels(const float* from) {
+  Channels<WIDTH> r;
+  if constexpr (WIDTH == 4) {
+    const float4 v = __ldg(reinterpret_cast<const float4*>(from));
+    r.at[0] = v.x, r.at[1] = v.y, r.at[2] = v.z, r.at[3] = v.w;
+  } else {
+    for (int k = 0; k < WIDTH; ++k) r.at[k] = __ldg(from + k);
+  }
+  return r;
+}
+
+template <int WIDTH>
+__device__ __forceinline__ void write_channels(float* to, const Channels<WIDTH>& v) {
+  if constexpr (WIDTH == 4)
+    *reinterpret_cast<float4*>(to) = make_float4(v.at[0], v.at[1], v.at[2], v.at[3]);
+  else
+    for (int k = 0; k < WIDTH; ++k) to[k] = v.at[k];
+}
+
+template <int WIDTH>
+__device__ __forceinline__ void add_scaled(float weight, const float* from,
+                                           Channels<WIDTH>& sum) {
+  const Channels<WIDTH> v = read_channels<WIDTH>(from);
+#pragma unroll
+  for (int k = 0; k < WIDTH; ++k) sum.at[k] = fused(weight, v.at[k], sum.at[k]);
+}
+
+// What an entry of a table by rows adds to channels c and up of its splat.
 struct RowEntries {
   SparseParams p;
   const float* grad;
-  __device__ __forceinline__ float add(const Transpose& t, uint32_t at, int c, float sum) const {
-    return fused(p.weight[t.entry[at]], grad[int64_t(t.owner[at]) * p.channels + c], sum);
+  template <int WIDTH>
+  __device__ __forceinline__ void add(const EntryPlace& e, int c, Channels<WIDTH>& sum) const {
+    add_scaled(__ldg(p.weight + e.entry), grad + int64_t(e.owner) * p.channels + c, sum);
   }
 };
 
@@ -153,81 +181,115 @@ __global__ void __launch_bounds__(THREADS)
   }
 }
 
-// The same of a table by quads.
+// The same of a table by quads, whose entries' owners are the first pixels of their quads.
 struct QuadEntries {
-  QuadTable q;
+  const uint16_t* weight;
+  int width;  // pixels of the image
+  int64_t pixels;
   int channels;
   const float* grad;
-  __device__ __forceinline__ float add(const Transpose& t, uint32_t at, int c, float sum) const {
-    const QuadPlace place = quad_place(q.grid, t.owner[at]);
+  template <int WIDTH>
+  __device__ __forceinline__ void add(const EntryPlace& e, int c, Channels<WIDTH>& sum) const {
+    const uint2 four = __ldg(reinterpret_cast<const uint2*>(weight) + e.entry);
 #pragma unroll
     for (int j = 0; j < QUAD_PIXELS; ++j) {
-      const int64_t pixel = pixel_of(q.grid, place, j);
-      if (pixel < 0) continue;
-      const float weight = half_to_float(q.weight[int64_t(QUAD_PIXELS) * at + j]);
-      // Not 0 * gradient, which is no number where that is none.
-      if (weight > 0.0f) sum = fused(weight, grad[pixel * channels + c], sum);
+      const unsigned two = j < 2 ? four.x : four.y;
+      const float w = half_to_float(static_cast<uint16_t>(two >> 16 * (j % 2)));
+      const int64_t pixel = int64_t(e.owner) + j / QUAD * width + j % QUAD;
+      // Not 0 * gradient, which is no number where that is none. Outside the image weights are 0.
+      if (w > 0.0f && pixel < pixels) add_scaled(w, grad + pixel * channels + c, sum);
     }
-    return sum;
   }
 };
 
-// Splats that lie in one chunk are finished here.
-template <class Entries>
-__global__ void __launch_bounds__(THREADS)
-    sum_chunks_kernel(Entries from, Transpose t, int64_t entries, int channels, float* out) {
-  const int64_t chunk = this_item() / channels;
-  const int c = static_cast<int>(this_item() % channels);
-  if (chunk >= chunks_of(entries)) return;
-  const int64_t first = chunk * CHUNK;
-  const int64_t end = first + CHUNK < entries ? first + CHUNK : entries;
-  for (int64_t k = first; k < end;) {
-    const int64_t n = t.sorted_keys[k], stop = t.start[n + 1];
-    const int64_t last = stop < end ? stop : end;
-    float sum = 0.0f;
-    for (; k < last; ++k) sum = from.add(t, t.sorted_index[k], c, sum);
-    if (t.start[n] < first)
-      t.head[chunk * channels + c] = sum;
-    else if (stop > end)
-      t.tail[chunk * channels + c] = sum;
+// The splat of the entry in place k; not before splat `from`.
+__device__ __forceinline__ int64_t splat_at(const EntriesBySplat& by, int64_t k, int64_t from) {
+  int64_t low = from, high = by.splats;
+  while (high - low > 1) {
+    const int64_t middle = (low + high) / 2;
+    if (by.start[middle] <= k)
+      low = middle;
     else
-      out[n * channels + c] = sum;
+      high = middle;
+  }
+  return low;
+}
+
+// Splats that lie in one chunk are finished here.
+template <int WIDTH, class Entries>
+__global__ void __launch_bounds__(THREADS)
+    sum_chunks_kernel(Entries from, EntriesBySplat by, int channels, ChunkEnds ends, float* out) {
+  const int groups = channels / WIDTH;
+  const int64_t chunk = this_item() / groups;
+  const int c = static_cast<int>(this_item() % groups) * WIDTH;
+  if (chunk >= chunks_of(by.entries)) return;
+  const int64_t first = chunk * CHUNK;
+  const int64_t end = first + CHUNK < by.entries ? first + CHUNK : by.entries;
+  int64_t n = splat_at(by, first, 0);
+  for (int64_t k = first;;) {
+    const int64_t stop = by.start[n + 1], last = stop < end ? stop : end;
+    Channels<WIDTH> sum = {};
+    for (; k < last; ++k) from.add(by.place[k], c, sum);
+    if (by.start[n] < first)
+      write_channels(ends.head + chunk * channels + c, sum);
+    else if (stop > end)
+      write_channels(ends.tail + chunk * channels + c, sum);
+    else
+      write_channels(out + n * channels + c, sum);
+    if (k >= end) break;
+    // The next one, as a rule; further on where splats have no entry.
+    n = by.start[n + 2] > k ? n + 1 : splat_at(by, k, n + 1);
   }
 }
 
 // The rest: splats in several chunks, and zeros for those in none.
 __global__ void __launch_bounds__(THREADS)
-    join_chunks_kernel(Transpose t, int64_t splats, int channels, float* out) {
+    join_chunks_kernel(EntriesBySplat by, int channels, ChunkEnds ends, float* out) {
   const int64_t n = this_item() / channels;
   const int c = static_cast<int>(this_item() % channels);
-  if (n >= splats) return;
-  const int64_t start = t.start[n], stop = t.start[n + 1];
+  if (n >= by.splats) return;
+  const int64_t start = by.start[n], stop = by.start[n + 1];
   const int64_t first = start / CHUNK, last = (stop - 1) / CHUNK;
   if (start < stop && first == last) return;  // the only chunk wrote it
-  float sum = start < stop ? t.tail[first * channels + c] : 0.0f;
-  for (int64_t k = first + 1; start < stop && k <= last; ++k) sum += t.head[k * channels + c];
+  float sum = start < stop ? ends.tail[first * channels + c] : 0.0f;
+  for (int64_t k = first + 1; start < stop && k <= last; ++k) sum += ends.head[k * channels + c];
   out[n * channels + c] = sum;
 }
 
-// Sorts the expanded entries by splat, in their order within each, and sums them.
+bool in_fours(const float* rows, int channels) {
+  return channels % 4 == 0 && reinterpret_cast<uintptr_t>(rows) % sizeof(float4) == 0;
+}
+
+template <int WIDTH, class Entries>
+void queue_chunks(const Entries& from, const EntriesBySplat& by, int channels,
+                  const ChunkEnds& ends, float* out, void* stream) {
+  const int64_t items = chunks_of(by.entries) * (channels / WIDTH);
+  launch("sum_chunks", stream, blocks_for(items, THREADS), THREADS, 0,
+         &sum_chunks_kernel<WIDTH, Entries>, from, by, channels, ends, out);
+}
+
 template <class Entries>
-void sum_by_splat(const Entries& from, const Transpose& t, int64_t entries, int64_t splats,
-                  int channels, float* out, void* stream) {
-  sort_pairs(t.temp, sort_bytes(entries), t.keys, t.sorted_keys, t.index, t.sorted_index, entries,
-             bits_of(splats), stream);
-  launch("starts", stream, blocks_for(splats + 1, THREADS), THREADS, 0, &starts_kernel, t, entries,
-         splats);
-  launch("sum_chunks", stream, blocks_for(chunks_of(entries) * channels, THREADS), THREADS, 0,
-         &sum_chunks_kernel<Entries>, from, t, entries, channels, out);
-  launch("join_chunks", stream, blocks_for(splats * channels, THREADS), THREADS, 0,
-         &join_chunks_kernel, t, splats, channels, out);
+void sum_by_splat(const Entries& from, const EntriesBySplat& by, int channels, void* memory,
+                  float* out, void* stream) {
+  const ChunkEnds ends = carve_ends(memory, by.entries, channels);
+  if (in_fours(from.grad, channels) && in_fours(out, channels))
+    queue_chunks<4>(from, by, channels, ends, out, stream);
+  else
+    queue_chunks<1>(from, by, channels, ends, out, stream);
+  launch("join_chunks", stream, blocks_for(by.splats * channels, THREADS), THREADS, 0,
+         &join_chunks_kernel, by, channels, ends, out);
 }
 
 }  // namespace
 
-size_t transpose_bytes(int64_t entries, int64_t splats, int channels) {
-  const Transpose end = carve_transpose(nullptr, entries, splats, channels);
-  return reinterpret_cast<size_t>(end.temp) + aligned(sort_bytes(entries));
+size_t scatter_rows_bytes(int64_t entries, int64_t splats, int channels) {
+  const Unsorted t = carve_unsorted(nullptr, entries, splats);
+  const size_t sums = scatter_quads_bytes(entries, channels), temp = sort_bytes_wide(entries);
+  return reinterpret_cast<size_t>(t.rest) + aligned(sums > temp ? sums : temp);
+}
+
+size_t scatter_quads_bytes(int64_t entries, int channels) {
+  return reinterpret_cast<size_t>(carve_ends(nullptr, entries, channels).rest) + 1;
 }
 
 void gather_rows(const SparseParams& p, const float* values, float* out, void* stream) {
@@ -237,10 +299,16 @@ void gather_rows(const SparseParams& p, const float* values, float* out, void* s
 
 void scatter_rows(const SparseParams& p, const int64_t* place, int64_t entries, const float* grad,
                   float* out, void* memory, void* stream) {
-  const Transpose t = carve_transpose(memory, entries, p.splat_count, p.channels);
+  const Unsorted t = carve_unsorted(memory, entries, p.splat_count);
   launch("expand_rows", stream, blocks_for(p.row_count, THREADS), THREADS, 0, &expand_rows_kernel,
          p, place, t);
-  sum_by_splat(RowEntries{p, grad}, t, entries, p.splat_count, p.channels, out, stream);
+  sort_pairs(t.rest, sort_bytes_wide(entries), t.keys, t.sorted_keys, t.places, t.sorted_places,
+             entries, bits_of(p.splat_count), stream);
+  launch("starts", stream, blocks_for(p.splat_count + 1, THREADS), THREADS, 0, &starts_kernel, t,
+         entries, p.splat_count);
+  const EntriesBySplat by = {t.start, reinterpret_cast<const EntryPlace*>(t.sorted_places),
+                             p.splat_count, entries};
+  sum_by_splat(RowEntries{p, grad}, by, p.channels, t.rest, out, stream);
 }
 
 void gather_quads(const QuadTable& t, int channels, const float* values, float* out, void* stream) {
@@ -248,13 +316,11 @@ void gather_quads(const QuadTable& t, int channels, const float* values, float* 
          &gather_quads_kernel, t, channels, values, out);
 }
 
-void scatter_quads(const QuadTable& t, int64_t entries, int channels, const float* grad, float* out,
-                   void* memory, void* stream) {
-  const Transpose transpose = carve_transpose(memory, entries, t.splat_count, channels);
-  launch("expand_quads", stream, blocks_for(quad_count(t.grid), THREADS), THREADS, 0,
-         &expand_quads_kernel, t, transpose);
-  const QuadEntries from = {t, channels, grad};
-  sum_by_splat(from, transpose, entries, t.splat_count, channels, out, stream);
+void scatter_quads(const QuadTable& t, const EntriesBySplat& by, int channels, const float* grad,
+                   float* out, void* memory, void* stream) {
+  const int64_t pixels = int64_t(t.grid.width) * t.grid.height;
+  const QuadEntries from = {t.weight, t.grid.width, pixels, channels, grad};
+  sum_by_splat(from, by, channels, memory, out, stream);
 }
 
 }  // namespace cuda

@@ -4,6 +4,7 @@
 #include "../common/sh_math.h"
 #include "../common/surfel_projection_vjp.h"
 #include "kernels.h"
+#include "precision.h"
 #include "splat_input.h"
 #include "warp.h"
 
@@ -55,7 +56,9 @@ __global__ void __launch_bounds__(THREADS)
 }
 
 // Gradients of the coefficients; returns what goes through the direction into the mean.
-__device__ Vec3<float> color_vjp(const ProjectGradParams& p, int64_t n, const float* color_grad) {
+template <class R>
+__device__ Vec3<float> color_vjp(const ProjectGradParams& p, const CameraOf<R>& cam, int64_t n,
+                                 const float* color_grad) {
   const ProjectParams& f = p.forward;
   float* out = p.sh ? p.sh + n * f.sh_stride * 3 : nullptr;
   if (f.radii[n] == 0) {
@@ -64,7 +67,7 @@ __device__ Vec3<float> color_vjp(const ProjectGradParams& p, int64_t n, const fl
   }
   const float* m = f.means + 3 * n;
   float inverse_length, basis[MAX_SH_COEFFICIENTS], gradient[MAX_SH_COEFFICIENTS] = {};
-  const Vec3<float> direction = view_direction(f.camera, {m[0], m[1], m[2]}, inverse_length);
+  const Vec3<float> direction = view_direction(cam, {m[0], m[1], m[2]}, inverse_length);
   sh_basis(direction, f.sh_degree, basis);
   const int used = sh_coefficients(f.sh_degree);
   const float* sh = f.sh + n * f.sh_stride * 3;
@@ -77,8 +80,8 @@ __device__ Vec3<float> color_vjp(const ProjectGradParams& p, int64_t n, const fl
   return direction_vjp(direction, inverse_length, sh_basis_vjp(direction, f.sh_degree, gradient));
 }
 
-template <int WIDTH>
-__device__ void write_row(float* rows, int64_t n, const double (&values)[WIDTH]) {
+template <class R, int WIDTH>
+__device__ void write_row(float* rows, int64_t n, const R (&values)[WIDTH]) {
   if (!rows) return;
   for (int c = 0; c < WIDTH; ++c) rows[n * WIDTH + c] = float(values[c]);
 }
@@ -86,7 +89,7 @@ __device__ void write_row(float* rows, int64_t n, const double (&values)[WIDTH])
 // Of a splat that the view does not show.
 template <int SCALES>
 __device__ void write_zeros(const ProjectGradParams& p, int64_t n) {
-  const double four[4] = {}, three[3] = {}, scales[SCALES] = {}, one[1] = {};
+  const float four[4] = {}, three[3] = {}, scales[SCALES] = {}, one[1] = {};
   write_row(p.means, n, three);
   write_row(p.scales, n, scales);
   write_row(p.rotations, n, four);
@@ -95,43 +98,43 @@ __device__ void write_zeros(const ProjectGradParams& p, int64_t n) {
   write_row(p.screen_abs, n, three);
 }
 
-template <class Pixels>
-__device__ void write_signals(const ProjectGradParams& p, const SplatView<double>& v,
-                              const double* m, int64_t n) {
-  const double half_w = 0.5 * p.forward.camera.width, half_h = 0.5 * p.forward.camera.height;
-  const ScreenSignal<double> s =
-      Pixels::screen_signal(v.a, v.b, v.c, v.d, v.e, v.f, v.depth, m);
-  write_row(p.screen, n, {s.x * half_w, s.y * half_h, 0.0});
-  write_row(p.screen_abs, n, {m[M_ABS_X] * half_w, m[M_ABS_Y] * half_h, 0.0});
+template <class Pixels, class R>
+__device__ void write_signals(const ProjectGradParams& p, const SplatView<R>& v, const R* m,
+                              int64_t n) {
+  const R half_w(0.5f * p.forward.camera.width), half_h(0.5f * p.forward.camera.height), zero(0.0f);
+  const ScreenSignal<R> s = Pixels::screen_signal(v.a, v.b, v.c, v.d, v.e, v.f, v.depth, m);
+  write_row<R>(p.screen, n, {s.x * half_w, s.y * half_h, zero});
+  write_row<R>(p.screen_abs, n, {m[M_ABS_X] * half_w, m[M_ABS_Y] * half_h, zero});
 }
 
 // From the moments to the camera frame to the parameters.
-template <class Projection>
-__device__ void geometry_vjp(const ProjectGradParams& p, int64_t n, const float* moments,
-                             const float* normal, const Vec3<float>& through_color) {
-  const Camera& cam = p.forward.camera;
+template <class Projection, class R>
+__device__ void geometry_vjp(const ProjectGradParams& p, const CameraOf<R>& cam, int64_t n,
+                             const float* moments, const float* normal,
+                             const Vec3<float>& through_color) {
   if (p.forward.radii[n] == 0) return write_zeros<Projection::SCALES>(p, n);
-  const auto in = load_splat<Projection::SCALES>(p.forward, n);
+  const auto in = load_splat<R, Projection::SCALES>(p.forward, n);
   const auto frame = splat_frame(cam, in);
   const auto view = Projection::view(cam, frame, in.opacity);
-  double m[MOMENTS];
-  for (int k = 0; k < MOMENTS; ++k) m[k] = moments[k];
-  const Vec3<double> facing = {normal[0], normal[1], normal[2]};
+  R m[MOMENTS];
+  for (int k = 0; k < MOMENTS; ++k) m[k] = R(moments[k]);
+  const Vec3<R> facing = {R(normal[0]), R(normal[1]), R(normal[2])};
   const auto grad = frame_grad(Projection(), cam, frame, view, m, facing);
   const auto out = frame_vjp(cam, frame, grad);
-  write_row(
-      p.means, n,
-      {out.mean.x + through_color.x, out.mean.y + through_color.y, out.mean.z + through_color.z});
-  write_row(p.scales, n, out.scale);
-  write_row(p.rotations, n, {out.qw, out.qx, out.qy, out.qz});
-  write_row(p.opacities, n, {m[M_ALPHA] / in.opacity});
-  write_signals<typename Projection::Pixels>(p, view, m, n);
+  write_row<R>(p.means, n,
+               {out.mean.x + R(through_color.x), out.mean.y + R(through_color.y),
+                out.mean.z + R(through_color.z)});
+  write_row<R>(p.scales, n, out.scale);
+  write_row<R>(p.rotations, n, {out.qw, out.qx, out.qy, out.qz});
+  write_row<R>(p.opacities, n, {m[M_ALPHA] / in.opacity});
+  write_signals<typename Projection::Pixels, R>(p, view, m, n);
 }
 
 // moments or shades are null where no row held them.
-template <class Projection>
+template <class Projection, class R>
 __global__ void __launch_bounds__(THREADS)
-    project_backward_kernel(ProjectGradParams p, const float* moments, const float* shades) {
+    project_backward_kernel(ProjectGradParams p, CameraOf<R> cam, const float* moments,
+                            const float* shades) {
   const int64_t n = int64_t(blockIdx.x) * THREADS + threadIdx.x;
   if (n >= p.forward.count) return;
   float shade[SHADE_CHANNELS] = {};
@@ -140,8 +143,19 @@ __global__ void __launch_bounds__(THREADS)
   if (p.colors)
     for (int c = 0; c < 3; ++c) p.colors[3 * n + c] = shade[3 + c];
   Vec3<float> through_color = {0.0f, 0.0f, 0.0f};
-  if (p.forward.sh && (p.geometry || p.sh)) through_color = color_vjp(p, n, shade + 3);
-  if (p.geometry) geometry_vjp<Projection>(p, n, moments + n * MOMENTS, shade, through_color);
+  if (p.forward.sh && (p.geometry || p.sh)) through_color = color_vjp(p, cam, n, shade + 3);
+  if (p.geometry)
+    geometry_vjp<Projection>(p, cam, n, moments + n * MOMENTS, shade, through_color);
+}
+
+template <class R>
+void queue_projection_backward(const char* name, const ProjectGradParams& p,
+                               const float* moments, const float* shades, void* stream) {
+  const auto kernel = p.forward.primitive == Primitive::SURFEL
+                          ? &project_backward_kernel<SurfelProjection, R>
+                          : &project_backward_kernel<EllipsoidProjection, R>;
+  launch(name, stream, blocks_for(p.forward.count, THREADS), THREADS, 0, kernel, p,
+         camera_in<R>(p.forward.camera), moments, shades);
 }
 
 }  // namespace
@@ -153,11 +167,10 @@ void project_splats_backward(const ProjectGradParams& p, float* moments, float* 
   const int quads = (columns + 3) / 4, per_block = quads < THREADS ? THREADS / quads : 1;
   launch("sum_rows", stream, blocks_for(p.forward.count, per_block), THREADS, 0, &sum_rows_kernel,
          p, per_block, moments, shades);
-  const auto kernel = p.forward.primitive == Primitive::SURFEL
-                          ? &project_backward_kernel<SurfelProjection>
-                          : &project_backward_kernel<EllipsoidProjection>;
-  launch("project_backward", stream, blocks_for(p.forward.count, THREADS), THREADS, 0, kernel, p,
-         moments, shades);
+  if (doubles_are_slow())
+    queue_projection_backward<Twofold>("project_backward_pairs", p, moments, shades, stream);
+  else
+    queue_projection_backward<double>("project_backward", p, moments, shades, stream);
 }
 
 }  // namespace cuda

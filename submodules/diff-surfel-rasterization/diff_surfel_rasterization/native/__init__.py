@@ -20,6 +20,7 @@ from ..library import REBUILD, cuda_problem, load_library
 from ..operators import stream_of
 from ..quads import quads_from_rows
 from ..reference.quads import sample_quads_reference
+from ..times import obey_switch
 from ..types import (
     BlendWeights,
     Ellipsoids,
@@ -32,6 +33,8 @@ from ..types import (
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _INFO = load_library(_PACKAGE)
+if _INFO is not None:
+    obey_switch()
 
 # Order of the images in the operator's result; the rest of it is state for the backward pass.
 _IMAGES = ("color", "features", "alpha", "depth", "median_depth", "normal", "distortion")
@@ -257,33 +260,46 @@ class _SplatQuads(torch.autograd.Function):
     """All quads of a view times dense values; the weights have no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, weights: QuadWeights) -> Tensor:
-        ctx.save_for_backward(*weights.tensors)
-        ctx.sizes = _sizes(weights)
+    def forward(ctx: Any, values: Tensor, weights: QuadWeights, ordered: bool) -> Tensor:
+        ctx.weights, ctx.ordered = weights, ordered
         operators = _operators("splat_quads", values)
         image: Tensor = operators.splat_quads(
-            list(weights.tensors), ctx.sizes, values, stream_of(values)
+            list(weights.tensors), _sizes(weights), values, stream_of(values)
         )
         return image
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        weights: QuadWeights = ctx.weights
         operators = _operators("splat_quads", gradient)
+        by_splat = list(weights.by_splat) if ctx.ordered else []
         result: Tensor = operators.splat_quads_backward(
-            list(ctx.saved_tensors), ctx.sizes, gradient, stream_of(gradient)
+            list(weights.tensors), _sizes(weights), by_splat, gradient, stream_of(gradient)
         )
-        return result, None
+        return result, None, None
 
 
-def splat_quads_native(weights: QuadWeights, values: Tensor) -> Tensor:
-    """Values [N, C] blended at every pixel; see `splat_quads`. Deterministic."""
+def _splat_quads(weights: QuadWeights, values: Tensor, ordered: bool) -> Tensor:
+    """Values [N, C] blended at every pixel. `ordered`: the backward pass asks the table for the
+    order of its entries by splat, which the first one makes and the table keeps.
+    """
     channels = values.shape[1]
     missing = max(0, LEAST_CHANNELS - channels)
     if missing:
         values = torch.nn.functional.pad(values, (0, missing))
-    image: Tensor = _SplatQuads.apply(values, weights)
+    image: Tensor = _SplatQuads.apply(values, weights, ordered)
     return image[:, :channels] if missing else image
+
+
+def splat_quads_cpu(weights: QuadWeights, values: Tensor) -> Tensor:
+    """Values [N, C] blended at every pixel; see `splat_quads`. Deterministic."""
+    return _splat_quads(weights, values, ordered=False)
+
+
+def splat_quads_cuda(weights: QuadWeights, values: Tensor) -> Tensor:
+    """The same on a GPU."""
+    return _splat_quads(weights, values, ordered=True)
 
 
 @torch.no_grad()
@@ -301,5 +317,4 @@ rasterize_cpu = rasterize_cuda = rasterize_native
 blend_weights_cpu = blend_weights_cuda = blend_weights_native
 add_label_weights_cpu = add_label_weights_cuda = add_label_weights_native
 splat_weights_cpu = splat_weights_cuda = splat_weights_native
-splat_quads_cpu = splat_quads_cuda = splat_quads_native
 sample_quads_cuda = sample_quads_reference
