@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from utils.shortage import has_room
 from utils.storage import write_error
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ class ScalarLog:
 
 
 def _tensorboard_writer(folder: Path) -> Any:
+    if not has_room():  # its imports fail in odd ways then, and to start its thread may never end
+        raise MemoryError("no memory for TensorBoard")
     try:
         from torch.utils.tensorboard import SummaryWriter
 

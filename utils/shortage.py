@@ -9,6 +9,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # The file system, a limit of the process or the device takes no more; not the user's permissions.
 DISK_FAILS = (*DISK_FULL, errno.EFBIG, errno.EIO, errno.EROFS)
 RESERVE = 4 << 20  # bytes; large enough that free() gives them back to the system
+LITTLE = 32 << 20  # bytes; with less than that left, odd errors are those of a shortage
 _reserve: list[bytearray] = []
 _WORDS = (
     "out of memory",
@@ -29,6 +30,15 @@ def keep_reserve() -> None:
         _reserve.append(bytearray(RESERVE))
 
 
+def has_room(size: int = LITTLE) -> bool:
+    """Whether the system grants so many bytes now; none of them is touched."""
+    try:
+        bytes(size)
+    except MemoryError:
+        return False
+    return True
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: Python's, torch's on either device, OpenCV's, C++'s or the loader's.
 
@@ -46,6 +56,8 @@ def _means_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno is not None:  # Pillow's has none
         return error.errno == errno.ENOMEM
+    if isinstance(error, SystemError):  # "returned NULL without setting an exception", of imports
+        return not has_room()
     return any(word in str(error).lower() for word in _WORDS)
 
 
