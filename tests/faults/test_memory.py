@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -205,6 +206,32 @@ def test_no_allocation_that_fails_ends_the_process(harness: Path, what: str) -> 
     done = subprocess.run([harness, what], capture_output=True, text=True)
     assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
     assert what == "idle" or 0 < int(done.stdout.split()[0]) < 999, done.stdout
+
+
+DEEP = """
+import resource, sys
+from utils import shortage
+if sys.argv[1] == "small":
+    shortage._grow_stack = lambda: None
+shortage.keep_reserve()
+one, two = [], []
+for _ in range(900):
+    one, two = [one], [two]
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = (pages + 4) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+print(one == two)
+"""
+
+
+@pytest.mark.fault(row=37)
+@pytest.mark.skipif(sys.platform != "linux", reason="stacks of other systems have their size")
+@pytest.mark.parametrize(("stack", "code"), [("small", -signal.SIGSEGV), ("grown", 0)])
+def test_a_stack_that_cannot_grow_is_no_crash(stack: str, code: int) -> None:
+    """A call that is deeper than all before it, where the limit grants no page more."""
+    done = subprocess.run([sys.executable, "-c", DEEP, stack], cwd=ROOT, capture_output=True)
+    assert done.returncode == code, done.stderr
+    assert code or done.stdout == b"True\n"
 
 
 @pytest.mark.fault(row=37)

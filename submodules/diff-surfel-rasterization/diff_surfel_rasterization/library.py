@@ -15,7 +15,7 @@ import torch
 LIBRARY = "_native.so"
 INFO_FILE = "_build_info.json"
 REBUILD = "bash scripts/setup.sh"
-LOADING = 32 << 20  # bytes of address space that loading takes beside the file, generously
+LOADING = 40 << 20  # bytes of address space that loading takes at most
 
 
 def source_hash(sources: Path) -> str:
@@ -65,14 +65,16 @@ def _loaded_twin(library: Path) -> Path | None:
     return next((path for path in others if (path.parent / INFO_FILE).is_file()), None)
 
 
-def _require_room(library: Path) -> None:
-    """Where memory ends half way, torch's registration of the operators aborts the process; and a
+def require_room() -> None:
+    """MemoryError where the library cannot be loaded for lack of memory.
+
+    Where memory ends half way, torch's registration of the operators aborts the process; and a
     library that does not load is replaced by the reference, which has other bits.
     """
     try:
-        bytes(library.stat().st_size + LOADING)  # granted, but never touched
+        bytes(LOADING)  # granted, but never touched
     except MemoryError:
-        raise MemoryError(f"no memory to load {library.name}") from None
+        raise MemoryError(f"no memory to load {LIBRARY}") from None
 
 
 def load_library(package: Path) -> dict[str, Any] | None:
@@ -101,7 +103,7 @@ def load_library(package: Path) -> dict[str, Any] | None:
             f"{library} cannot be used beside {twin}, which this process has loaded and which was "
             "built from other sources; install both from one version of them"
         )
-    _require_room(library)
+    require_room()
     try:
         torch.ops.load_library(str(library))
     except OSError as error:
