@@ -12,7 +12,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 DISK_FAILS = (*DISK_FULL, errno.EFBIG, errno.EIO, errno.EROFS)
 RESERVE = 4 << 20  # bytes; large enough that free() gives them back to the system
 STACK = 1 << 20  # bytes; training stays within the 132 KiB of the start, imports do not
-LITTLE = 32 << 20  # bytes; with less than that left, odd errors are those of a shortage
+LITTLE = 16 << 20  # bytes; with less than that left, odd errors are those of a shortage
 _reserve: list[bytearray] = []
 _WORDS = (
     "out of memory",
