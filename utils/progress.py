@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import std
 
 
-class tqdm(std.tqdm):  # type: ignore[misc]  # noqa: N801 (its name everywhere)
+class tqdm(std.tqdm):  # noqa: N801 (its name everywhere)
     """tqdm without its thread.
 
     The thread, one for all bars and hidden ones too, only looks after bars that guess how often to
