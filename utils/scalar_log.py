@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from utils.shortage import has_room
+from utils.shortage import has_room_for_threads
 from utils.storage import write_error
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class ScalarLog:
 
 
 def _tensorboard_writer(folder: Path) -> Any:
-    if not has_room():  # its imports fail in odd ways then, and to start its thread may never end
+    if not has_room_for_threads(1):  # without room its imports fail in odd ways, too
         raise MemoryError("no memory for TensorBoard")
     try:
         from torch.utils.tensorboard import SummaryWriter

@@ -11,6 +11,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # The file system, a limit of the process or the device takes no more; not the user's permissions.
 DISK_FAILS = (*DISK_FULL, errno.EFBIG, errno.EIO, errno.EROFS)
 RESERVE = 4 << 20  # bytes; large enough that free() gives them back to the system
+THREAD = 8 << 20  # bytes of the stack of a thread
 STACK = 1 << 20  # bytes; training stays within the 132 KiB of the start, imports do not
 LITTLE = 16 << 20  # bytes; with less than that left, odd errors are those of a shortage
 _reserve: list[bytearray] = []
@@ -62,6 +63,13 @@ def has_room(size: int = LITTLE) -> bool:
     except MemoryError:
         return False
     return True
+
+
+def has_room_for_threads(count: int) -> bool:
+    """Whether memory is there to start so many threads. One that dies of it at its very start
+    leaves the thread that started it waiting forever (python/cpython#140746).
+    """
+    return has_room(LITTLE + count * THREAD)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -249,7 +249,7 @@ def test_tensorboard_is_not_started_without_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its imports break in their own ways, and a thread that dies at its start hangs the run."""
-    monkeypatch.setattr(scalar_log, "has_room", lambda: False)
+    monkeypatch.setattr(scalar_log, "has_room_for_threads", lambda count: False)
     with pytest.raises(MemoryError):
         scalar_log.ScalarLog(tmp_path)
 
