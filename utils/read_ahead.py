@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from utils.shortage import has_room_for_threads
+
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -16,7 +18,11 @@ def read_ahead(items: Iterable[T], read: Callable[[T], U]) -> Iterator[U]:
 
     Reads happen in one thread of their own, one at a time; what `read` raises is raised here, at
     the item's turn. Worth it where reading waits for a disk or runs without the interpreter's lock.
+    Where memory is too short for a thread, each is read at its turn.
     """
+    if not has_room_for_threads(1):
+        yield from map(read, items)
+        return
     with ThreadPoolExecutor(1) as reader:
         ahead: Future[U] | None = None
         for item in items:

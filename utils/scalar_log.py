@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from utils.shortage import has_room_for_threads
 from utils.storage import write_error
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ class ScalarLog:
 
 
 def _tensorboard_writer(folder: Path) -> Any:
+    if not has_room_for_threads(1):  # without room its imports fail in odd ways, too
+        raise MemoryError("no memory for TensorBoard")
     try:
         from torch.utils.tensorboard import SummaryWriter
 

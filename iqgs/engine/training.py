@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from arguments import RunConfig
 from arguments.groups import TrainParams
@@ -42,6 +41,7 @@ from iqgs.engine.tolerance import Tolerance
 from iqgs.methods import METHODS
 from utils.errors import UserError
 from utils.place import place_of
+from utils.progress import tqdm
 from utils.reproducibility import peak_memory_bytes, seed_everything, set_threads
 
 logger = logging.getLogger(__name__)

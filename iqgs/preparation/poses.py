@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import ExifTags, Image
-from tqdm import tqdm
 
 from arguments.conversion import ConversionParams
 from iqgs.preparation.solvers import Solver, choose_solver
@@ -27,6 +26,7 @@ from scene.readers.photo_files import PHOTO_FOLDERS, foreign_files, photographs_
 from utils.errors import DataError, RunError, UserError
 from utils.images import image_size, read_image, resize_image, write_image
 from utils.json_files import read_json
+from utils.progress import tqdm
 from utils.storage import atomic_folder, write_text
 
 logger = logging.getLogger(__name__)

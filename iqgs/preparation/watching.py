@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from tqdm import tqdm
+from utils.progress import tqdm
 
 LOOK_EVERY = 0.5  # seconds between two looks
 

@@ -33,6 +33,7 @@ from scene.masks.records import NO_TARGET
 from scene.pictures import StoredPicture
 from utils.errors import DataError, MaskError
 from utils.links import check_inside
+from utils.shortage import has_room_for_threads
 
 MOST_THREADS = 8
 
@@ -157,8 +158,12 @@ class _Job:
 
 def _read_all(jobs: Sequence[_Job], request: MaskRequest) -> tuple[list[ReadMask], list[Finding]]:
     """Read every file once, several at a time, and compare its shape with its image's."""
-    with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
-        results = list(pool.map(lambda job: _read_one(job, request), jobs))
+    threads = min(MOST_THREADS, os.cpu_count() or 1)
+    if has_room_for_threads(threads):
+        with ThreadPoolExecutor(threads) as pool:
+            results = list(pool.map(lambda job: _read_one(job, request), jobs))
+    else:
+        results = [_read_one(job, request) for job in jobs]
     masks = [mask for mask, _ in results if mask is not None]
     faults = [finding for _, findings in results for finding in findings]
     return masks, joined_findings(faults, len(jobs))

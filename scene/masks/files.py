@@ -79,7 +79,8 @@ def _files_below(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = [name for name in folders if not _is_skipped(name)]
+        # In order: of a folder and a link to it the first is taken, on any file system.
+        folders[:] = sorted(name for name in folders if not _is_skipped(name))
         for name in files:
             if Path(name).suffix.lower() in SUFFIXES and not _is_skipped(name):
                 yield Path(parent, name)

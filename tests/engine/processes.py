@@ -19,6 +19,7 @@ from utils import entry
 
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["iqgs.engine.training", "scipy.spatial"])
+HANGS = 600  # seconds; a run takes some, and a minute where many others run beside it
 Sabotage = Callable[[int], None]  # what a process does to itself, which has this rank, first
 
 
@@ -34,9 +35,12 @@ class Processes:
     ) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         self.logs = [logs / f"rank{rank}.log" for rank in range(world)]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        # Held, not only looked up: the system gives it to nobody else, and torch, which takes
+        # addresses that are bound but not listened at, still can.
+        self.held = socket.socket()
+        self.held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.held.bind(("127.0.0.1", 0))
+        port = self.held.getsockname()[1]
         self.all = [
             CONTEXT.Process(target=_be, args=(rank, world, port, dict(settings), log, sabotage))
             for rank, log in enumerate(self.logs)
@@ -44,13 +48,14 @@ class Processes:
         for process in self.all:
             process.start()
 
-    def wait(self, seconds: float = 120) -> list[int | None]:
+    def wait(self, seconds: float = HANGS) -> list[int | None]:
         """Exit codes once all have ended; None for one that is still there after so long."""
         for process in self.all:
             process.join(seconds)
         codes = [process.exitcode for process in self.all]
         for process in self.all:
             process.kill()
+        self.held.close()
         return codes
 
     def said(self, rank: int) -> str:

@@ -21,7 +21,7 @@ from iqgs.engine.training import train
 from utils.checkpoints import load_checkpoint
 from utils.errors import RunError
 
-from .processes import Processes
+from .processes import HANGS, Processes
 
 Settings = Callable[..., dict[str, object]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,7 +155,7 @@ def test_machines_that_do_not_see_the_same_folder_are_told(
 
 def begun(said: Callable[[], str], log: Path) -> None:
     """Wait until steps are made."""
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + HANGS
     while not log.exists() or log.stat().st_size == 0:
         assert time.monotonic() < deadline, said()
         time.sleep(0.05)

@@ -3,8 +3,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import signal
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +69,66 @@ def test_commands_that_run_together_have_each_a_gpu(tmp_path: Path) -> None:
         logs = [tmp_path / f"log{number}" for number in range(3)]
         assert [outcome.code for outcome in pool.map(run, commands, logs)] == [0, 0, 0]
     assert sorted(Path(name).read_text() for name in names) == ["0", "1", "2"]
+
+
+def test_whoever_starts_a_command_does_not_take_the_exit_code_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starting a process looks after all others: here one does between the sign that the first
+    has ended and the moment in which its exit code is read (python/cpython#130895)."""
+    read, calls = forkserver.read_signed, itertools.count()
+    reading, between = threading.Event(), threading.Event()
+
+    def interrupted(descriptor: int) -> int:
+        number = next(calls)  # 0: the process id of the first, 1: its exit code
+        if number == 1:
+            reading.set()
+            between.wait(0.5)
+        code: int = read(descriptor)
+        if number > 1:
+            between.set()
+        return code
+
+    monkeypatch.setattr(forkserver, "read_signed", interrupted)
+    (tmp_path / "ends.py").write_text("")
+    run = ForkedRunner(jobs=2, gpus=0)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(run, [str(tmp_path / "ends.py")], tmp_path / "log")
+        assert reading.wait(60)
+        assert run([str(tmp_path / "ends.py")], tmp_path / "other").code == 0
+    assert first.result().code == 0
+
+
+def test_commands_whose_fork_server_is_killed_end_by_their_own_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """multiprocessing knows no exit code then, and says at once that they have ended."""
+    server = forkserver.ForkServer()  # others need theirs
+    server.set_forkserver_preload(["iqgs.engine.reproduction.launching"])
+    monkeypatch.setattr(forkserver, "connect_to_new_process", server.connect_to_new_process)
+    (tmp_path / "waits.py").write_text(
+        "import os, sys, time\nopen(sys.argv[1], 'w')\n"
+        "while not os.path.exists(sys.argv[2]): time.sleep(0.01)\n"
+        "print('done')\nsys.exit(int(sys.argv[3]))\n"
+    )
+    begun, go, run = [tmp_path / "0", tmp_path / "3"], tmp_path / "go", ForkedRunner(2, gpus=0)
+    with ThreadPoolExecutor(2) as pool:
+        running = [
+            pool.submit(
+                run, [str(tmp_path / "waits.py"), str(x), str(go), x.name], x.with_suffix(".log")
+            )
+            for x in begun
+        ]
+        while not all(x.exists() for x in begun) and not any(x.done() for x in running):
+            time.sleep(0.01)
+        os.kill(server._forkserver_pid, signal.SIGKILL)
+        os.waitpid(server._forkserver_pid, 0)
+        time.sleep(0.2)  # to be wrong in
+        early = any(x.done() for x in running)
+        go.touch()
+        found = [x.result() for x in running]
+    assert not early, "they still run"
+    assert [(x.code, x.words, x.peak > 0) for x in found] == [(0, "done", True), (3, "done", True)]
 
 
 def answer(command: list[str], log_file: Path) -> Outcome:

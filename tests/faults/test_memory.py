@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from iqgs.engine.stages.instances import InstanceLearning
 from iqgs.engine.stages.reconstruction import Reconstruction
 from iqgs.engine.training import train
 from tests.engine.test_training import assert_same_state
+from utils import scalar_log, shortage
 from utils.entry import run_command
 from utils.errors import RunError
 from utils.images import read_image
@@ -146,6 +149,109 @@ def test_the_rasterizer_throws_and_goes_on() -> None:
     )  # fmt: skip
     words = [line.split()[0] for line in done.stdout.splitlines()]
     assert words == ["True", "True", "alive"], done.stdout + done.stderr
+
+
+LATE = """
+import os, resource, sys, torch
+from diff_surfel_rasterization import rasterize
+from tests.rasterizer.scenes import detached, make_view, random_surfels
+surfels = detached(random_surfels(50, seed=0), torch.float32)
+for extra in range(0, 48 << 20, 2 << 20):
+    child = os.fork()
+    if not child:
+        pages = int(open("/proc/self/statm").read().split()[0])
+        limit = pages * resource.getpagesize() + extra
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        try:
+            rasterize(surfels, make_view(40, 30))
+        except MemoryError:
+            os._exit(3)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.fault(row=37)
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_rasterizer_that_cannot_be_loaded_now_is_not_replaced_by_the_reference() -> None:
+    """It has other bits. Half way through loading, a process may be aborted for lack of memory."""
+    done = subprocess.run(
+        [sys.executable, "-c", LATE], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    codes = [int(line) for line in done.stdout.split()]
+    assert len(codes) == 24 and codes == sorted(codes, reverse=True), done.stdout + done.stderr
+    assert set(codes) == {3, 0} and not done.stderr, done.stderr
+
+
+@pytest.fixture(scope="session")
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tests/faults/shortage.cpp with the pool and the threads of the CPU backend."""
+    compiler = os.environ.get("CXX", "g++")
+    if sys.platform != "linux" or shutil.which(compiler) is None:
+        pytest.skip("needs Linux and a C++ compiler")
+    sources = ROOT / "submodules/diff-surfel-rasterization/csrc"
+    program = tmp_path_factory.mktemp("shortage") / "shortage"
+    files = [Path(__file__).with_name("shortage.cpp")]
+    files += [sources / "cpu/memory_pool.cpp", sources / "cpu/parallel.cpp"]
+    command = [compiler, "-std=c++17", "-O1", f"-I{sources}", *map(str, files), "-pthread"]
+    subprocess.run([*command, "-o", str(program)], check=True)
+    return program
+
+
+@pytest.mark.fault(row=37)
+@pytest.mark.parametrize("what", ["pool", "threads", "idle"])
+def test_no_allocation_that_fails_ends_the_process(harness: Path, what: str) -> None:
+    """The first of its kind, the second, ...; and blocks that lie idle make room."""
+    done = subprocess.run([harness, what], capture_output=True, text=True)
+    assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+    assert what == "idle" or 0 < int(done.stdout.split()[0]) < 999, done.stdout
+
+
+DEEP = """
+import resource, sys
+from utils import shortage
+if sys.argv[1] == "small":
+    shortage._grow_stack = lambda: None
+shortage.keep_reserve()
+one, two = [], []
+for _ in range(900):
+    one, two = [one], [two]
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = (pages + 4) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+print(one == two)
+"""
+
+
+@pytest.mark.fault(row=37)
+@pytest.mark.skipif(sys.platform != "linux", reason="stacks of other systems have their size")
+@pytest.mark.parametrize(("stack", "code"), [("small", -signal.SIGSEGV), ("grown", 0)])
+def test_a_stack_that_cannot_grow_is_no_crash(stack: str, code: int) -> None:
+    """A call that is deeper than all before it, where the limit grants no page more."""
+    done = subprocess.run([sys.executable, "-c", DEEP, stack], cwd=ROOT, capture_output=True)
+    assert done.returncode == code, done.stderr
+    assert code or done.stdout == b"True\n"
+
+
+@pytest.mark.fault(row=37)
+def test_odd_errors_mean_memory_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imports lose the MemoryError on their way."""
+    odd = SystemError("error return without exception set")
+    assert not is_out_of_memory(odd)
+    assert not shortage.has_room(100 * TERABYTES) and shortage.has_room(1 << 20)
+    monkeypatch.setattr(shortage, "has_room", lambda: False)
+    assert is_out_of_memory(odd)
+
+
+@pytest.mark.fault(row=37)
+def test_tensorboard_is_not_started_without_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its imports break in their own ways, and a thread that dies at its start hangs the run."""
+    monkeypatch.setattr(scalar_log, "has_room_for_threads", lambda count: False)
+    with pytest.raises(MemoryError):
+        scalar_log.ScalarLog(tmp_path)
 
 
 @pytest.mark.fault(row=37)

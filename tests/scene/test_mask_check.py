@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scene.masks import KINDS, MaskContent
+from scene.masks import KINDS, MaskContent, collection
 from utils.errors import MaskError
 
 from .mask_scenes import collect, each_mask, kinds, load
@@ -22,6 +22,18 @@ MakeScene = Callable[..., Path]
 def test_a_clean_scene_has_no_findings(make_scene: MakeScene) -> None:
     found = collect(make_scene())
     assert found.findings == () and found.table.originals == (3, 7) and not found.is_fresh
+
+
+def test_without_memory_for_threads_masks_are_read_one_by_one(
+    make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that dies at its start would be waited for forever (python/cpython#140746)."""
+    source = make_scene()
+    expected = collect(source)
+    monkeypatch.setattr(collection, "has_room_for_threads", lambda count: False)
+    monkeypatch.setattr(collection, "ThreadPoolExecutor", None)
+    found = collect(source)
+    assert found.table == expected.table and list(found.masks) == list(expected.masks)
 
 
 def test_every_kind_of_finding_is_listed_with_its_severity() -> None:

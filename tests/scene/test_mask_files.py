@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,6 +124,26 @@ def test_files_that_fit_no_image_are_listed(tmp_path: Path) -> None:
     touch(tmp_path / "b.json")
     found = match_mask_files(tmp_path, ["b.jpg", "a.jpg"])
     assert "info.json" in [path.name for path in found.unmatched]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_order_in_which_a_disk_lists_its_files_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turned: bool
+) -> None:
+    """A folder that is there twice, itself and through a link, is taken under its first name."""
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/000.png").touch()
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    walk = os.walk
+
+    def listed(folder: Path, **options: Any) -> Iterator[tuple[str, list[str], list[str]]]:
+        for parent, folders, files in walk(folder, **options):
+            folders.sort(reverse=turned)
+            yield parent, folders, files
+
+    monkeypatch.setattr(os, "walk", listed)
+    assert match_mask_files(tmp_path, ["000.jpg"]).chosen == {}
+    assert match_mask_files(tmp_path, ["a/000.jpg"]).chosen == {"a/000.jpg": tmp_path / "a/000.png"}
 
 
 def test_links_are_followed_and_rings_of_links_end(tmp_path: Path) -> None:

@@ -43,9 +43,9 @@ def test_few_points_give_fewer_neighbours(n: int) -> None:
 
 
 def test_identical_points_are_not_quadratic() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     indices, distances = nearest_neighbors(np.full((100_000, 3), 0.5, np.float32), 3)
-    assert time.perf_counter() - start < 5 and (distances == 0).all()
+    assert time.process_time() - start < 5 and (distances == 0).all()
     assert (indices != np.arange(100_000)[:, None]).all()
 
 

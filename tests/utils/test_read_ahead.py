@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from utils import read_ahead as module
 from utils.read_ahead import read_ahead
 
 
@@ -37,3 +38,11 @@ def test_a_failure_is_raised_at_its_turn() -> None:
         for value in read_ahead(range(5), read):
             found.append(value)
     assert found == [0, 1]
+
+
+def test_without_memory_no_thread_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that dies at its start would be waited for forever (python/cpython#140746)."""
+    monkeypatch.setattr(module, "has_room_for_threads", lambda count: False)
+    here = threading.get_ident()
+    read = list(read_ahead(range(4), lambda item: (item, threading.get_ident())))
+    assert read == [(item, here) for item in range(4)]

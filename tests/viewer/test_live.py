@@ -232,11 +232,11 @@ def test_the_window_shows_picks_hides_and_exports(
     page.get_by_role("button", name="Isolate").wait_for()
 
     def pause_until(what: Callable[[], bool]) -> None:
-        for _ in range(100):
+        for _ in range(600):
             if what():
                 return
             page.wait_for_timeout(100)
-        pytest.fail("nothing happened within ten seconds")
+        pytest.fail("nothing happened within a minute")
 
     def seen() -> np.ndarray:
         from io import BytesIO
@@ -253,11 +253,12 @@ def test_the_window_shows_picks_hides_and_exports(
         page.wait_for_timeout(250)
         if view.desk.chosen:
             break
-    chosen = view.desk.chosen
-    assert chosen in (3, 7, 300)
     before = seen()
     page.get_by_role("button", name="Hide").click()
-    pause_until(lambda: chosen in view.desk.state.hidden)
+    pause_until(lambda: bool(view.desk.state.hidden))
+    # What was hidden, not what was chosen a moment before: a click may arrive after its time.
+    (chosen,) = view.desk.state.hidden
+    assert chosen in (3, 7, 300)
     pause_until(lambda: np.abs(seen() - before).mean() > 1)
     page.get_by_role("button", name="Export PLY").click()
     pause_until(lambda: exported == [chosen])

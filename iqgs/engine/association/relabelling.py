@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from iqgs.association import Association, DrawnTracks, relabel
 from iqgs.engine.association.masks_folder import (
@@ -23,6 +22,7 @@ from iqgs.engine.association.report import Outcome
 from scene.masks import IdTable
 from scene.masks.files import mask_keys
 from scene.view import View
+from utils.progress import tqdm
 
 Draw = Callable[[int, View], DrawnTracks | None]
 Watch = Callable[[View, Labels, Labels], None]

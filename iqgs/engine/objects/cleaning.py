@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from arguments.editing import CleaningParams
 from diff_surfel_rasterization import LABEL_WEIGHT_PARTS
@@ -24,6 +23,7 @@ from iqgs.objects.labelled import LabelledSplats
 from scene.cameras import Camera
 from scene.gaussian_model import GaussianModel
 from utils.errors import UserError
+from utils.progress import tqdm
 
 KINDS = {"labels": np.int32, "confidence": np.float32, "hidden": np.int32}  # how they are stored
 

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from arguments.exporting import ObjectsParams
 from iqgs.engine.objects.leveling import at_wanted_level
@@ -24,6 +23,7 @@ from iqgs.export.mesh.surface import Mesh
 from iqgs.export.ply import write_ply
 from iqgs.export.record import ObjectRows, SplatArrays, from_objects
 from utils.json_files import read_json
+from utils.progress import tqdm
 from utils.storage import write_text
 
 PAGE_FILE = "gallery.html"

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from arguments.levels import LevelParams
 from arguments.masks import MergeParams, layers_folder
@@ -47,6 +46,7 @@ from iqgs.preparation.proposals.merging import levels as nesting_levels
 from scene.masks import MaskPatches
 from scene.view import View
 from utils.errors import UserError
+from utils.progress import tqdm
 from utils.storage import atomic_write
 
 FORMAT = 1

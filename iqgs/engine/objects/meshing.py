@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from arguments.meshing import AUTOMATIC, MeshParams
 from gaussian_renderer import Renderer
@@ -28,6 +27,7 @@ from iqgs.objects.labelled import LabelledSplats
 from scene.cameras import Camera
 from scene.points import camera_ring
 from utils.errors import RunError, UserError
+from utils.progress import tqdm
 
 logger = logging.getLogger(__name__)
 STEREO_PIXELS = 8_000_000  # of all views together, up to which `auto` compares them

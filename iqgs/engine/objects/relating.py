@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from tqdm import tqdm
 
 from gaussian_renderer import MIN_WEIGHT
 from iqgs.engine.run import Run, spread_cameras
@@ -17,6 +16,7 @@ from iqgs.objects.granularity import Nodes
 from iqgs.objects.labelled import LabelledSplats
 from iqgs.objects.levels import first_nodes
 from scene.cameras import Camera
+from utils.progress import tqdm
 
 MOST_NODES = 30_000  # of all objects together
 FEWEST_NODES, MOST_OF_ONE = 60, 1000  # of one object

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from arguments.rendering import RenderParams
 from iqgs.engine.objects.meshing import render_mesh
@@ -41,6 +40,7 @@ from utils.colors import (
 )
 from utils.errors import UserError
 from utils.images import LARGEST_PNG_ID
+from utils.progress import tqdm
 from utils.storage import write_text
 
 SURFACE_ALPHA = 0.5  # below it a pixel shows more background than surface: no depth is written

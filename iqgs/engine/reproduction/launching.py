@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
 import runpy
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +26,10 @@ from utils.errors import UserError
 ROOT = Path(__file__).resolve().parents[3]
 # What all commands import, once for all of them.
 PRELOADED = ("__main__", "iqgs.engine.training", "iqgs.engine.scoring.results")
+# Starting a process looks after all others, and two threads that ask for the end of the same one
+# at once get its exit code and this number, in any order (python/cpython#130895).
+LOST = 255
+_CHILDREN = threading.Lock()  # held by whoever starts a process, or asks for the end of one
 
 
 @dataclass(frozen=True)
@@ -114,28 +120,45 @@ class ForkedRunner:
             start = time.monotonic()
             ours, theirs = self.context.Pipe(duplex=False)
             process = self.context.Process(target=_forked, args=(command, log_file, gpu, theirs))
-            process.start()
+            with _CHILDREN:
+                process.start()
             theirs.close()
             watch = Watch(limit, process.pid)
-            while limit.is_set and process.is_alive():
-                watch.look()
-                process.join(POLL_SECONDS)
-            process.join()
+            said = _ended(process, ours, watch)
             seconds = time.monotonic() - start
         finally:
             self.slots.put(gpu)
-        try:
-            usage = ours.recv() if ours.poll() else None
-        except EOFError:  # killed
-            usage = None
         words = _last_words(log_file, begin)
-        if usage is None:
+        if said is None:  # killed
             return Outcome(process.exitcode, seconds, 0.0, words, 0.0, watch.reason)
-        return Outcome(process.exitcode, seconds, *_used(usage, words), watch.reason)
+        code, usage = said
+        if process.exitcode != LOST:
+            code = process.exitcode
+        return Outcome(code, seconds, *_used(usage, words), watch.reason)
+
+
+def _ended(process: Any, told: Connection, watch: Watch) -> tuple[int, Any] | None:
+    """Wait until the command has ended; its own exit code and usage, None where it was killed.
+
+    It is its own pipe that says that it has ended: multiprocessing's says so, too, where only the
+    fork server has.
+    """
+    pause = POLL_SECONDS if watch.limit.is_set else None
+    said = None
+    for sign in (told, process.sentinel):
+        while not wait([sign], pause):
+            watch.look()
+        if sign is told:
+            with contextlib.suppress(EOFError):
+                said = told.recv()
+    with _CHILDREN:
+        process.join()
+    told.close()
+    return said
 
 
 def _forked(command: list[str], log_file: Path, gpu: str | None, told: Connection) -> None:
-    """Be that command, and tell its peak memory."""
+    """Be that command, and tell its exit code and what it used."""
     import resource
 
     with log_file.open("ab") as stream:
@@ -145,10 +168,15 @@ def _forked(command: list[str], log_file: Path, gpu: str | None, told: Connectio
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.chdir(ROOT)
     sys.argv = list(command)
+    code = 1
     try:
         runpy.run_path(str(ROOT / command[0]), run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
     finally:
-        told.send(resource.getrusage(resource.RUSAGE_SELF))
+        told.send((code, resource.getrusage(resource.RUSAGE_SELF)))
 
 
 def _used(usage: Any, words: str) -> tuple[float, str, float]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from arguments.evaluation import EvaluationParams
 from arguments.levels import LevelParams
@@ -39,6 +38,7 @@ from scene.masks import IdTable
 from scene.view import View
 from utils.errors import UserError
 from utils.image_quality import affine_corrected, only_valid, psnr, ssim
+from utils.progress import tqdm
 from utils.read_ahead import read_ahead
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from arguments.text import TextParams
 from iqgs.engine.objects.naming import record_names
@@ -26,6 +25,7 @@ from iqgs.preparation.text.masks import CommandMasks, FolderMasks, TextMasks, fo
 from scene.view import View
 from utils.errors import UserError
 from utils.images import write_pixels
+from utils.progress import tqdm
 from utils.storage import write_text
 
 LERF_MASKS = "test_mask"  # of a scene: true masks of the held-out views

@@ -17,7 +17,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from arguments.mask_commands import GenerationParams
 from arguments.masks import layers_folder
@@ -40,6 +39,7 @@ from scene.readers.posed import PosedImage
 from utils.errors import UserError
 from utils.images import resize_id_map, write_id_map, write_pixels
 from utils.orientation import SWAPPING, turned, undoing
+from utils.progress import tqdm
 from utils.storage import sweep_stale
 
 logger = logging.getLogger(__name__)

@@ -91,9 +91,10 @@ def count_images(folder: Path) -> int:
 
 
 def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key that puts 2 before 10."""
+    """Sort key that puts 2 before 10; no two names have the same one, as 1 and 01 would."""
     parts = re.split(r"([0-9]+)", name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    key = [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    return [*key, (-2, name)]
 
 
 def models_in(place: Path) -> list[Path]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from . import reference
-from .library import REBUILD, cuda_problem
+from .library import REBUILD, cuda_problem, require_room
 
 BACKENDS = ("auto", "cpu", "cuda", "reference")
 
@@ -26,7 +26,11 @@ NOT_BUILT = f"the rasterizer is not built; build it: {REBUILD}"
 
 @functools.cache
 def _load_native() -> tuple[ModuleType | None, str]:
-    """The module around the compiled library; or why it cannot be used, and what to do."""
+    """The module around the compiled library; or why it cannot be used, and what to do.
+
+    Raises MemoryError where there is no room to load it.
+    """
+    require_room()
     try:
         module = importlib.import_module(f"{__package__}.native")
     except (ImportError, OSError) as error:

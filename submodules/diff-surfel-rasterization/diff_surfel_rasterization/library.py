@@ -15,6 +15,7 @@ import torch
 LIBRARY = "_native.so"
 INFO_FILE = "_build_info.json"
 REBUILD = "bash scripts/setup.sh"
+LOADING = 8 << 20  # bytes of address space that loading takes at most; 3 MB were seen
 
 
 def source_hash(sources: Path) -> str:
@@ -64,12 +65,25 @@ def _loaded_twin(library: Path) -> Path | None:
     return next((path for path in others if (path.parent / INFO_FILE).is_file()), None)
 
 
+def require_room() -> None:
+    """MemoryError where the library cannot be loaded for lack of memory.
+
+    Where memory ends half way, torch's registration of the operators aborts the process; and a
+    library that does not load is replaced by the reference, which has other bits.
+    """
+    try:
+        bytes(LOADING)  # granted, but never touched
+    except MemoryError:
+        raise MemoryError(f"no memory to load {LIBRARY}") from None
+
+
 def load_library(package: Path) -> dict[str, Any] | None:
     """Load the library in folder `package` and return its build record; None if not built.
 
     Raises:
         ImportError: it was built for another torch or CUDA, or does not load; says what
             to run.
+        MemoryError: there is no room to load it.
     """
     library = package / LIBRARY
     if not library.is_file():
@@ -89,9 +103,12 @@ def load_library(package: Path) -> dict[str, Any] | None:
             f"{library} cannot be used beside {twin}, which this process has loaded and which was "
             "built from other sources; install both from one version of them"
         )
+    require_room()
     try:
         torch.ops.load_library(str(library))
     except OSError as error:
+        if "failed to map" in str(error) or "allocate memory" in str(error):
+            raise MemoryError(f"no memory to load {library.name} ({error})") from error
         raise ImportError(f"{library.name} does not load ({error}); rebuild: {REBUILD}") from error
     return info
 

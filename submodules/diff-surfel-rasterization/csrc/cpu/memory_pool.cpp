@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <unordered_map>
@@ -37,13 +38,23 @@ Pool& pool() {
   return *instance;
 }
 
-void* fresh_block(size_t bytes) {
-  void* memory = std::aligned_alloc(HUGE_PAGE, bytes);
-  if (!memory) throw std::bad_alloc();
+using Fresh = std::unique_ptr<void, decltype(&std::free)>;
+
+// Null where the system grants no more.
+Fresh fresh_block(size_t bytes) {
+  Fresh block(std::aligned_alloc(HUGE_PAGE, bytes), std::free);
 #if defined(__linux__)
-  madvise(memory, bytes, MADV_HUGEPAGE);  // advice: nothing depends on its being taken
+  if (block) madvise(block.get(), bytes, MADV_HUGEPAGE);  // advice: nothing depends on it
 #endif
-  return memory;
+  return block;
+}
+
+void free_idle(Pool& p, size_t most) {
+  while (p.idle_bytes > most) {
+    p.idle_bytes -= p.idle.front().bytes;
+    std::free(p.idle.front().memory);
+    p.idle.erase(p.idle.begin());
+  }
 }
 
 // The smallest idle block that fits and is not much too large.
@@ -62,17 +73,25 @@ void* take_block(size_t bytes) {
   bytes = std::max((bytes + HUGE_PAGE - 1) / HUGE_PAGE, size_t(1)) * HUGE_PAGE;
   Pool& p = pool();
   std::lock_guard<std::mutex> guard(p.lock);
-  auto found = best_fit(p, bytes);
-  Block block = {nullptr, bytes};
+  // Room for every block that there is: destructors give them back, which must not fail.
+  const size_t blocks = p.idle.size() + p.lent.size() + 1;
+  if (p.idle.capacity() < blocks) p.idle.reserve(2 * blocks);
+  const auto found = best_fit(p, bytes);
   if (found != p.idle.end()) {
-    block = *found;
+    const Block block = *found;
+    p.lent[block.memory] = block.bytes;
     p.idle.erase(found);
     p.idle_bytes -= block.bytes;
-  } else {
-    block.memory = fresh_block(bytes);
+    return block.memory;
   }
-  p.lent[block.memory] = block.bytes;
-  return block.memory;
+  Fresh fresh = fresh_block(bytes);
+  if (!fresh) {  // what lies idle may be what is missing
+    free_idle(p, 0);
+    fresh = fresh_block(bytes);
+  }
+  if (!fresh) throw std::bad_alloc();
+  p.lent[fresh.get()] = bytes;
+  return fresh.release();
 }
 
 void give_block(void* memory) {
@@ -83,11 +102,7 @@ void give_block(void* memory) {
   p.idle.push_back({memory, lent->second});
   p.idle_bytes += lent->second;
   p.lent.erase(lent);
-  while (p.idle_bytes > POOL_BYTES) {
-    p.idle_bytes -= p.idle.front().bytes;
-    std::free(p.idle.front().memory);
-    p.idle.erase(p.idle.begin());
-  }
+  free_idle(p, POOL_BYTES);
 }
 
 }  // namespace iqgs

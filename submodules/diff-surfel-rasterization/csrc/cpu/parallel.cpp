@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -97,11 +98,14 @@ class Team {
   void grow(int helpers) {
     while (static_cast<int>(helpers_.size()) < helpers) {
       try {
+        helpers_.reserve(helpers_.size() + 1);  // a thread that runs must find its place
         std::thread thread([this] { serve(); });
         helpers_.push_back({thread.native_handle(), -1});
         thread.detach();
       } catch (const std::system_error&) {
         break;  // the system grants no more threads: the others do the work
+      } catch (const std::bad_alloc&) {
+        break;
       }
     }
   }
