@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -19,6 +20,7 @@ import torch
 from PIL import Image
 
 from arguments import RunConfig
+from iqgs.engine.association import weighing
 from iqgs.engine.settings import going_on_settings, resolve_run
 from iqgs.engine.stages.instances import InstanceLearning
 from iqgs.engine.stages.reconstruction import Reconstruction
@@ -232,6 +234,26 @@ def test_a_stack_that_cannot_grow_is_no_crash(stack: str, code: int) -> None:
     done = subprocess.run([sys.executable, "-c", DEEP, stack], cwd=ROOT, capture_output=True)
     assert done.returncode == code, done.stderr
     assert code or done.stdout == b"True\n"
+
+
+class NoBrackets(np.ndarray):
+    """An array that is not to be indexed by brackets."""
+
+    def __getitem__(self, index: object) -> Any:
+        raise AssertionError("indexed by brackets")
+
+
+@pytest.mark.fault(row=37)
+def test_columns_of_weights_are_taken_in_the_way_that_is_safe_without_memory() -> None:
+    """numpy's brackets with indices of int32 read a buffer that was not granted, and crash."""
+    weights = SimpleNamespace(
+        splat=torch.tensor([2, 0, 1], dtype=torch.int32),
+        weight=torch.ones(3),
+        row_start=torch.tensor([0, 2, 3]),
+    )
+    splats = np.array([4, 3, 0]).view(NoBrackets)
+    found = weighing._matrix(weights, splats, weighing.SplatChoice(5, None))  # type: ignore[arg-type]
+    assert found.toarray().tolist() == [[1, 0, 0, 0, 1], [0, 0, 0, 1, 0]]
 
 
 @pytest.mark.fault(row=37)

@@ -87,11 +87,12 @@ def small_camera(camera: Camera, widest: int) -> Camera:
 def _matrix(
     weights: BlendWeights, splats: NDArray[np.integer] | None, choice: SplatChoice
 ) -> sparse.csr_matrix:
+    # `take`: numpy's brackets crash where no memory is left to make the int32 indices longer.
     columns = weights.splat.cpu().numpy()
-    columns = columns if splats is None else splats[columns]
+    columns = columns if splats is None else splats.take(columns)
     value, start = weights.weight.cpu().numpy(), weights.row_start.cpu().numpy()
     if choice.column is not None:
-        columns = choice.column[columns]
+        columns = choice.column.take(columns)
         kept = columns >= 0
         start = np.concatenate([[0], kept.cumsum()])[start]
         columns, value = columns[kept], value[kept]
