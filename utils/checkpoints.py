@@ -38,7 +38,8 @@ def save_checkpoint(path: PathLike, state: Mapping[str, Any]) -> None:
     digest = hashlib.sha256()
     temporary = write_temporary(path, lambda f: _save_hashed(dict(state), f, digest), size)
     try:
-        known = [digest.hexdigest(), *(_recorded_digests(sidecar)[:1] if path.exists() else [])]
+        # All of them: after a kill right here the last one, and not the first, is the file's.
+        known = [digest.hexdigest(), *(_recorded_digests(sidecar) if path.exists() else [])]
         write_text(sidecar, "".join(f"{d}  {path.name}\n" for d in known))
         publish(temporary, path)
     finally:

@@ -52,6 +52,28 @@ print(state["i"], swept)
 
 
 @pytest.mark.fault(row=1)
+def test_two_kills_at_the_same_place_leave_a_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the sidecar and the file, of two saves in a row."""
+    path = tmp_path / "chkpnt7.pth"
+    save_checkpoint(path, STATE)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("utils.checkpoints.publish", killed)
+        for number in (8, 9):
+            with pytest.raises(KeyboardInterrupt):
+                save_checkpoint(path, {**STATE, "iteration": number})
+    assert newest_good([path]) == (path, [])
+    save_checkpoint(path, {**STATE, "iteration": 10})
+    assert load_checkpoint(path)["iteration"] == 10
+    assert len(path.with_name(path.name + ".sha256").read_text().splitlines()) == 1
+
+
+@pytest.mark.fault(row=1)
 def test_kills_during_saves_leave_a_good_checkpoint(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", KILLER, str(tmp_path / "chkpnt.pth")],
