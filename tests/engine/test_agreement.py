@@ -19,6 +19,7 @@ from iqgs.engine import agreement
 from iqgs.engine.agreement import ShownIds, shown_ids
 from iqgs.engine.opening import open_run
 from iqgs.engine.run import splat_labels, spread_cameras
+from iqgs.methods.protocol import SplatLabels
 
 
 class WeightLens:
@@ -111,12 +112,17 @@ def test_saved_labels_agree_as_the_views_say_and_may_be_theirs(trained: tuple[Pa
     sure = (own > 0.01) & (votes.sum(1) > 0.1)
     assert sure.sum() > 300
     torch.testing.assert_close(saved.confidence[sure], expected[sure], atol=1e-3, rtol=0)
-    run.saved_labels = None
-    segmentation = replace(run.config.segmentation, splat_labels="views")
-    run.config = replace(run.config, segmentation=segmentation)
-    found = splat_labels(run)
+
+    def labelled(by: str) -> SplatLabels:
+        run.saved_labels = None
+        segmentation = replace(run.config.segmentation, splat_labels=by)
+        run.config = replace(run.config, segmentation=segmentation)
+        return splat_labels(run)
+
+    found = labelled("views")
     clear = votes.amax(1) > 1.1 * votes.scatter(1, votes.argmax(1)[:, None], 0.0).amax(1) + 0.1
     numbers = torch.from_numpy(run.file_ids(votes.argmax(1), "global")).long()
     assert torch.equal(found.labels[clear], numbers[clear])
-    assert (found.labels != saved.labels).any()
+    assert torch.equal(found.labels, saved.labels)  # the default
+    assert (found.labels != labelled("method").labels).any()
     assert (found.confidence[clear] > 0.5).all()

@@ -73,7 +73,7 @@ def test_objects_are_rendered_at_a_level(run: Path, edit: Edit) -> None:
     whole, parts = rendered(run, level="0"), rendered(run, level="parts")
     assert whole.name.endswith("_level0") and parts.name.endswith("_level1")
     edit("list", "--no-previews", "--level", "1")
-    record = json.loads((run / "objects/objects.json").read_text())
+    record = json.loads((run / "objects/level1/objects.json").read_text())
     home = {row["id"]: row["parent"] or row["id"] for row in record["objects"]} | {0: 0}
     assert len(home) > 4
     agree = [
