@@ -35,7 +35,8 @@ def test_a_run_of_version_0_1_opens(
     """`expected.npz` holds what that version found in the held-out views."""
     folder = tmp_path / "run"
     shutil.copytree(GOLDEN / f"run_0_1_{matching}", folder)
-    run = open_run(folder, overrides={"backend": "reference"})
+    # That version labelled splats by their attributes alone.
+    run = open_run(folder, overrides={"backend": "reference", "splat_labels": "method"})
     assert run.config.segmentation.method == method
     assert run.learning_method.state_dict()["matched"].shape == (queries,)
     expected = np.load(folder / "expected.npz")

@@ -203,7 +203,7 @@ def test_what_cannot_be_scored_is_one_sentence(copied: tuple[Path, Path]) -> Non
     params = EvaluationParams(model_paths=(str(run),), protocol="nvos", id=("8",))
     write_nvos(scene, "scene", target="008.png", reference="003.png", number=3)
     text, _ = evaluate_runs(params, {"source_path": str(scene)})
-    assert "--id 8: no splat belongs to it; the run has [3, 7, 300]" in text
+    assert "--id 8: no splat belongs to it; there are 3, 7, 300" in text
 
 
 def test_flags_that_mean_nothing_to_a_protocol_are_refused() -> None:
