@@ -20,7 +20,7 @@ import torch
 
 from diff_surfel_rasterization.backends import native_module
 from gaussian_renderer import Renderer
-from iqgs.engine.lifting import weight_cache
+from iqgs.engine.lifting import reblending, weight_cache
 from iqgs.engine.stages import instances
 from iqgs.engine.stages.joint import JointTraining
 from iqgs.engine.stages.protocol import Stage, take_step
@@ -118,9 +118,12 @@ def parts_of(stage: Stage, method: IQGS) -> list[Part]:
     if isinstance(stage, instances.InstanceLearning):
         parts += [
             Part("optimizers", whole.optimizer, "step"),
-            Part("optimizers", whole.attribute, "step"),
+            *(Part("optimizers", table, "step") for table in whole.tables.values()),
             Part("sample pixels", instances, "sample_pixels"),
             Part("splat instances", weight_cache.SampledPixels, "splat"),
+            Part("opacities of instances", reblending.Reblended, "of"),
+            Part("splat instances", reblending.Reblended, "splat"),
+            Part("splat instances", reblending.Reblended, "splat_still"),
         ]
     if stage.learns_instances:
         parts += [

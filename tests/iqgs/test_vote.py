@@ -104,6 +104,7 @@ class WeightsLens:
     def __init__(self, view: ToyView, n_splats: int) -> None:
         self.view, self.gaussians = view, range(n_splats)
         self.camera = SimpleNamespace(height=SIZE, width=SIZE)
+        self.by_color = self  # nothing is rendered with opacities of its own
 
     def once(self, key: object, make: Callable[[], Any]) -> Any:
         return make()
