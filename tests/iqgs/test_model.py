@@ -325,3 +325,16 @@ def test_steady_matching_is_judged_by_queries_averaged_over_views(world: ToyWorl
         own = method.decoder(features)[matcher.first : matcher.stop] @ features.T
     assert torch.allclose(seen[1], expected, atol=1e-5)
     assert not torch.allclose(seen[1], own, atol=1e-2)
+
+
+@pytest.mark.parametrize(("matching", "doubt"), [("id", None), ("hungarian", 1.0)])
+def test_what_is_matched_in_each_view_alone_is_in_doubt(
+    matching: str, doubt: float | None, world: ToyWorld
+) -> None:
+    """Ids that mean the same are trusted where nothing corrects them."""
+    method = build(replace(OPTIONS, matching=matching, num_queries=13))
+    assert method.params.correction_iou == 0
+    view, pixels = world.views[0], torch.arange(0, len(world.views[0].labels), 3)
+    batch = view.step(torch.randn(len(world.labels), 16), pixels, world.pairs, view.labels[pixels])
+    found = method.terms(batch).doubt
+    assert (None if found is None else float(found)) == doubt

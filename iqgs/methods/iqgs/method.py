@@ -138,9 +138,14 @@ class IQGS(QueryBranch):
         prediction = QueryPrediction(queries, shown, supervised)
         terms = self.criterion(batch, prediction, matching, keep, self.projection)
         seen = SeenQueries(queries.detach(), matching.query, ids)
-        if batch.labels is given:
-            return StepTerms(terms, seen)
-        return StepTerms(terms, seen, (batch.labels != given).float().mean())
+        return StepTerms(terms, seen, self._doubt(given, batch.labels))
+
+    def _doubt(self, given: Tensor, believed: Tensor) -> Tensor | None:
+        """How many of the labels were not believed, as a share. What is matched in each view
+        alone may be matched to others in the next: all of it is in doubt."""
+        if isinstance(self.matcher, HungarianMatcher):
+            return torch.ones((), device=given.device)
+        return None if believed is given else (believed != given).float().mean()
 
     def _believed(self, batch: Batch, features: Tensor) -> Tensor:
         """The labels [P] to learn from; with `correction_iou` none that the scene contradicts."""
