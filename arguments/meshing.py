@@ -28,7 +28,8 @@ class MeshParams(OpeningParams):
     mesh_res: int = option(1024, "voxels across the mesh, where no voxel_size is given")
     stereo: str = option(
         "auto",
-        "put rendered depth right by comparing the views' pictures; auto: where that takes minutes",
+        "put rendered depth right by comparing the views' pictures; auto: where all is asked "
+        "for, not one object, and it takes no more than minutes",
         choices=("auto", "on", "off"),
     )
 

@@ -259,8 +259,9 @@ def test_wrong_wishes_are_one_sentence(
         export(parse_export_arguments(["-m", str(source), *arguments]))
 
 
-def test_a_mesh_of_one_object(run: Run, tmp_path: Path) -> None:
+def test_a_mesh_of_one_object(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trimesh = pytest.importorskip("trimesh")
+    monkeypatch.setattr(meshing, "refined_views", None)  # not for one object, unless asked
     words = [
         "-m",
         "run",
@@ -269,8 +270,6 @@ def test_a_mesh_of_one_object(run: Run, tmp_path: Path) -> None:
         "7",
         "--voxel_size",
         "0.03",
-        "--stereo",
-        "off",
         "--quiet",
     ]
     params = parse_export_arguments([*words, "-o", str(tmp_path / "ball.glb")])
