@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -211,29 +210,27 @@ def test_no_allocation_that_fails_ends_the_process(harness: Path, what: str) -> 
 
 
 DEEP = """
-import resource, sys
+import resource
 from utils import shortage
-if sys.argv[1] == "small":
-    shortage._grow_stack = lambda: None
 shortage.keep_reserve()
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 one, two = [], []
 for _ in range(900):
     one, two = [one], [two]
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = (pages + 4) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-print(one == two)
+print(one == two, int(status["VmStk"].split()[0]) * 1024 >= shortage.STACK)
 """
 
 
 @pytest.mark.fault(row=37)
 @pytest.mark.skipif(sys.platform != "linux", reason="stacks of other systems have their size")
-@pytest.mark.parametrize(("stack", "code"), [("small", -signal.SIGSEGV), ("grown", 0)])
-def test_a_stack_that_cannot_grow_is_no_crash(stack: str, code: int) -> None:
-    """A call that is deeper than all before it, where the limit grants no page more."""
-    done = subprocess.run([sys.executable, "-c", DEEP, stack], cwd=ROOT, capture_output=True)
-    assert done.returncode == code, done.stderr
-    assert code or done.stdout == b"True\n"
+def test_a_stack_that_cannot_grow_is_no_crash() -> None:
+    """A call that is deeper than all before it, where the limit grants no page more. How much a
+    stack has from its start depends on the system, so its size is asked for, too."""
+    done = subprocess.run([sys.executable, "-c", DEEP], cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, b"True True\n"), done.stderr
 
 
 class NoBrackets(np.ndarray):
