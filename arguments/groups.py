@@ -200,7 +200,7 @@ class SegmentationParams:
     lr_instance: float = option(0.0025, "Adam rate of the instance attribute")
     lr_instance_opacity: float = option(
         0.0,
-        "two-stage route: Adam rate of opacities that instances are rendered with; 0: the colours'",
+        "two-stage route, sampled pixels: rate of opacities for instances; 0: the colours' serve",
     )
     lr_iqgs: float = option(0.0005, "Adam rate of the method's own parameters")
     lr_iqgs_final: float = option(1.0, "final fraction of these rates, by a cosine")

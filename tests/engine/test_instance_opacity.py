@@ -74,3 +74,10 @@ def test_the_file_has_them_and_learning_anew_begins_without(
     again = make_config("again", start_ply=str(path), method="gaussian-grouping")
     assert train(again) == 0
     assert INSTANCE_OPACITY not in open_run(learned.with_name("again")).gaussians.params
+
+
+def test_whole_views_learn_none(make_config: MakeConfig, learned: Path) -> None:
+    """They would have to be listed pixel by pixel, all at once."""
+    settings = {"lr_instance_opacity": 0.1, "pixels_per_step": 0, "instance_iterations": 4}
+    assert train(make_config("whole", **settings)) == 0
+    assert INSTANCE_OPACITY not in open_run(learned.with_name("whole")).gaussians.params

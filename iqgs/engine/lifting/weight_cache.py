@@ -66,10 +66,9 @@ class SampledPixels:
         image = splat_quads(self.weights, values)
         return image if self.whole else select_rows(image, self.pixels)
 
-    @property
-    def splat_still(self) -> Callable[[Tensor], Tensor]:
-        """The same: the weights stay as they are."""
-        return self.splat
+    def splat_still(self, values: Tensor) -> Tensor:
+        """The same: these weights stay as they are, whatever learns."""
+        return self.splat(values)
 
     def listed(self) -> SampledPixels:
         """The same, by a table of these pixels."""

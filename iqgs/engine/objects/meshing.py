@@ -30,6 +30,7 @@ from utils.errors import RunError, UserError
 from utils.progress import tqdm
 
 logger = logging.getLogger(__name__)
+
 STEREO_PIXELS = 8_000_000  # of all views together, up to which `auto` compares them
 STEREO_SECONDS = 2.7e-5  # of a processor for a pixel of a view
 

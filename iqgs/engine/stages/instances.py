@@ -111,7 +111,8 @@ class InstanceLearning:
         self.first, self.last = first, first + self.options.instance_iterations - 1
         self.cheap_steps = 0 < self.options.pixels_per_step < FEW_PIXELS
         names = ["instance"]
-        if self.options.lr_instance_opacity > 0:
+        # Whole views are never listed pixel by pixel: they are for those who have little memory.
+        if self.options.lr_instance_opacity > 0 and self.options.pixels_per_step > 0:
             names.append(INSTANCE_OPACITY)
             opacity = run.gaussians.params["opacity_logits"].detach()
             run.gaussians.params.setdefault(INSTANCE_OPACITY, nn.Parameter(opacity.clone()))
